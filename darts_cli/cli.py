@@ -1,0 +1,338 @@
+"""The commands: flags become options, and errors one line. No torch until a command needs it."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from darts_cli import __version__
+from darts_cli.errors import DartsError, Interrupted
+
+app = typer.Typer(
+    name="darts",
+    help="Differentiable architecture search: search a cell, derive, train, evaluate and draw it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+_RUN, _NETWORK, _DATA, _DEVICE = "Run", "Network and optimizers", "Data", "Device"
+
+
+class Space(StrEnum):
+    """The spaces that can be searched."""
+
+    CNN = "cnn"
+
+
+class Order(StrEnum):
+    """Of the hypergradient."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|DIR",
+        help="cifar10, cifar100, digits, or a folder of images: DIR/CLASS/* or DIR/train/CLASS/*.",
+        rich_help_panel=_DATA,
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="Resize images to this side in pixels.", rich_help_panel=_DATA),
+]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Examples in a step.", rich_help_panel=_DATA)
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="New directory of the run [runs/...].", rich_help_panel=_RUN),
+]
+Seed = Annotated[
+    int | None, typer.Option(help="All randomness follows from it [0].", rich_help_panel=_RUN)
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the training data.", rich_help_panel=_RUN)
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="YAML file of settings, such as a run's config.yaml.", rich_help_panel=_RUN
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change any setting; repeatable.", rich_help_panel=_RUN
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="Set of defaults [by the data's name, else cifar].", rich_help_panel=_RUN),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Go on with the run in DIR under its settings.", rich_help_panel=_RUN
+    ),
+]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option(help="Stop after this many steps in all, state saved.", rich_help_panel=_RUN),
+]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        metavar="MINUTES", help="Minutes between checkpoints in an epoch.", rich_help_panel=_RUN
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Print the plan as JSON and do nothing.", rich_help_panel=_RUN
+    ),
+]
+Gpu = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="CUDA device N [the best there is].", rich_help_panel=_DEVICE),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, mps, cuda or cuda:N.", rich_help_panel=_DEVICE),
+]
+Channels = Annotated[
+    int | None, typer.Option(help="Channels of the first cells.", rich_help_panel=_NETWORK)
+]
+Layers = Annotated[int | None, typer.Option(help="Cells.", rich_help_panel=_NETWORK)]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="First learning rate of the weights.", rich_help_panel=_NETWORK),
+]
+Output = Annotated[Path | None, typer.Option(help="File to write.")]
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)
+    ] = False,
+) -> None:
+    """Differentiable architecture search: search a cell, derive, train, evaluate and draw it."""
+    if version:
+        typer.echo(f"darts {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def search(
+    space: Annotated[Space, typer.Argument(help="What is searched.", show_default=False)],
+    data: Data = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = None,
+    order: Annotated[
+        Order | None,
+        typer.Option(help="Of the hypergradient [second].", rich_help_panel=_NETWORK),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="How alphas weigh candidates [darts].", rich_help_panel=_NETWORK),
+    ] = None,
+    channels: Channels = None,
+    layers: Layers = None,
+    lr: LearningRate = None,
+    out: Out = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    resume: Resume = None,
+    max_steps: MaxSteps = None,
+    checkpoint_every: CheckpointEvery = 10.0,
+    dry_run: DryRun = False,
+    gpu: Gpu = None,
+    device: Device = None,
+) -> None:
+    """Search a cell; without flags, the paper's second-order search on CIFAR-10.
+
+    Prints the directory of the run, which holds the genotype of the newest alphas.
+    """
+    from darts_cli.commands import search as command
+    from darts_cli.commands.options import Options
+
+    command.search(
+        space.value,
+        Options(
+            data=data,
+            image_size=image_size,
+            batch_size=batch_size,
+            order=order.value if order is not None else None,
+            strategy=strategy,
+            channels=channels,
+            layers=layers,
+            lr=lr,
+            out=out,
+            seed=seed,
+            epochs=epochs,
+            recipe=recipe,
+            config=config,
+            set=tuple(set_ or ()),
+            resume=resume,
+            max_steps=max_steps,
+            checkpoint_every=checkpoint_every,
+            dry_run=dry_run,
+            gpu=gpu,
+            device=device,
+        ),
+    )
+
+
+@app.command()
+def derive(
+    source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A search.")],
+    epoch: Annotated[
+        int | None, typer.Option(help="The alphas after this epoch [the newest].")
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Derive the genotype of a search, and tell how sure the choice is.
+
+    Prints the genotype's file.
+    """
+    from darts_cli.commands import derive as command
+
+    command.derive_genotype(source, epoch, output)
+
+
+@app.command()
+def train(
+    genotype: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="What to train: darts_v2, or a file.")
+    ] = None,
+    data: Data = None,
+    image_size: ImageSize = None,
+    batch_size: BatchSize = None,
+    channels: Channels = None,
+    layers: Layers = None,
+    lr: LearningRate = None,
+    out: Out = None,
+    seed: Seed = None,
+    epochs: Epochs = None,
+    recipe: Recipe = None,
+    config: ConfigFile = None,
+    set_: Set = None,
+    resume: Resume = None,
+    max_steps: MaxSteps = None,
+    checkpoint_every: CheckpointEvery = 10.0,
+    dry_run: DryRun = False,
+    gpu: Gpu = None,
+    device: Device = None,
+) -> None:
+    """Train the network of a genotype; without other flags, the paper's training on CIFAR-10.
+
+    Prints the directory of the run, which holds the checkpoint.
+    """
+    from darts_cli.commands import train as command
+    from darts_cli.commands.options import Options
+
+    command.train(
+        genotype,
+        Options(
+            data=data,
+            image_size=image_size,
+            batch_size=batch_size,
+            channels=channels,
+            layers=layers,
+            lr=lr,
+            out=out,
+            seed=seed,
+            epochs=epochs,
+            recipe=recipe,
+            config=config,
+            set=tuple(set_ or ()),
+            resume=resume,
+            max_steps=max_steps,
+            checkpoint_every=checkpoint_every,
+            dry_run=dry_run,
+            gpu=gpu,
+            device=device,
+        ),
+    )
+
+
+@app.command("eval")
+def evaluate(
+    source: Annotated[
+        Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A trained network.")
+    ],
+    data: Data = None,
+    split: Annotated[
+        str, typer.Option(help="train, valid or test.", rich_help_panel=_DATA)
+    ] = "test",
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Examples at once.", rich_help_panel=_DATA)
+    ] = 256,
+    gpu: Gpu = None,
+    device: Device = None,
+) -> None:
+    """Measure a trained network on a split of its data, or of other data with the same classes.
+
+    Prints the measures, and the JSON file with them.
+    """
+    from darts_cli.commands import evaluate as command
+
+    command.evaluate_checkpoint(
+        source,
+        data_name=data,
+        split=split,
+        batch_size=batch_size,
+        gpu=gpu,
+        device_name=device,
+    )
+
+
+@app.command()
+def viz(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|GENOTYPE|RUN", help="A genotype by name or file, or a run.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write: .svg, .png, .pdf or .dot [the terminal]."),
+    ] = None,
+) -> None:
+    """Draw the cells of a genotype."""
+    from darts_cli.commands import viz as command
+
+    command.visualize(source, output)
+
+
+def main() -> None:
+    """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
+    try:
+        status = app(standalone_mode=False)
+    except DartsError as error:
+        _leave(f"darts: {error}", error.exit_status)
+    except TyperException as error:
+        _leave(f"darts: {error.format_message()} (see darts --help)", 2)
+    except Interrupted as stop:
+        _leave(f"darts: {stop}", stop.exit_status)
+    except KeyboardInterrupt:
+        _leave("darts: interrupted", 130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _leave(message: str, status: int) -> None:
+    print(" ".join(message.split()), file=sys.stderr)
+    sys.exit(status)

@@ -1,0 +1,96 @@
+"""`darts derive`: read the genotype off the alphas of a run or checkpoint."""
+
+from pathlib import Path
+
+from rich.table import Table
+
+from darts_cli import checkpoint
+from darts_cli.engine.artifacts import origin
+from darts_cli.errors import CheckpointError
+from darts_cli.files import write_text
+from darts_cli.genotype import Choice, derive, dump
+from darts_cli.progress import error_console
+from darts_cli.run import Run
+from darts_cli.spaces import SPACES
+
+_CLOSE = 0.01
+"""A margin of probability below which another seed may well choose otherwise."""
+
+
+def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> None:
+    """Write the genotype of the newest alphas, or of those after `epoch`, and how sure it is.
+
+    Raises:
+        CheckpointError: if there are no such alphas.
+        WriteError: if the genotype cannot be written.
+    """
+    file, default = _locate(source, epoch)
+    tensors, metadata = checkpoint.read(file)
+    if not any(name.startswith("alphas.") for name in tensors):
+        raise CheckpointError(f"{file}: found no alphas in it, expected a checkpoint of a search")
+    space = SPACES[metadata["config"]["space"]]
+    alphas = {}
+    for cell in space.cells:
+        alpha = tensors.get(f"alphas.{cell}")
+        shape = [len(space.edges), len(space.primitives)]
+        if alpha is None or list(alpha.shape) != shape:
+            raise CheckpointError(f"{file}: expected alphas of cell {cell!r} of shape {shape}")
+        alphas[cell] = alpha.tolist()
+    run, after = _run_of(file), metadata["position"]["epoch"]
+    genotype, choices = derive(
+        space, alphas, name=f"{run}-epoch-{after}", origin=origin(metadata, run, after)
+    )
+    path = output or default
+    write_text(path, dump(genotype))
+    error_console().print(_table(choices))
+    print(path)
+
+
+def _locate(source: Path, epoch: int | None) -> tuple[Path, Path]:
+    """The file that holds the alphas, and where their genotype goes."""
+    if source.is_file():
+        if epoch is not None:
+            raise CheckpointError(
+                f"--epoch {epoch}: needs a run directory, found the file {source}; leave one out"
+            )
+        return source, source.with_suffix(".genotype.yaml")
+    run = Run.open(source)
+    if epoch is not None:
+        file = run.alphas_of(epoch)
+        if not file.is_file():
+            there = sorted(path.stem for path in run.alphas.glob("epoch-*.safetensors"))
+            found = f"{there[0]} to {there[-1]}" if there else "none"
+            raise CheckpointError(f"--epoch {epoch}: no alphas of it in {run.path}, found {found}")
+        return file, run.path / f"genotype-epoch-{epoch}.yaml"
+    if not run.last.is_file():
+        raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")
+    return run.last, run.genotype
+
+
+def _run_of(file: Path) -> str:
+    """The name of the run that a checkpoint lies in."""
+    folder = file.resolve().parent
+    return folder.parent.name if folder.name == "alphas" else folder.name
+
+
+def _table(choices: list[Choice]) -> Table:
+    """Every kept edge, its probability, and the margins over what it beat."""
+    table = Table(title="how sure the choice is", title_justify="left", box=None, pad_edge=False)
+    for header in ("cell", "node", "edge"):
+        table.add_column(header, no_wrap=True)
+    for header in ("probability", "over next op", "over next edge"):
+        table.add_column(header, justify="right")
+    for choice in choices:
+        table.add_row(
+            choice.cell,
+            str(choice.node),
+            f"{choice.edge.operation} {choice.edge.source}",
+            f"{choice.probability:.3f}",
+            _margin(choice.operation_margin),
+            "only ones" if choice.edge_margin is None else _margin(choice.edge_margin),
+        )
+    return table
+
+
+def _margin(margin: float) -> str:
+    return f"{margin:.3f}" + (" close" if margin < _CLOSE else "")

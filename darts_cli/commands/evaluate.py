@@ -1,0 +1,74 @@
+"""`darts eval`: measure a trained network on a split of its data, or of other data."""
+
+import json
+from pathlib import Path
+
+from darts_cli import checkpoint
+from darts_cli.commands.training import read_job
+from darts_cli.config_file import override
+from darts_cli.engine import devices
+from darts_cli.engine.loop import evaluate
+from darts_cli.engine.state import load_network
+from darts_cli.errors import CheckpointError
+from darts_cli.files import write_text
+from darts_cli.progress import error_console, format_measures
+from darts_cli.run import Run
+
+
+def evaluate_checkpoint(
+    source: Path,
+    *,
+    data_name: str | None,
+    split: str,
+    batch_size: int,
+    gpu: int | None,
+    device_name: str | None,
+) -> None:
+    """Evaluate a checkpoint, print the measures, and write them beside it as JSON.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+    """
+    device = devices.choose(gpu, device_name)
+    file = _locate(source)
+    tensors, metadata = checkpoint.read(file)
+    job = read_job(metadata, file)
+    if job.search:
+        raise CheckpointError(
+            f"{file}: found a search, expected a trained network; "
+            f"first darts derive {source}, then darts train --genotype FILE"
+        )
+    config = job.config
+    if data_name is not None:
+        config = override(config, {"data": {"name": data_name}}, "--data")
+    data = job.domain.load(config, device, search=False, facts=metadata["facts"])
+    stream = data.evaluation_stream(split, batch_size)
+    task = job.domain.build(config, metadata["facts"], job.genotype)
+    load_network(task, tensors)
+    task.module.to(device)
+    measures = evaluate(task, stream, {}, device)
+    count = data.counts[split]
+    error_console().print(f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}")
+    print(f"{format_measures(measures)}  ({count:,} examples)")
+    path = file.with_name(f"{file.stem}-{split}.json")
+    result = {
+        "checkpoint": file.name,
+        "data": Path(config.data.name).name,
+        "split": split,
+        "examples": count,
+        "epoch": metadata["position"]["epoch"],
+        **measures,
+    }
+    write_text(path, json.dumps(result, indent=2) + "\n")
+    print(path)
+
+
+def _locate(source: Path) -> Path:
+    """The checkpoint of a run that was chosen by validation, else its newest one."""
+    if source.is_file():
+        return source
+    run = Run.open(source)
+    for file in (run.best, run.last):
+        if file.is_file():
+            return file
+    raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")

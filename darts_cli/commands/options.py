@@ -1,0 +1,119 @@
+"""The flags that `search` and `train` share, and how they become settings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from darts_cli import config_file
+from darts_cli.config import Config, recipe
+from darts_cli.errors import ConfigError
+
+_SETTINGS = {
+    "seed": "seed",
+    "epochs": "epochs",
+    "data": "data.name",
+    "image_size": "data.image_size",
+    "batch_size": "data.batch_size",
+    "channels": "network.channels",
+    "layers": "network.layers",
+    "lr": "weights.lr",
+    "order": "alphas.order",
+    "strategy": "alphas.strategy",
+}
+"""Which setting a flag changes."""
+
+_KEPT_ON_RESUME = {"resume", "gpu", "device", "epochs", "max_steps", "checkpoint_every", "dry_run"}
+"""Flags that may be given with `--resume`: they do not change what has been computed."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    """What a user said; None where nothing was said."""
+
+    data: str | None = None
+    out: Path | None = None
+    gpu: int | None = None
+    device: str | None = None
+    seed: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    image_size: int | None = None
+    channels: int | None = None
+    layers: int | None = None
+    lr: float | None = None
+    order: str | None = None
+    strategy: str | None = None
+    recipe: str | None = None
+    config: Path | None = None
+    set: tuple[str, ...] = ()
+    resume: Path | None = None
+    max_steps: int | None = None
+    checkpoint_every: float = 10.0
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ConfigError(f"--max-steps: found {self.max_steps}, expected 1 or more")
+        if not 0 < self.checkpoint_every <= 100_000:
+            raise ConfigError(
+                f"--checkpoint-every: found {self.checkpoint_every}, expected minutes above 0"
+            )
+
+
+def settle(command: str, space: str, options: Options) -> Config:
+    """The settings of a new run: recipe, then `--config`, then flags, then `--set`.
+
+    Raises:
+        ConfigError: if one of them is not possible.
+    """
+    from_file = config_file.read(options.config) if options.config is not None else {}
+    named = options.data or _inner(from_file, "data").get("name")
+    chosen = options.recipe or from_file.pop("recipe", None)
+    if from_file.pop("space", space) != space:
+        raise ConfigError(f"{options.config}: of another space, expected space: {space}")
+    config = recipe(command, space, chosen, named)
+    config = config_file.override(config, from_file, str(options.config))
+    config = config_file.override(config, _flags(options), f"darts {command}")
+    config = config_file.override(config, config_file.parse_assignments(options.set), "--set")
+    return _with_absolute_folder(config)
+
+
+def _flags(options: Options) -> dict[str, Any]:
+    """The flags that were given, as nested settings."""
+    nested: dict[str, Any] = {}
+    for flag, setting in _SETTINGS.items():
+        value = getattr(options, flag)
+        if value is not None:
+            *section, key = setting.split(".")
+            inner = nested.setdefault(section[0], {}) if section else nested
+            inner[key] = value
+    return nested
+
+
+def _with_absolute_folder(config: Config) -> Config:
+    """A folder of data by its absolute path, so that a run resumes from any directory."""
+    folder = Path(config.data.name).expanduser()
+    if not folder.is_dir() or "/" not in config.data.name and config.data.name in ("digits",):
+        return config
+    return config_file.override(config, {"data": {"name": str(folder.resolve())}}, "--data")
+
+
+def _inner(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = mapping.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def refuse_changes(options: Options) -> None:
+    """With `--resume`, a run goes on under its own settings.
+
+    Raises:
+        ConfigError: naming the flags that would change them.
+    """
+    for field in fields(options):
+        if field.name not in _KEPT_ON_RESUME and getattr(options, field.name) not in (None, ()):
+            flag = "--" + field.name.replace("_", "-")
+            raise ConfigError(
+                f"{flag}: not with --resume, which goes on under the run's own settings; "
+                "only --epochs, --gpu, --device, --max-steps and --checkpoint-every may change"
+            )

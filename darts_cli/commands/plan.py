@@ -1,0 +1,104 @@
+"""What a run will take, worked out without running it: parameters, MACs, steps, memory."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from darts_cli.config import Config
+from darts_cli.engine.strategies import STRATEGIES, Mixture
+from darts_cli.engine.task import Domain, Facts, Task
+from darts_cli.genotype import Genotype
+
+_FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """The size of a network and of a training step."""
+
+    parameters: int
+    """Weights in evaluation, without an auxiliary head."""
+    training_parameters: int
+    """Weights in training."""
+    alphas: int
+    macs: int
+    """Multiply-adds of convolutions and linear layers for one example in evaluation."""
+    memory_bytes: int
+    """Estimate for a training step: weights, their optimizer's state and copies, activations."""
+
+
+def measure(domain: Domain, config: Config, facts: Facts, genotype: Genotype | None) -> Size:
+    """Build the network on the meta device, where nothing is computed, and count."""
+    with torch.device("meta"):
+        task = domain.build(config, facts, genotype)
+        mixture: Mixture = {}
+        if config.alphas is not None:
+            alphas = STRATEGIES[config.alphas.strategy].initial(domain.space, 0.0, None)
+            mixture = STRATEGIES[config.alphas.strategy].mixture(alphas)
+        weights = sum(weight.numel() for weight in task.module.parameters())
+        return Size(
+            parameters=_evaluation_parameters(task),
+            training_parameters=weights,
+            alphas=sum(weights.numel() for weights in mixture.values()),
+            macs=_macs(domain, facts, task, mixture),
+            memory_bytes=_memory(domain, config, facts, task, mixture, weights),
+        )
+
+
+def _evaluation_parameters(task: Task) -> int:
+    return sum(
+        weight.numel()
+        for name, weight in task.module.named_parameters()
+        if not name.startswith("auxiliary_head.")
+    )
+
+
+def _macs(domain: Domain, facts: Facts, task: Task, mixture: Mixture) -> int:
+    task.module.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        task.forward(domain.example(facts, 1), mixture)
+    # The counter takes a multiplication and an addition as two.
+    return int(counter.get_total_flops()) // 2
+
+
+def _memory(
+    domain: Domain, config: Config, facts: Facts, task: Task, mixture: Mixture, weights: int
+) -> int:
+    """Bytes of a training step; what autograd keeps is counted as it keeps it."""
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    task.module.train()
+    batch = domain.example(facts, config.data.batch_size)
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        loss = task.objective(task.forward(batch, mixture), batch)
+    del loss
+    # Gradient and momentum; in the second order also the start of the virtual step, v and its shift.
+    second = config.alphas is not None and config.alphas.order == "second"
+    copies = 6 if second else 3
+    return sum(kept.values()) + copies * weights * _FLOAT_BYTES
+
+
+def steps(config: Config, examples: int) -> int:
+    """Training steps of an epoch; a last batch of one example is left out."""
+    full, rest = divmod(examples, config.data.batch_size)
+    return full + (rest > 1)
+
+
+def format_bytes(number: float) -> str:
+    """`1.5 GiB`."""
+    exponent = min(int(math.log(max(number, 1), 1024)), 4)
+    return f"{number / 1024**exponent:.1f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][exponent]}"
+
+
+def as_json(size: Size) -> dict[str, Any]:
+    """The size as JSON values."""
+    return {name: getattr(size, name) for name in Size.__slots__}

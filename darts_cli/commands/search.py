@@ -1,0 +1,17 @@
+"""`darts search`: find a cell by gradient descent on alphas and weights together."""
+
+from darts_cli.commands import training
+from darts_cli.commands.options import Options, settle
+
+
+def search(space: str, options: Options) -> None:
+    """Start a search, or go on with one.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+    """
+    if options.resume is not None:
+        training.resume("search", options)
+        return
+    config = settle("search", space, options)
+    training.start(training.Job(command="search", config=config, genotype=None), options)

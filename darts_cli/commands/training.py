@@ -1,0 +1,269 @@
+"""The story that `search` and `train` share: plan, load, build, fit, and say where the result is."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from darts_cli import checkpoint, config_file
+from darts_cli.commands import plan
+from darts_cli.commands.options import Options, refuse_changes
+from darts_cli.config import RECIPES, AlphasConfig, Config
+from darts_cli.engine import devices
+from darts_cli.engine.architect import Architect
+from darts_cli.engine.artifacts import Session, versions
+from darts_cli.engine.loop import fit
+from darts_cli.engine.meter import Meter
+from darts_cli.engine.randomness import count, generator
+from darts_cli.engine.state import State
+from darts_cli.engine.strategies import STRATEGIES
+from darts_cli.engine.task import Data, Domain, Facts
+from darts_cli.errors import CheckpointError, ConfigError
+from darts_cli.files import write_text
+from darts_cli.genotype import Genotype, dump
+from darts_cli.genotype_file import parse
+from darts_cli.progress import Reporter, error_console, plan_table
+from darts_cli.run import Run
+from darts_cli.spaces import SPACES
+from darts_cli.spaces.domains import DOMAINS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """What a run is about."""
+
+    command: str
+    """`search` or `train`."""
+    config: Config
+    genotype: Genotype | None
+    """What is trained; None in a search."""
+
+    @property
+    def domain(self) -> Domain:
+        """Networks and data of the space."""
+        return DOMAINS[self.config.space]
+
+    @property
+    def search(self) -> bool:
+        """Whether this is a search, which reads training data alone."""
+        return self.genotype is None
+
+
+def start(job: Job, options: Options) -> None:
+    """Carry out a new run, or print its plan.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+    """
+    device = devices.choose(options.gpu, options.device)
+    path = options.out or _default_path(job)
+    facts, counts = job.domain.outline(job.config, search=job.search)
+    if options.dry_run:
+        _show_plan(job, facts, counts, device, path)
+        print(json.dumps(_plan_json(job, facts, counts, device, path)))
+        return
+    data = job.domain.load(job.config, device, search=job.search)
+    run = Run.create(path)
+    _show_plan(job, data.describe(), data.counts, device, path)
+    write_text(run.config, config_file.dump(job.config, _notes(job)))
+    if job.genotype is not None:
+        write_text(run.genotype, dump(job.genotype))
+    state = _build_state(job, data.describe(), device)
+    _carry_out(job, state, run, data, device, options)
+
+
+def resume(command: str, options: Options) -> None:
+    """Go on with a run under its own settings.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+    """
+    refuse_changes(options)
+    if options.resume is None:
+        raise ConfigError("--resume: expected the directory of a run")
+    run = Run.open(options.resume)
+    device = devices.choose(options.gpu, options.device)
+    tensors, metadata = checkpoint.read(run.last)
+    job = read_job(metadata, run.last)
+    if job.command != command:
+        raise ConfigError(
+            f"{run.path}: found a run of darts {job.command}, expected one of darts {command}"
+        )
+    if options.epochs is not None:
+        job = replace(job, config=replace(job.config, epochs=options.epochs))
+        write_text(run.config, config_file.dump(job.config, _notes(job)))
+    data = job.domain.load(
+        job.config, device, search=job.search, facts=metadata["facts"]
+    )
+    _show_plan(job, data.describe(), data.counts, device, run.path)
+    if options.dry_run:
+        print(json.dumps(_plan_json(job, data.describe(), data.counts, device, run.path)))
+        return
+    state = _build_state(job, data.describe(), device)
+    state.restore(tensors, metadata)
+    run.keep_metrics(state.position.epoch)
+    _carry_out(job, state, run, data, device, options)
+
+
+def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
+    """What a checkpoint is of.
+
+    Raises:
+        CheckpointError: if it does not say.
+    """
+    try:
+        command, settings = metadata["kind"], metadata["config"]
+        text = metadata["genotype"]
+    except KeyError as error:
+        raise CheckpointError(
+            f"{path}: found no {error} in it, expected a checkpoint of a search or training"
+        ) from None
+    genotype = parse(text, SPACES, f"the genotype in {path}") if text is not None else None
+    return Job(command=command, config=saved_config(command, settings, path), genotype=genotype)
+
+
+def saved_config(command: str, settings: Mapping[str, Any], path: Path) -> Config:
+    """All settings of a run, as its checkpoint holds them.
+
+    Raises:
+        CheckpointError: if they are not those of a command of this version.
+    """
+    try:
+        base = RECIPES[command][settings["space"]][settings["recipe"]]
+    except (KeyError, TypeError):
+        raise CheckpointError(
+            f"{path}: found settings of no known command, space and recipe; "
+            "use the version of darts that wrote it"
+        ) from None
+    return config_file.override(base, settings, str(path))
+
+
+def _build_state(job: Job, facts: Facts, device: torch.device) -> State:
+    """A network with fresh weights, and what trains it."""
+    config = job.config
+    torch.manual_seed(count(config.seed, "initial weights"))
+    task = job.domain.build(config, facts, job.genotype)
+    task.module.to(device)
+    optimizer = torch.optim.SGD(
+        task.module.parameters(),
+        lr=config.weights.lr,
+        momentum=config.weights.momentum,
+        weight_decay=config.weights.weight_decay,
+        foreach=True,
+    )
+    return State(
+        task=task,
+        optimizer=optimizer,
+        architect=_build_architect(job, config.alphas, device) if config.alphas else None,
+        meter=Meter(task.measures, device),
+    )
+
+
+def _build_architect(job: Job, config: AlphasConfig, device: torch.device) -> Architect:
+    strategy = STRATEGIES[config.strategy]
+    draws = generator(job.config.seed, "initial alphas")
+    alphas = strategy.initial(job.domain.space, config.init_scale, draws)
+    return Architect({cell: alpha.to(device) for cell, alpha in alphas.items()}, config)
+
+
+def _carry_out(
+    job: Job, state: State, run: Run, data: Data, device: torch.device, options: Options
+) -> None:
+    seed = job.config.seed
+    session = Session(
+        config=job.config,
+        space=job.domain.space,
+        streams=data.search_streams(seed) if job.search else data.train_streams(seed),
+        run=run,
+        reporter=Reporter(error_console(), run.log),
+        metadata={
+            "kind": job.command,
+            "config": config_file.as_mapping(job.config),
+            "facts": data.describe(),
+            "genotype": dump(job.genotype) if job.genotype is not None else None,
+            "versions": versions(),
+        },
+        checkpoint_seconds=60 * options.checkpoint_every,
+        max_steps=options.max_steps,
+        resume_command=f"darts {_words(job)} --resume {shlex.quote(str(run.path))}",
+        device_status=devices.status(device),
+    )
+    if not fit(state, session):
+        session.reporter.say(
+            f"stopped after {state.position.total} steps, state saved; "
+            f"go on with: {session.resume_command}"
+        )
+    print(run.path)
+
+
+def _words(job: Job) -> str:
+    return f"search {job.config.space}" if job.search else "train"
+
+
+def _default_path(job: Job) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    what = job.config.space if job.genotype is None else job.genotype.name
+    return Path("runs") / f"{job.command}-{what}-{Path(job.config.data.name).name}-{stamp}"
+
+
+def _notes(job: Job) -> dict[str, Any]:
+    return {"command": job.command, "versions": versions()}
+
+
+def _plan_json(
+    job: Job, facts: Facts, counts: Mapping[str, int], device: torch.device, path: Path
+) -> dict[str, Any]:
+    """The plan as one JSON object."""
+    config = job.config
+    examples = _examples(job, counts)
+    per_epoch = plan.steps(config, examples)
+    return {
+        "command": job.command,
+        "space": config.space,
+        "genotype": job.genotype.name if job.genotype is not None else None,
+        "device": str(device),
+        "data": {"name": config.data.name, "classes": len(facts["classes"]), **counts},
+        "epochs": config.epochs,
+        "steps_per_epoch": per_epoch,
+        "steps": per_epoch * config.epochs,
+        **plan.as_json(plan.measure(job.domain, config, facts, job.genotype)),
+        "out": str(path),
+        "config": config_file.as_mapping(config),
+    }
+
+
+def _examples(job: Job, counts: Mapping[str, int]) -> int:
+    """Examples that train the weights in an epoch."""
+    share = job.config.data.search_portion if job.search else 1.0
+    return round(share * counts["train"])
+
+
+def _show_plan(
+    job: Job, facts: Facts, counts: Mapping[str, int], device: torch.device, path: Path
+) -> None:
+    """The table that every run begins with."""
+    config = job.config
+    size = plan.measure(job.domain, config, facts, job.genotype)
+    splits = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+    per_epoch = plan.steps(config, _examples(job, counts))
+    rows = {
+        "device": devices.describe(device),
+        "data": f"{config.data.name}: {splits}; {len(facts['classes'])} classes, "
+        f"{facts['channels']} x {facts['size']} x {facts['size']}",
+        "network": f"{config.network.channels} channels, {config.network.layers} cells",
+        "parameters": f"{size.parameters:,}" + (f" and {size.alphas} alphas" if size.alphas else ""),
+        "MACs": f"{size.macs:,} an image",
+        "steps": f"{config.epochs} epochs of {per_epoch:,}, batch {config.data.batch_size}",
+        "memory": f"about {plan.format_bytes(size.memory_bytes)} in a step",
+        "seed": str(config.seed),
+        "output": str(path),
+    }
+    if config.alphas is not None:
+        rows["order"] = f"{config.alphas.order} ({config.alphas.hypergradient})"
+    title = f"darts {_words(job)}" + (f" {job.genotype.name}" if job.genotype is not None else "")
+    error_console().print(plan_table(title, rows))

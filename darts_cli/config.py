@@ -1,0 +1,302 @@
+"""Every number, and where in the paper it comes from."""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from darts_cli.errors import ConfigError
+
+
+def _require(condition: bool, key: str, value: object, expected: str, flag: str = "") -> None:
+    """Raise a `ConfigError` that names the setting and how to change it."""
+    if not condition:
+        remedy = f"use {flag} or --set {key}=..." if flag else f"use --set {key}=..."
+        raise ConfigError(f"{key}: found {value}, expected {expected}; {remedy}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageDataConfig:
+    """Which images, how they are split, augmented and cut into batches."""
+
+    name: str = "cifar10"
+    """A data set's name, or a folder of images."""
+    root: str = "~/.cache/darts"
+    """Where torchvision's data sets are downloaded to."""
+    image_size: int | None = None
+    """Side in pixels that all images are resized to; None: they have one size already."""
+    batch_size: int = 64
+    """Images in a step."""
+    augmentation: Literal["crop", "imagenet"] = "crop"
+    """`crop`: shift by up to `crop_padding` and flip. `imagenet`: random resized crop, flip, colour."""
+    crop_padding: int = 4
+    """Pixels that a random crop may shift by (appendix A.1)."""
+    flip: bool = True
+    """Whether images are mirrored at random."""
+    cutout: int = 0
+    """Side in pixels of the square that is blanked (appendix A.2); 0: none."""
+    search_portion: float = 0.5
+    """Share of the training images that trains the weights in a search; the rest trains the alphas."""
+    test_portion: float = 0.1
+    """Share of each class that is set aside as test images where the data has none."""
+    workers: int = 2
+    """Processes that read images which do not fit in memory."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.batch_size >= 2, "data.batch_size", self.batch_size, "2 or more", "--batch-size"
+        )
+        size = self.image_size
+        _require(
+            size is None or 8 <= size <= 4096, "data.image_size", size, "8 to 4096", "--image-size"
+        )
+        _require(0 <= self.crop_padding <= 64, "data.crop_padding", self.crop_padding, "0 to 64")
+        _require(self.cutout >= 0, "data.cutout", self.cutout, "0 or more")
+        _require(
+            0 < self.search_portion < 1,
+            "data.search_portion",
+            self.search_portion,
+            "a share between 0 and 1",
+        )
+        _require(
+            0 < self.test_portion < 1,
+            "data.test_portion",
+            self.test_portion,
+            "a share between 0 and 1",
+        )
+        _require(0 <= self.workers <= 64, "data.workers", self.workers, "0 to 64")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConvNetworkConfig:
+    """The network around convolutional cells."""
+
+    stem: Literal["cifar", "imagenet"] = "cifar"
+    """`cifar`: one convolution. `imagenet`: two stems that reduce the resolution by 8."""
+    channels: int = 16
+    """Channels of a node in the first cells."""
+    layers: int = 8
+    """Cells; those at one and two thirds reduce the resolution."""
+    stem_multiplier: int = 3
+    """Channels of the CIFAR stem, over `channels`."""
+    auxiliary: float = 0.0
+    """Weight of the auxiliary head's loss; 0: no such head."""
+    drop_path: float = 0.0
+    """Probability of dropping a path in the last epoch, growing from 0."""
+
+    def __post_init__(self) -> None:
+        _require(
+            2 <= self.channels <= 4096, "network.channels", self.channels, "2 to 4096", "--channels"
+        )
+        _require(
+            self.channels % 2 == 0,
+            "network.channels",
+            self.channels,
+            "an even number",
+            "--channels",
+        )
+        _require(1 <= self.layers <= 1000, "network.layers", self.layers, "1 to 1000", "--layers")
+        _require(
+            1 <= self.stem_multiplier <= 64,
+            "network.stem_multiplier",
+            self.stem_multiplier,
+            "1 to 64",
+        )
+        _require(0 <= self.auxiliary <= 10, "network.auxiliary", self.auxiliary, "0 to 10")
+        _require(0 <= self.drop_path < 1, "network.drop_path", self.drop_path, "0 to less than 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightsConfig:
+    """How the weights are trained: SGD."""
+
+    lr: float = 0.025
+    """Learning rate of the first epoch."""
+    lr_min: float = 0.001
+    """Learning rate that the cosine schedule ends at."""
+    schedule: Literal["cosine", "exponential"] = "cosine"
+    """`cosine`: from `lr` to `lr_min`. `exponential`: times `decay_rate` an epoch."""
+    decay_rate: float = 0.97
+    """Factor an epoch of the exponential schedule (appendix A.3)."""
+    momentum: float = 0.9
+    """Of SGD."""
+    weight_decay: float = 3e-4
+    """L2 penalty on the weights."""
+    clip: float = 5.0
+    """Largest norm of the weights' gradient; 0: no clipping."""
+    label_smoothing: float = 0.0
+    """Share of the target spread over all classes."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.lr <= 1000, "weights.lr", self.lr, "more than 0, at most 1000", "--lr")
+        _require(
+            0 <= self.lr_min <= self.lr,
+            "weights.lr_min",
+            self.lr_min,
+            f"0 to weights.lr ({self.lr})",
+        )
+        _require(
+            0 < self.decay_rate <= 1,
+            "weights.decay_rate",
+            self.decay_rate,
+            "more than 0, at most 1",
+        )
+        _require(0 <= self.momentum < 1, "weights.momentum", self.momentum, "0 to less than 1")
+        _require(0 <= self.weight_decay <= 1, "weights.weight_decay", self.weight_decay, "0 to 1")
+        _require(self.clip >= 0, "weights.clip", self.clip, "0 or more")
+        _require(
+            0 <= self.label_smoothing < 1,
+            "weights.label_smoothing",
+            self.label_smoothing,
+            "0 to less than 1",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AlphasConfig:
+    """How the architecture parameters are trained: Adam on the hypergradient (section 2.3)."""
+
+    lr: float = 3e-4
+    """Learning rate (appendix A.1)."""
+    betas: tuple[float, float] = (0.5, 0.999)
+    """Of Adam."""
+    weight_decay: float = 1e-3
+    """L2 penalty on the alphas."""
+    init_scale: float = 1e-3
+    """Standard deviation of the first alphas."""
+    order: Literal["first", "second"] = "second"
+    """`first`: the virtual step has length 0."""
+    hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
+    """How the second order's Hessian-vector product is computed (equation 8, or double backward)."""
+    virtual_clip: float = 0.0
+    """Largest norm of the virtual step's gradients; 0: no clipping, as for images."""
+    strategy: str = "darts"
+    """How alphas weigh the candidates."""
+
+    def __post_init__(self) -> None:
+        _require(0 < self.lr <= 10, "alphas.lr", self.lr, "more than 0, at most 10")
+        _require(
+            all(0 <= beta < 1 for beta in self.betas),
+            "alphas.betas",
+            list(self.betas),
+            "two numbers from 0 to less than 1",
+        )
+        _require(0 <= self.weight_decay <= 1, "alphas.weight_decay", self.weight_decay, "0 to 1")
+        _require(0 <= self.init_scale <= 10, "alphas.init_scale", self.init_scale, "0 to 10")
+        _require(self.virtual_clip >= 0, "alphas.virtual_clip", self.virtual_clip, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Config:
+    """All settings of a run."""
+
+    space: str = "cnn"
+    """The search space."""
+    recipe: str
+    """The set of defaults that the run started from."""
+    seed: int = 0
+    """All randomness of the run follows from it."""
+    epochs: int = 50
+    """Passes over the training data."""
+    data: ImageDataConfig
+    """Images, splits, augmentation, batches."""
+    network: ConvNetworkConfig
+    """Size and regularisers of the network."""
+    weights: WeightsConfig
+    """The optimizer of the weights."""
+    alphas: AlphasConfig | None = None
+    """The optimizer of the alphas; None when a discrete network is trained."""
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1", "--seed")
+        _require(1 <= self.epochs <= 100_000, "epochs", self.epochs, "1 to 100000", "--epochs")
+
+
+_SEARCH = Config(
+    recipe="cifar",
+    data=ImageDataConfig(),
+    network=ConvNetworkConfig(),
+    weights=WeightsConfig(),
+    alphas=AlphasConfig(),
+)
+
+_TRAIN = Config(
+    recipe="cifar",
+    epochs=600,
+    data=ImageDataConfig(batch_size=96, cutout=16),
+    network=ConvNetworkConfig(channels=36, layers=20, auxiliary=0.4, drop_path=0.2),
+    weights=WeightsConfig(lr_min=0.0),
+)
+
+RECIPES: dict[str, dict[str, dict[str, Config]]] = {
+    "search": {
+        "cnn": {
+            # Appendix A.1.
+            "cifar": _SEARCH,
+            # Not the paper's: sized so that two CPU cores search digits in two minutes.
+            "digits": replace(
+                _SEARCH,
+                recipe="digits",
+                epochs=8,
+                data=ImageDataConfig(name="digits", crop_padding=1, flip=False),
+                network=ConvNetworkConfig(channels=4, layers=5),
+                alphas=AlphasConfig(lr=3e-3),
+            ),
+        }
+    },
+    "train": {
+        "cnn": {
+            # Appendix A.2.
+            "cifar": _TRAIN,
+            # Appendix A.3.
+            "imagenet": replace(
+                _TRAIN,
+                recipe="imagenet",
+                epochs=250,
+                data=ImageDataConfig(
+                    name="imagenet", batch_size=128, augmentation="imagenet", image_size=224,
+                    workers=4,
+                ),
+                network=ConvNetworkConfig(
+                    stem="imagenet", channels=48, layers=14, auxiliary=0.4
+                ),
+                weights=WeightsConfig(
+                    lr=0.1, lr_min=0.0, schedule="exponential", weight_decay=3e-5,
+                    label_smoothing=0.1,
+                ),
+            ),
+            # Not the paper's: sized for digits on two CPU cores.
+            "digits": replace(
+                _TRAIN,
+                recipe="digits",
+                epochs=30,
+                data=ImageDataConfig(
+                    name="digits", batch_size=64, crop_padding=1, flip=False, cutout=2
+                ),
+                network=ConvNetworkConfig(channels=8, layers=5, auxiliary=0.4, drop_path=0.1),
+            ),
+        }
+    },
+}
+"""For each command and space, the recipes by name; the first is the default."""
+
+
+def recipe(command: str, space: str, name: str | None, data: str | None) -> Config:
+    """The settings that a command starts from.
+
+    Args:
+        command: `search` or `train`.
+        space: A search space.
+        name: What `--recipe` says; None: the one named like the data, else the first.
+        data: What `--data` says.
+
+    Raises:
+        ConfigError: if there is no such recipe.
+    """
+    recipes = RECIPES[command][space]
+    if name is None:
+        name = data if data in recipes else next(iter(recipes))
+    if name not in recipes:
+        raise ConfigError(
+            f"--recipe {name}: no such recipe for {command} {space}, "
+            f"expected one of {', '.join(recipes)}"
+        )
+    return recipes[name]

@@ -1,0 +1,88 @@
+"""What a run works with, and the files that it leaves behind."""
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import torch
+
+from darts_cli import __version__, checkpoint
+from darts_cli.config import Config
+from darts_cli.engine.architect import Architect
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Streams
+from darts_cli.files import write_text
+from darts_cli.genotype import Genotype, derive, dump
+from darts_cli.progress import Reporter
+from darts_cli.run import Run
+from darts_cli.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """What `fit` works with and does not change."""
+
+    config: Config
+    space: SearchSpace
+    streams: Streams
+    run: Run
+    reporter: Reporter
+    metadata: Mapping[str, Any]
+    """What every checkpoint carries besides the state: settings, facts about the data, genotype."""
+    checkpoint_seconds: float = 600.0
+    """Time between checkpoints inside an epoch."""
+    max_steps: int | None = None
+    """Steps in all after which the run stops, its state saved."""
+    resume_command: str = ""
+    """What to type to go on after a stop."""
+    device_status: Callable[[], str] = str
+    """The device's name and memory for the progress line."""
+
+
+def save(state: State, session: Session, *, best: bool = False) -> None:
+    """Write the newest checkpoint, or the best one.
+
+    Raises:
+        WriteError: if the disk is full or the folder cannot be written.
+    """
+    path = session.run.best if best else session.run.last
+    checkpoint.write(path, state.tensors(), {**session.metadata, **state.metadata()})
+
+
+def write_architecture(architect: Architect, session: Session, epoch: int) -> Genotype:
+    """Write the alphas after `epoch`, counted from 1, and the genotype that they stand for."""
+    run, alphas = session.run, architect.alphas
+    metadata = {**session.metadata, "kind": "alphas", "position": {"epoch": epoch}}
+    named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
+    checkpoint.write(run.alphas_of(epoch), named, metadata)
+    rows = {cell: alpha.tolist() for cell, alpha in alphas.items()}
+    genotype, _ = derive(
+        session.space,
+        rows,
+        name=f"{run.path.name}-epoch-{epoch}",
+        origin=origin(metadata, run.path.name, epoch),
+    )
+    write_text(run.genotype, dump(genotype))
+    return genotype
+
+
+def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
+    """Where a derived genotype comes from, for its file."""
+    config = metadata["config"]
+    return {
+        "run": run,
+        "epoch": epoch,
+        "seed": config["seed"],
+        "order": config["alphas"]["order"],
+        "strategy": config["alphas"]["strategy"],
+        "data": config["data"]["name"],
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of darts and of what its numbers depend on."""
+    return {"darts": __version__, "torch": str(torch.__version__), "python": platform.python_version()}

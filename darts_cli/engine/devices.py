@@ -1,0 +1,78 @@
+"""Where a run computes: choosing a device, naming it, and what can be said of it while it works."""
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from darts_cli.errors import ConfigError
+
+_GIB = 2**30
+
+
+def choose(gpu: int | None, name: str | None) -> torch.device:
+    """The device of `--gpu` or `--device`, or the best that is there.
+
+    Raises:
+        ConfigError: if both are given, or the device is not there.
+    """
+    if gpu is not None and name is not None:
+        raise ConfigError("--gpu and --device: found both, expected one of them")
+    if gpu is not None:
+        return _cuda(gpu, f"--gpu {gpu}")
+    if name is None:
+        return _best()
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is not None and device.type == "cuda":
+        return _cuda(device.index or 0, f"--device {name}")
+    if device is not None and device.type == "mps" and torch.backends.mps.is_available():
+        return device
+    if device is not None and device.type == "cpu":
+        return torch.device("cpu")
+    raise ConfigError(f"--device {name}: not here, expected one of {', '.join(_present())}")
+
+
+def _cuda(index: int, flag: str) -> torch.device:
+    number = torch.cuda.device_count()
+    if 0 <= index < number:
+        return torch.device("cuda", index)
+    found = f"{number} CUDA device{'' if number == 1 else 's'}"
+    remedy = f"0 to {number - 1}" if number else "none: leave it out to run on the best device"
+    raise ConfigError(f"{flag}: found {found}, expected {remedy}")
+
+
+def _best() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", 0)
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _present() -> list[str]:
+    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return names + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
+
+
+def describe(device: torch.device) -> str:
+    """The device's name, with its memory or its threads."""
+    if device.type == "cuda":
+        facts = torch.cuda.get_device_properties(device)
+        return f"{device} ({facts.name}, {facts.total_memory / _GIB:.0f} GiB)"
+    if device.type == "cpu":
+        return f"cpu ({torch.get_num_threads()} threads of {os.cpu_count()} processors)"
+    return str(device)
+
+
+def status(device: torch.device) -> Callable[[], str]:
+    """A function that tells name and memory of a CUDA device, and nothing of another."""
+    if device.type != "cuda":
+        return str
+    name = torch.cuda.get_device_name(device)
+
+    def tell() -> str:
+        # The allocator's own count: asking it does not wait for the device.
+        return f"{name} {torch.cuda.memory_reserved(device) / _GIB:.1f} GiB"
+
+    return tell

@@ -1,0 +1,56 @@
+"""Running means on the device, read without holding it up."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class Meter:
+    """Sums of measures and their count; means of them.
+
+    On CUDA `peek` copies in the background and answers with what has arrived,
+    so that showing progress never waits for the device.
+    """
+
+    def __init__(self, names: Sequence[str], device: torch.device) -> None:
+        self.names = tuple(names)
+        # Half-precision counts would stop growing; mps has no float64.
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.sums = torch.zeros(len(self.names) + 1, dtype=dtype, device=device)
+        self._arrived: dict[str, float] = {}
+        self._copy: tuple[Tensor, torch.cuda.Event] | None = None
+
+    def add(self, tally: Tensor) -> None:
+        """Add the sums of one batch, `[len(names) + 1]`, the last being their count."""
+        self.sums += tally
+
+    def read(self) -> dict[str, float]:
+        """The means so far, waiting for the device; empty before the first batch."""
+        return self._means(self.sums.cpu())
+
+    def peek(self) -> dict[str, float]:
+        """The means as of a moment ago, without waiting."""
+        if self.sums.device.type != "cuda":
+            return self.read()
+        if self._copy is not None and self._copy[1].query():
+            self._arrived = self._means(self._copy[0])
+            self._copy = None
+        if self._copy is None:
+            host = torch.empty_like(self.sums, device="cpu", pin_memory=True)
+            host.copy_(self.sums, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+            self._copy = host, event
+        return self._arrived
+
+    def reset(self) -> None:
+        """Start again from nothing."""
+        self.sums = torch.zeros_like(self.sums)
+        self._arrived, self._copy = {}, None
+
+    def _means(self, host: Tensor) -> dict[str, float]:
+        *sums, count = host.tolist()
+        if not count:
+            return {}
+        return {name: total / count for name, total in zip(self.names, sums, strict=True)}

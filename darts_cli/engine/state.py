@@ -1,0 +1,164 @@
+"""All that changes while a run goes on, and hence all that a checkpoint holds."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darts_cli.engine.architect import Architect
+from darts_cli.engine.meter import Meter
+from darts_cli.engine.task import Task
+from darts_cli.errors import CheckpointError
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a run stands: the next step is number `step` of `epoch`, both counted from 0."""
+
+    epoch: int = 0
+    step: int = 0
+    total: int = 0
+    """Steps done since the run began."""
+
+
+@dataclass(kw_only=True, slots=True)
+class State:
+    """A network in training."""
+
+    task: Task
+    optimizer: torch.optim.Optimizer
+    architect: Architect | None
+    """None when a discrete network is trained."""
+    meter: Meter
+    """Training measures of the epoch so far."""
+    position: Position = field(default_factory=Position)
+    best: float = math.inf
+    """The smallest validation loss so far."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything, by the names that checkpoints use."""
+        network, module = self.task.network, self.task.module
+        named = _prefixed("network", network.to_published(module.state_dict()))
+        weights = dict(module.named_parameters())
+        for key, values in _optimizer_state(self.optimizer, weights).items():
+            named |= _prefixed(f"optimizer.{key}", network.to_published(values))
+        if self.architect is not None:
+            alphas = self.architect.alphas
+            named |= _prefixed("alphas", alphas)
+            for key, values in _optimizer_state(self.architect.optimizer, alphas).items():
+                named |= _prefixed(f"architect.{key}", values)
+        named["meter"] = self.meter.sums
+        return named
+
+    def metadata(self) -> dict[str, Any]:
+        """What a checkpoint says besides tensors."""
+        best = self.best if math.isfinite(self.best) else None
+        return {"position": asdict(self.position), "best": best}
+
+    def restore(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+        """Become what a checkpoint holds.
+
+        Raises:
+            CheckpointError: if it is of another network, or of another kind of run.
+        """
+        network, module = self.task.network, self.task.module
+        load_network(self.task, tensors)
+        weights = dict(module.named_parameters())
+        for key, values in _by_key(tensors, "optimizer").items():
+            _restore_optimizer(self.optimizer, weights, key, network.from_published(values))
+        if self.architect is not None:
+            alphas = self.architect.alphas
+            load_alphas(alphas, tensors)
+            for key, values in _by_key(tensors, "architect").items():
+                _restore_optimizer(self.architect.optimizer, alphas, key, values)
+        self.meter.sums.copy_(_take(tensors, "meter", self.meter.sums))
+        self.position = Position(**metadata["position"])
+        self.best = math.inf if metadata["best"] is None else metadata["best"]
+
+
+def load_alphas(alphas: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Load the alphas of a checkpoint.
+
+    Raises:
+        CheckpointError: if one is missing, or of another shape.
+    """
+    with torch.no_grad():
+        for cell, alpha in alphas.items():
+            alpha.copy_(_take(tensors, f"alphas.{cell}", alpha))
+
+
+def load_network(task: Task, tensors: Mapping[str, Tensor]) -> None:
+    """Load the weights and buffers of a checkpoint into a network.
+
+    Raises:
+        CheckpointError: naming the first tensor that is missing, or of another shape.
+    """
+    published = {
+        name.removeprefix("network."): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("network.")
+    }
+    expected = task.network.to_published(task.module.state_dict())
+    for name, tensor in expected.items():
+        _take(published, name, tensor)
+    for name in published:
+        if name not in expected:
+            raise CheckpointError(f"network.{name}: in the checkpoint, but not in this network")
+    task.module.load_state_dict(task.network.from_published(published))
+
+
+def _take(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
+    """A tensor of a checkpoint, of the shape that the network has."""
+    if name not in tensors:
+        raise CheckpointError(f"{name}: not in the checkpoint, which is of another network")
+    found = tensors[name]
+    if found.shape != like.shape:
+        raise CheckpointError(
+            f"{name}: found shape {list(found.shape)} in the checkpoint, expected {list(like.shape)}"
+        )
+    return found
+
+
+def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _by_key(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, dict[str, Tensor]]:
+    """Tensors named `prefix.key.name`, as a mapping from names for each key."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in tensors.items():
+        if full_name.startswith(f"{prefix}."):
+            _, key, name = full_name.split(".", 2)
+            found.setdefault(key, {})[name] = tensor
+    return found
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """For each key of an optimizer's state, its tensors by parameter name."""
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, parameter in parameters.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                found.setdefault(key, {})[name] = value
+    return found
+
+
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    key: str,
+    values: Mapping[str, Tensor],
+) -> None:
+    for name, value in values.items():
+        if name not in parameters:
+            raise CheckpointError(f"{key} of {name}: no such parameter in this network")
+        parameter = parameters[name]
+        # Counts of steps stay on the CPU, where torch keeps them; the rest is laid out as the
+        # parameter is.
+        like = parameter.detach() if value.shape == parameter.shape else value
+        optimizer.state[parameter][key] = torch.empty_like(like).copy_(value)

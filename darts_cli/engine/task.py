@@ -1,0 +1,179 @@
+"""What a space has to provide, and what travels between it and the engine."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from darts_cli.config import Config
+from darts_cli.engine.strategies import Mixture
+from darts_cli.genotype import Genotype
+from darts_cli.space import SearchSpace
+
+
+Facts = Mapping[str, Any]
+"""What a network has to remember about its data, as JSON values: classes, sizes, statistics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One batch: images `[B, C, H, W]` and their classes `[B]`."""
+
+    inputs: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a network makes of a batch."""
+
+    logits: Tensor
+    auxiliary: Tensor | None = None
+    """Logits of the auxiliary head, in training where there is one."""
+
+
+class Stream(Protocol):
+    """A split of the data in batches; those of an epoch are a function of the epoch's number."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        ...
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from number `start` on, on the network's device."""
+        ...
+
+
+class Network(Protocol):
+    """A module that can name its tensors as published DARTS checkpoints do.
+
+    Checkpoints hold those names, so that they outlive the layout in which a
+    network keeps its tensors.
+    """
+
+    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Cut and rename parameters, buffers or momenta, given by the network's own names."""
+        ...
+
+    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `to_published`."""
+        ...
+
+
+class Task(Protocol):
+    """A network and its losses: what the engine optimises."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network as a module."""
+        ...
+
+    @property
+    def network(self) -> Network:
+        """The same network, as the keeper of its published names."""
+        ...
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What `tally` sums up, in order; the first is `loss`."""
+        ...
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set what changes from epoch to epoch, such as the drop path probability."""
+        ...
+
+    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+        """Run the network; `mixture` is empty for a discrete one."""
+        ...
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """The plain loss, a mean over the batch: of validation, and of the virtual step."""
+        ...
+
+    def objective(self, output: Output, batch: Batch) -> Tensor:
+        """The loss that trains the weights: the plain one with the regularisers of the space."""
+        ...
+
+    def tally(self, output: Output, batch: Batch) -> Tensor:
+        """Sums over the batch and their count, `[len(measures) + 1]`, outside the graph."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Streams:
+    """What a run reads."""
+
+    weights: Stream
+    """Trains the weights."""
+    alphas: Stream | None = None
+    """Trains the alphas; None where there are none."""
+    watched: Stream | None = None
+    """What is evaluated after every epoch."""
+    watched_name: str = "valid"
+    """Its split: `valid` or `test`. Only by `valid` is the best epoch chosen."""
+
+
+class Data(Protocol):
+    """A data set, loaded."""
+
+    def describe(self) -> Facts:
+        """What a network made for this data has to remember."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Examples in each split that is there."""
+        ...
+
+    def search_streams(self, seed: int) -> Streams:
+        """Disjoint parts of the training data for weights and alphas."""
+        ...
+
+    def train_streams(self, seed: int) -> Streams:
+        """All training data for the weights."""
+        ...
+
+    def evaluation_stream(self, split: str, batch_size: int) -> Stream:
+        """A split in order, as it is.
+
+        Raises:
+            DataError: if the data has no such split.
+        """
+        ...
+
+
+class Domain(Protocol):
+    """A space with the networks and the data that belong to it."""
+
+    @property
+    def space(self) -> SearchSpace:
+        """Cells, edges and primitives."""
+        ...
+
+    def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
+        """What can be said of the data without reading it: facts, and examples in each split.
+
+        Raises:
+            DataError: if the data is missing.
+        """
+        ...
+
+    def load(
+        self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
+    ) -> Data:
+        """Read the data; `facts` of a trained network are kept to, where given.
+
+        Raises:
+            DataError: if it is missing, broken, or not what `facts` say.
+        """
+        ...
+
+    def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> Task:
+        """The network of a genotype, or the supernet where that is None."""
+        ...
+
+    def example(self, facts: Facts, batch_size: int) -> Batch:
+        """A batch of the right shapes, made on torch's default device."""
+        ...

@@ -1,0 +1,45 @@
+"""What a user can mend: every error of this family is one line, and no traceback is shown for it."""
+
+
+class DartsError(Exception):
+    """An error with a remedy: what was expected, what was found, what to do.
+
+    The command line prints it as one line and leaves with `exit_status`: 2 for
+    bad input, 1 for a failure while running.
+    """
+
+    exit_status = 2
+
+
+class ConfigError(DartsError):
+    """A setting, flag or configuration file that cannot be used."""
+
+
+class GenotypeError(DartsError):
+    """A genotype that is not well formed, or that does not exist."""
+
+
+class DataError(DartsError):
+    """Data that is missing, unreadable, or of another shape than needed."""
+
+
+class CheckpointError(DartsError):
+    """A run directory or checkpoint that is missing, damaged, or of another run."""
+
+
+class DivergenceError(DartsError):
+    """A loss that is no longer a finite number."""
+
+    exit_status = 1
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
+    """A signal asked the run to stop; its state is saved.
+
+    Attributes:
+        exit_status: 128 plus the signal's number, or 0 for a scheduler's warning.
+    """
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status

@@ -1,0 +1,216 @@
+"""Reads genotype files: finds them by path or name, and names file, line and choices of every mistake."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from darts_cli.errors import GenotypeError
+from darts_cli.genotype import FORMAT, CellGenotype, Edge, Genotype
+from darts_cli.space import SearchSpace
+
+MAX_BYTES = 1_000_000
+"""No genotype is near this size; a larger file is something else."""
+
+Spaces = Mapping[str, SearchSpace]
+
+
+def shipped() -> dict[str, Path]:
+    """The genotypes that come with darts, by name."""
+    package = Path(__file__).parent
+    # An installed wheel holds them inside the package, a checkout beside it.
+    for folder in (package / "genotypes", package.parent / "genotypes"):
+        if folder.is_dir():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def load(name_or_path: str | Path, spaces: Spaces) -> Genotype:
+    """Read a genotype from a file, or one that ships with darts by its name.
+
+    Raises:
+        GenotypeError: if there is none, or the file is not a valid genotype.
+    """
+    path = Path(name_or_path)
+    known = shipped()
+    if str(name_or_path) in known:
+        path = known[str(name_or_path)]
+    if not path.is_file():
+        raise GenotypeError(
+            f"no genotype {str(name_or_path)!r}: expected a YAML file or one of {', '.join(known)}"
+        )
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise GenotypeError(f"{path}: too large for a genotype ({MAX_BYTES:,} bytes at most)")
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GenotypeError(
+            f"{path}: cannot be read ({error.strerror}); check its permissions"
+        ) from None
+    except UnicodeDecodeError:
+        raise GenotypeError(f"{path}: expected YAML text in UTF-8, found other bytes") from None
+    return parse(text, spaces, str(path))
+
+
+def parse(text: str, spaces: Spaces, file: str) -> Genotype:
+    """Read a genotype from YAML text; `file` is what errors call it.
+
+    Raises:
+        GenotypeError: with file, line, what was found and what is allowed.
+    """
+    root = _Reader.open(text, file)
+    fields = root.mapping(
+        "genotype", required=("format", "space", "name", "cells"), optional=("origin",)
+    )
+    format_ = fields["format"].integer("format")
+    if format_ != FORMAT:
+        raise fields["format"].error(f"format {format_}", f"format {FORMAT}")
+    space_name = fields["space"].string("space")
+    if space_name not in spaces:
+        raise fields["space"].error(f"space {space_name!r}", _one_of(spaces))
+    space = spaces[space_name]
+    cells = fields["cells"].mapping("cells", required=space.cells)
+    return Genotype(
+        space=space_name,
+        name=fields["name"].string("name"),
+        cells={name: _cell(cells[name], name, space) for name in space.cells},
+        origin=fields["origin"].plain_mapping("origin") if "origin" in fields else {},
+    )
+
+
+def _cell(reader: "_Reader", name: str, space: SearchSpace) -> CellGenotype:
+    fields = reader.mapping(f"cell {name!r}", required=("nodes", "concat"))
+    nodes = tuple(
+        _node(item, space.inputs + index, space)
+        for index, item in enumerate(fields["nodes"].sequence("nodes"))
+    )
+    first, last = space.inputs, space.inputs + len(nodes) - 1
+    concat: list[int] = []
+    for item in fields["concat"].sequence("concat"):
+        state = item.integer("a state of concat")
+        if not first <= state <= last:
+            raise item.error(f"state {state} in concat", f"a node's state, {first} to {last}")
+        if state in concat:
+            raise item.error(f"state {state} twice in concat", "each state once")
+        concat.append(state)
+    return CellGenotype(nodes, tuple(concat))
+
+
+def _node(reader: "_Reader", state: int, space: SearchSpace) -> tuple[Edge, ...]:
+    edges = []
+    items = reader.sequence(f"node {state}")
+    for item in items:
+        pair = item.sequence("an edge")
+        if len(pair) != 2:
+            raise item.error(f"an edge of {len(pair)} items", "[operation, source]")
+        operation = pair[0].string("an operation")
+        if operation not in space.operations:
+            raise pair[0].error(f"operation {operation!r}", _one_of(space.operations))
+        source = pair[1].integer("a source")
+        if not 0 <= source < state:
+            raise pair[1].error(
+                f"source {source} of node {state}", f"an earlier state, 0 to {state - 1}"
+            )
+        edges.append(Edge(operation, source))
+    if space.edges_per_node not in (None, len(edges)):
+        raise reader.error(f"{len(edges)} edges in node {state}", f"{space.edges_per_node}")
+    return tuple(edges)
+
+
+def _one_of(choices: Iterable[str]) -> str:
+    return "one of " + ", ".join(choices)
+
+
+class _Reader:
+    """A YAML node that knows its line, and turns into plain values or a `GenotypeError`."""
+
+    def __init__(self, node: yaml.Node, file: str) -> None:
+        self.node = node
+        self.file = file
+
+    @classmethod
+    def open(cls, text: str, file: str) -> "_Reader":
+        """The root node of a document, of which no part is an alias of another."""
+        try:
+            # Aliases could make a small file expand without end; no genotype needs one.
+            for event in yaml.parse(text, Loader=yaml.SafeLoader):
+                if isinstance(event, yaml.AliasEvent):
+                    line = event.start_mark.line + 1
+                    raise GenotypeError(f"{file}, line {line}: found an alias, expected plain YAML")
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            line = error.problem_mark.line + 1 if error.problem_mark else 1
+            raise GenotypeError(f"{file}, line {line}: not YAML: {error.problem}") from None
+        except (yaml.YAMLError, RecursionError):
+            raise GenotypeError(f"{file}: not YAML: unreadable characters or nesting") from None
+        if node is None:
+            raise GenotypeError(f"{file}: empty, expected a genotype")
+        return cls(node, file)
+
+    def error(self, found: str, expected: str) -> GenotypeError:
+        line = self.node.start_mark.line + 1
+        return GenotypeError(f"{self.file}, line {line}: found {found}, expected {expected}")
+
+    def mapping(
+        self, what: str, required: Iterable[str], optional: Iterable[str] = ()
+    ) -> dict[str, "_Reader"]:
+        """The values of a mapping by key; every key known, present if required, and there once."""
+        required, optional = tuple(required), tuple(optional)
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.error(self._kind(), f"{what} as a mapping")
+        values: dict[str, _Reader] = {}
+        for key_node, value_node in self.node.value:
+            key = _Reader(key_node, self.file)
+            name = key.string("a key")
+            if name not in required + optional:
+                raise key.error(f"key {name!r} in {what}", _one_of(required + optional))
+            if name in values:
+                raise key.error(f"key {name!r} twice in {what}", "each key once")
+            values[name] = _Reader(value_node, self.file)
+        for name in required:
+            if name not in values:
+                raise self.error(f"{what} without {name!r}", f"the keys {', '.join(required)}")
+        return values
+
+    def sequence(self, what: str) -> list["_Reader"]:
+        """The items of a list that holds at least one."""
+        if not isinstance(self.node, yaml.SequenceNode):
+            raise self.error(self._kind(), f"{what} as a list")
+        if not self.node.value:
+            raise self.error(f"an empty list for {what}", "at least one item")
+        return [_Reader(node, self.file) for node in self.node.value]
+
+    def string(self, what: str) -> str:
+        if isinstance(self.node, yaml.ScalarNode) and self.node.tag == "tag:yaml.org,2002:str":
+            return str(self.node.value)
+        raise self.error(self._kind(), f"{what} as text")
+
+    def integer(self, what: str) -> int:
+        # `0b1` and `1_0` are integers to YAML too, but nobody writes a state so.
+        if (
+            isinstance(self.node, yaml.ScalarNode)
+            and self.node.tag == "tag:yaml.org,2002:int"
+            and self.node.value.lstrip("-").isdecimal()
+            and len(self.node.value) <= 9
+        ):
+            return int(self.node.value)
+        raise self.error(self._kind(), f"{what} as a whole number")
+
+    def plain_mapping(self, what: str) -> dict[str, Any]:
+        """The mapping as plain values, for what is only carried along."""
+        if not isinstance(self.node, yaml.MappingNode):
+            raise self.error(self._kind(), f"{what} as a mapping")
+        try:
+            value = yaml.safe_load(yaml.serialize(self.node))
+        except (yaml.YAMLError, ValueError, TypeError):
+            raise self.error(f"unreadable values in {what}", "plain YAML values") from None
+        return dict(value)
+
+    def _kind(self) -> str:
+        if isinstance(self.node, yaml.MappingNode):
+            return "a mapping"
+        if isinstance(self.node, yaml.SequenceNode):
+            return "a list"
+        text = self.node.value if len(self.node.value) <= 40 else self.node.value[:40] + "..."
+        return f"{text!r}" if text else "nothing"

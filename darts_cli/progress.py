@@ -1,0 +1,162 @@
+"""The one rich console, and everything that a run shows on it while it goes on.
+
+Messages and progress go to standard error: standard output is for results.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, RenderableType
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+_REFRESH_SECONDS = 0.25
+"""How often numbers are read from the device for a terminal."""
+
+_PLAIN_SECONDS = 30.0
+"""How often a line is printed where there is no terminal."""
+
+_PERCENT = {"top1", "top5"}
+"""Measures that are shares, shown as percentages."""
+
+
+def error_console() -> Console:
+    """The console on standard error, as it is at this moment."""
+    return Console(stderr=True, highlight=False)
+
+
+def plan_table(title: str, rows: Mapping[str, str]) -> Table:
+    """What a command is about to do, in two columns."""
+    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+def format_measures(measures: Mapping[str, float]) -> str:
+    """`loss 1.234  top1 56.7 %` for `{"loss": 1.234, "top1": 0.567}`."""
+    return "  ".join(
+        f"{name} {100 * value:.2f} %" if name in _PERCENT else f"{name} {value:.4f}"
+        for name, value in measures.items()
+    )
+
+
+class _Bars(Progress):
+    """Bars with a line of numbers below."""
+
+    numbers = Text()
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield self.make_tasks_table(self.tasks)
+        yield self.numbers
+
+
+class Reporter:
+    """Shows the steps of a run: live bars on a terminal, plain lines elsewhere, and a log file.
+
+    A context manager: the bars are there from its entry to its exit.
+    """
+
+    def __init__(self, console: Console, log: Path | None = None) -> None:
+        self.console = console
+        self._log = log
+        self._live = console.is_terminal
+        self._bars = _Bars(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            expand=True,
+            disable=not self._live,
+        )
+        self._run: TaskID | None = None
+        self._epoch: TaskID | None = None
+        self._label = ""
+        self._shown_at = self._first_at = time.monotonic()
+        self._step = self._steps = self._first_step = 0
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def begin_epoch(self, *, epoch: int, epochs: int, step: int, steps: int) -> None:
+        """Start an epoch, counted from 1, at `step` of its `steps`."""
+        if self._run is None:
+            self._run = self._bars.add_task("run", total=epochs * steps)
+        if self._epoch is not None:
+            self._bars.remove_task(self._epoch)
+        self._label = f"epoch {epoch}/{epochs}"
+        self._epoch = self._bars.add_task(self._label, total=steps, completed=step)
+        self._bars.update(self._run, completed=(epoch - 1) * steps + step)
+        self._step, self._steps = step, steps
+        self._first_at, self._first_step = time.monotonic(), step
+
+    def due(self) -> bool:
+        """Whether it is time to read numbers and show them."""
+        pause = _REFRESH_SECONDS if self._live else _PLAIN_SECONDS
+        return time.monotonic() - self._shown_at >= pause
+
+    def advance(self) -> None:
+        """Count a step."""
+        self._step += 1
+        if self._live and self._epoch is not None and self._run is not None:
+            self._bars.advance(self._epoch)
+            self._bars.advance(self._run)
+
+    def show(self, numbers: str) -> None:
+        """Show the numbers of the moment."""
+        self._shown_at = time.monotonic()
+        elapsed = self._shown_at - self._first_at
+        rate = (self._step - self._first_step) / elapsed if elapsed > 0 else 0.0
+        line = f"{rate:.2f} steps/s  {numbers}"
+        if self._live:
+            self._bars.numbers = Text(line, overflow="ellipsis", no_wrap=True)
+        else:
+            left = (self._steps - self._step) / rate if rate else 0.0
+            self._print(
+                f"{self._label}  step {self._step}/{self._steps}  {line}  "
+                f"epoch ends in {format_seconds(left)}"
+            )
+
+    def say(self, text: str) -> None:
+        """Print a message and note it in the log."""
+        self._print(text)
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)
+        if self._log is not None:
+            stamp = datetime.now().astimezone().isoformat(timespec="seconds")
+            with self._log.open("a", encoding="utf-8") as file:
+                file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
+
+
+def format_seconds(seconds: float) -> str:
+    """`1:02:03` for 3723 seconds."""
+    return str(timedelta(seconds=round(seconds)))

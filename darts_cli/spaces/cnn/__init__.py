@@ -1,0 +1,1 @@
+"""The convolutional space: cells of images."""

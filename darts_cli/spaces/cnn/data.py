@@ -1,0 +1,349 @@
+"""The images of the convolutional space by name or folder, their splits and streams."""
+
+import contextlib
+import sys
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from darts_cli.config import ImageDataConfig
+from darts_cli.engine.randomness import generator
+from darts_cli.errors import DataError
+from darts_cli.spaces.cnn import images
+from darts_cli.spaces.cnn.augment import (
+    IMAGENET,
+    Augmentation,
+    ImageStream,
+    Resident,
+    SearchStreams,
+    Source,
+    Streamed,
+    Training,
+)
+from darts_cli.spaces.cnn.images import Found, Split, Statistics
+
+RESIDENT_BYTES = 2**30
+"""Pixels that may live on the device; larger sets are read by worker processes."""
+
+_IMAGENET_SIZE = 224
+# Of the split that sets test images aside: the same images whatever the run's seed.
+_SPLIT_SEED = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What a checkpoint keeps about the images that its network was trained on."""
+
+    name: str
+    """As it was given to `--data`."""
+    classes: tuple[str, ...]
+    """Names, in the order of the logits."""
+    channels: int
+    """1 (grey) or 3 (RGB)."""
+    size: int
+    """Side in pixels."""
+    mean: tuple[float, ...]
+    """Of each channel, of pixels from 0 to 1."""
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "ImageFacts":
+        """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists."""
+        lists = {key: tuple(values[key]) for key in ("classes", "mean", "std")}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What is known about the images before any of them is decoded."""
+
+    name: str
+    classes: int
+    channels: int
+    size: int
+    counts: dict[str, int]
+    """Images of every split."""
+
+
+CIFAR: dict[str, Statistics] = {
+    "cifar10": ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
+    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
+}
+"""What torchvision downloads, and the statistics that are published of it."""
+_CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
+_CIFAR_COUNTS = {"train": 50_000, "test": 10_000}
+_CIFAR_SIZE = 32
+
+
+def _find_digits(config: ImageDataConfig, search: bool) -> Found:
+    try:
+        from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
+    except ImportError:
+        raise DataError(
+            "--data digits needs scikit-learn: pip install 'darts-cli[digits]'"
+        ) from None
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    split = Split(torch.from_numpy(pixels)[:, None], torch.from_numpy(digits.target).long())
+    return Found(
+        classes=tuple(str(name) for name in digits.target_names),
+        splits={"train": split},
+        counts={"train": len(split)},
+    )
+
+
+def _find_cifar(config: ImageDataConfig, search: bool) -> Found:
+    from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
+
+    root = Path(config.root).expanduser()
+    try:
+        # Standard output is kept for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            read = {
+                name: getattr(datasets, config.name.upper())(
+                    root, train=name == "train", download=True
+                )
+                for name in (["train"] if search else ["train", "test"])
+            }
+    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"{config.name}: could not be downloaded to {root} ({reason}); check the network, give"
+            " a folder of images with --data DIR, or use --data digits, which needs no download"
+        ) from None
+    splits = {
+        name: Split(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets))
+        for name, part in read.items()
+    }
+    return Found(
+        classes=tuple(read["train"].classes),
+        splits=splits,
+        counts=_CIFAR_COUNTS | {name: len(split) for name, split in splits.items()},
+        statistics=CIFAR[config.name],
+    )
+
+
+def _refuse_imagenet(config: ImageDataConfig, search: bool) -> Found:
+    raise DataError(
+        "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
+        " as --data DIR --recipe imagenet"
+    )
+
+
+DATASETS: dict[str, Callable[[ImageDataConfig, bool], Found]] = {
+    "digits": _find_digits,
+    "cifar10": _find_cifar,
+    "cifar100": _find_cifar,
+    "imagenet": _refuse_imagenet,
+}
+
+
+def _find_folder(config: ImageDataConfig, search: bool) -> Found:
+    folder = Path(config.name).expanduser()
+    if not folder.is_dir():
+        raise DataError(
+            f"--data {config.name}: expected one of {', '.join(DATASETS)}, or a folder of images"
+            f" ({images.LAYOUT}); found no folder {folder}"
+        )
+    return images.find(folder)
+
+
+def _find(config: ImageDataConfig, search: bool) -> Found:
+    """The images that the settings name, with test images set aside where there are none."""
+    found = DATASETS.get(config.name, _find_folder)(config, search)
+    splits = found.splits
+    alone = "test" not in found.counts
+    _check_counts(config.name, found, needed=1 + alone + search)
+    if alone:
+        train = splits["train"]
+        test, kept = images.split_classes(
+            train.targets, config.test_portion, generator(_SPLIT_SEED, "test split")
+        )
+        splits = {"train": train.select(kept), "test": train.select(test)}
+    return replace(
+        found,
+        splits={"train": splits["train"]} if search else splits,
+        counts=found.counts | {name: len(split) for name, split in splits.items()},
+        statistics=IMAGENET if config.augmentation == "imagenet" else found.statistics,
+    )
+
+
+def _check_counts(name: str, found: Found, needed: int) -> None:
+    counts = torch.bincount(found.splits["train"].targets, minlength=len(found.classes))
+    for label, number in zip(found.classes, counts.tolist(), strict=True):
+        if number < needed:
+            raise DataError(
+                f"{name}: expected {needed} or more training images of each class, to split them,"
+                f" found {number} of {label!r}; add images or remove the class"
+            )
+
+
+def _find_shape(config: ImageDataConfig, found: Found) -> tuple[int, int]:
+    """Channels and size; photographs are RGB, so that no file has to be opened to know it."""
+    if config.augmentation == "imagenet":
+        return 3, config.image_size or _IMAGENET_SIZE
+    return images.survey(found.splits["train"], config.image_size)
+
+
+def inspect(config: ImageDataConfig, *, search: bool) -> Summary:
+    """What a run would read, without decoding images or downloading anything.
+
+    Raises:
+        ConfigError: if the augmentation does not fit the images' size.
+        DataError: as `load`, except for what only decoding finds.
+    """
+    if config.name in CIFAR:
+        classes, counts = _CIFAR_CLASSES[config.name], dict(_CIFAR_COUNTS)
+        size = _IMAGENET_SIZE if config.augmentation == "imagenet" else _CIFAR_SIZE
+        channels, size = 3, config.image_size or size
+    else:
+        found = _find(config, search)
+        classes, counts = len(found.classes), found.counts
+        channels, size = _find_shape(config, found)
+    Augmentation.of(config, size)
+    return Summary(name=config.name, classes=classes, channels=channels, size=size, counts=counts)
+
+
+def load(
+    config: ImageDataConfig, *, device: torch.device, search: bool, facts: ImageFacts | None = None
+) -> "ImageData":
+    """Find the images, and decode those for training if they fit on the device.
+
+    Args:
+        config: names the data.
+        device: where the batches are wanted.
+        search: whether only training images may be read.
+        facts: of a checkpoint's data. Its classes, channels, size and statistics
+            are used then; nothing is decoded before it is needed.
+
+    Raises:
+        ConfigError: if the augmentation does not fit the images' size.
+        DataError: if the data is missing, damaged, or not what `facts` say.
+    """
+    found = _find(config, search)
+    if facts is not None:
+        found = found.reorder(facts.classes, config.name)
+    channels, size = (facts.channels, facts.size) if facts else _find_shape(config, found)
+    Augmentation.of(config, size)
+    pixels = sum(map(len, found.splits.values())) * channels * size**2
+    resident = config.augmentation == "crop" and pixels <= RESIDENT_BYTES
+    if facts is None:
+        if resident:
+            train = found.splits["train"]
+            decoded = images.decode_all(train, channels=channels, size=size)
+            found.splits["train"] = Split(decoded, train.targets)
+        facts = _measure(config.name, found, channels=channels, size=size)
+    return ImageData(
+        facts=facts,
+        counts=found.counts,
+        config=config,
+        device=device,
+        resident=resident,
+        waiting=dict(found.splits),
+    )
+
+
+def _measure(name: str, found: Found, *, channels: int, size: int) -> ImageFacts:
+    mean, std = found.statistics or images.compute_statistics(
+        found.splits["train"], channels=channels, size=size
+    )
+    return ImageFacts(
+        name=name, classes=found.classes, channels=channels, size=size, mean=mean, std=std
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageData:
+    """The images of a run, decoded when a stream of them is first asked for."""
+
+    facts: ImageFacts
+    """What a checkpoint keeps."""
+    counts: dict[str, int]
+    """Images of every split, those included that a search does not read."""
+    config: ImageDataConfig
+    device: torch.device
+    """Where the batches are wanted."""
+    resident: bool
+    """Whether pixels live on the device."""
+    waiting: dict[str, Split]
+    """Splits that may be read, and were not yet."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    """Splits that are read."""
+
+    def search_streams(self, seed: int) -> SearchStreams:
+        """The two halves of the training images, stratified by class."""
+        source = self._source("train")
+        weights, alphas = images.split_classes(
+            source.targets.cpu(), self.config.search_portion, generator(seed, "halves")
+        )
+        return SearchStreams(
+            weights=self._train("weights", source, weights, seed),
+            alphas=self._train("alphas", source, alphas, seed),
+            valid=self._stream(source, alphas, self.config.batch_size),
+        )
+
+    def train_stream(self, seed: int) -> ImageStream:
+        """All training images, shuffled and augmented."""
+        source = self._source("train")
+        return self._train("train", source, torch.arange(len(source.targets)), seed)
+
+    def eval_stream(self, split: str, batch_size: int) -> ImageStream:
+        """A split in order, not augmented; its last batch may be smaller.
+
+        Raises:
+            DataError: if there is no such split, or an image cannot be decoded.
+        """
+        source = self._source(split)
+        return self._stream(source, torch.arange(len(source.targets)), batch_size)
+
+    def _train(self, purpose: str, source: Source, indices: Tensor, seed: int) -> ImageStream:
+        augmentation = Augmentation.of(self.config, self.facts.size)
+        training = Training(seed=seed, purpose=purpose, augmentation=augmentation)
+        return self._stream(source, indices, self.config.batch_size, training)
+
+    def _stream(
+        self, source: Source, indices: Tensor, batch_size: int, training: Training | None = None
+    ) -> ImageStream:
+        shape = (self.facts.channels, 1, 1)
+        return ImageStream(
+            source=source,
+            indices=indices,
+            batch_size=batch_size,
+            mean=torch.tensor(self.facts.mean, device=self.device).reshape(shape),
+            std=torch.tensor(self.facts.std, device=self.device).reshape(shape),
+            training=training,
+        )
+
+    def _source(self, name: str) -> Source:
+        if name not in self.sources:
+            if name not in self.waiting:
+                known = ", ".join(sorted(self.sources.keys() | self.waiting.keys()))
+                raise DataError(
+                    f"{self.config.name}: found no split {name!r} to read; use one of {known}"
+                )
+            self.sources[name] = self._make_source(self.waiting[name])
+            # Pixels that moved to a device do not stay in the CPU's memory as well.
+            del self.waiting[name]
+        return self.sources[name]
+
+    def _make_source(self, split: Split) -> Source:
+        channels, size = self.facts.channels, self.facts.size
+        targets = split.targets.to(self.device)
+        if self.resident:
+            pixels = images.decode_all(split, channels=channels, size=size)
+            return Resident(pixels.to(self.device), targets)
+        return Streamed(
+            split=split,
+            targets=targets,
+            channels=channels,
+            size=size,
+            photographs=self.config.augmentation == "imagenet",
+            flip=self.config.flip,
+            workers=self.config.workers,
+        )

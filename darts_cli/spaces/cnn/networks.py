@@ -1,0 +1,253 @@
+"""The supernet of the search.
+
+All candidate operations of the edges that leave one state are computed
+together: those without parameters once, the others side by side along the
+channels. Parameters are kept that way; `to_published` and `from_published`
+translate to the names and shapes of published checkpoints, which have a module
+an edge and operation.
+"""
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darts_cli.config import ConvNetworkConfig
+from darts_cli.engine.strategies import Mixture
+from darts_cli.engine.task import Output
+from darts_cli.errors import CheckpointError
+from darts_cli.space import SearchSpace
+from darts_cli.spaces.cnn.operations import (
+    DepthwiseStack,
+    FactorizedReduce,
+    Pooling,
+    ReLUConvBN,
+    is_reduction,
+)
+from darts_cli.spaces.cnn.primitives import (
+    CNN,
+    PRIMITIVES,
+    DepthwiseConv,
+    FactorizedConv,
+    Pool,
+    Skip,
+    Zero,
+)
+
+
+class EdgeGroup(nn.Module):
+    """The mixed operations of all edges that leave one state of a cell.
+
+    Poolings and the identity are the same function on each of these edges,
+    BatchNorm included, and run once; what has parameters is stacked, edge `k`
+    being channels `k * C` onwards. `none` adds nothing and is left out.
+    """
+
+    def __init__(self, space: SearchSpace, channels: int, stride: int, edges: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.edges = edges
+        self.shared = nn.ModuleDict()
+        self.stacked = nn.ModuleDict()
+        for column, name in enumerate(space.primitives):
+            match PRIMITIVES[name]:
+                case Pool() as pool:
+                    norm = nn.BatchNorm2d(channels, affine=False)
+                    self.shared[str(column)] = nn.Sequential(Pooling(pool, stride), norm)
+                case Skip() if stride == 1:
+                    self.shared[str(column)] = nn.Identity()
+                case Skip():
+                    self.stacked[str(column)] = FactorizedReduce(
+                        channels, channels, affine=False, copies=edges
+                    )
+                case DepthwiseConv() as conv:
+                    self.stacked[str(column)] = DepthwiseStack(
+                        conv, channels, stride, affine=False, copies=edges
+                    )
+                case FactorizedConv():
+                    raise ValueError(f"{name} is for discrete cells only")
+                case Zero():
+                    pass
+
+    def forward(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+        """The mixed operation of each edge.
+
+        Args:
+            x: The state, `[B, C, H, W]`.
+            weights: Of the candidates, `[edges, O]`.
+
+        Returns:
+            One map `[B, C, H', W']` an edge.
+        """
+        # A ReLU is the first step of every stacked operation: once is enough for all.
+        rectified = F.relu(x)
+        repeated = rectified.repeat(1, self.edges, 1, 1)
+        maps = []
+        for column, operation in self.stacked.items():
+            scale = weights[:, int(column)].repeat_interleave(self.channels)
+            reduction = isinstance(operation, FactorizedReduce)
+            maps.append(operation.scaled(rectified if reduction else repeated, scale))
+        edges = sum_maps(maps).unflatten(1, (self.edges, self.channels)).unbind(1)
+        return [a + b for a, b in zip(self._mix_shared(x, weights), edges, strict=True)]
+
+    def _mix_shared(self, x: Tensor, weights: Tensor) -> list[Tensor]:
+        """Weighted sums of the shared maps for all edges, as one matrix product."""
+        columns = [int(column) for column in self.shared]
+        maps = torch.stack([op(x).permute(0, 2, 3, 1) for op in self.shared.values()])
+        mixed = weights[:, columns] @ maps.flatten(1)
+        return [edge.permute(0, 3, 1, 2) for edge in mixed.view(-1, *maps.shape[1:]).unbind()]
+
+
+class SearchCell(nn.Module):
+    """A cell whose edges are mixed operations (equation 2)."""
+
+    def __init__(
+        self,
+        space: SearchSpace,
+        *,
+        channels_before: tuple[int, int],
+        channels: int,
+        reduction: bool,
+        reduction_before: bool,
+    ) -> None:
+        super().__init__()
+        self.inputs = space.inputs
+        self.nodes = space.nodes
+        first, second = channels_before
+        # The state before last has twice the resolution where the last cell reduced it.
+        before = FactorizedReduce if reduction_before else ReLUConvBN
+        self.preprocess0 = before(first, channels, affine=False)
+        self.preprocess1 = ReLUConvBN(second, channels, affine=False)
+        self.edges_from = leaving_edges(space)
+        self.groups = nn.ModuleList(
+            EdgeGroup(space, channels, 2 if reduction and source < space.inputs else 1, len(edges))
+            for source, edges in enumerate(self.edges_from)
+        )
+
+    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
+        """Concatenate the nodes: states `[B, C, H, W]`, weights `[E, O]`, output `[B, N*C, H', W']`."""
+        states = [self.preprocess0(s0), self.preprocess1(s1)]
+        incoming: list[list[Tensor]] = [[] for _ in range(self.nodes)]
+        for source, group in enumerate(self.groups):
+            if source >= self.inputs:
+                states.append(sum_maps(incoming[source - self.inputs]))
+            maps = group(states[source], weights[self.edges_from[source]])
+            # The edges that leave a state end in the last nodes, one in each.
+            for node, edge in zip(incoming[self.nodes - len(maps) :], maps, strict=True):
+                node.append(edge)
+        states.append(sum_maps(incoming[-1]))
+        return torch.cat(states[self.inputs :], dim=1)
+
+
+def sum_maps(maps: list[Tensor]) -> Tensor:
+    """The sum of maps of one shape `[B, C, H, W]`."""
+    total = maps[0]
+    for item in maps[1:]:
+        total = total + item
+    return total
+
+
+def leaving_edges(space: SearchSpace) -> list[list[int]]:
+    """For every state but the last, the numbers of the edges that leave it, in order."""
+    sources = space.inputs + space.nodes - 1
+    return [
+        [number for number, (_, source) in enumerate(space.edges) if source == state]
+        for state in range(sources)
+    ]
+
+
+class Supernet(nn.Module):
+    """All networks of the search space in one, weighed by a mixture (section 2.2)."""
+
+    def __init__(
+        self, config: ConvNetworkConfig, *, classes: int, image_channels: int = 3,
+        space: SearchSpace = CNN,
+    ) -> None:
+        super().__init__()
+        self.space = space
+        width = config.stem_multiplier * config.channels
+        self.stem = nn.Sequential(
+            nn.Conv2d(image_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
+        )
+        before, channels, reduced = (width, width), config.channels, False
+        cells = []
+        self.kinds: list[str] = []
+        normal, reduce = space.cells
+        for index in range(config.layers):
+            reduction = is_reduction(index, config.layers)
+            channels *= 2 if reduction else 1
+            cells.append(
+                SearchCell(
+                    space,
+                    channels_before=before,
+                    channels=channels,
+                    reduction=reduction,
+                    reduction_before=reduced,
+                )
+            )
+            self.kinds.append(reduce if reduction else normal)
+            before, reduced = (before[1], space.nodes * channels), reduction
+        self.cells = nn.ModuleList(cells)
+        self.classifier = nn.Linear(before[1], classes)
+
+    def forward(self, images: Tensor, mixture: Mixture) -> Output:
+        """Logits `[B, classes]` of images `[B, C, H, W]`."""
+        s0 = s1 = self.stem(images)
+        for cell, kind in zip(self.cells, self.kinds, strict=True):
+            s0, s1 = s1, cell(s0, s1, mixture[kind])
+        return Output(self.classifier(s1.mean(dim=(2, 3))))
+
+    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Per-edge names and shapes of parameters, buffers or momenta: a pure cutting and renaming."""
+        published = {}
+        for name, tensor in tensors.items():
+            match = _OWN_NAME.fullmatch(name)
+            if match is None:
+                published[name] = tensor
+                continue
+            edges = leaving_edges(self.space)[int(match["source"])]
+            stacked = match["kind"] == "stacked" and tensor.dim() > 0
+            parts = tensor.chunk(len(edges)) if stacked else [tensor] * len(edges)
+            for edge, part in zip(edges, parts, strict=True):
+                published[_published_name(match, edge)] = part
+        return published
+
+    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `to_published`, for the own names of which all parts are there.
+
+        Raises:
+            CheckpointError: if the statistics of a pooling differ between edges
+                that leave one state. They see the same maps, so a search never
+                makes them differ.
+        """
+        own = {name: tensor for name, tensor in tensors.items() if "._ops." not in name}
+        for name, tensor in {**dict(self.named_parameters()), **dict(self.named_buffers())}.items():
+            match = _OWN_NAME.fullmatch(name)
+            if match is None:
+                continue
+            names = [_published_name(match, edge) for edge in leaving_edges(self.space)[int(match["source"])]]
+            parts = [tensors[part] for part in names if part in tensors]
+            if len(parts) < len(names):
+                continue
+            if match["kind"] == "stacked" and tensor.dim() > 0:
+                own[name] = torch.cat(parts)
+                continue
+            if not all(torch.equal(part, parts[0]) for part in parts):
+                raise CheckpointError(
+                    f"{names[0]} and its like differ between edges that leave one state; "
+                    "expected equal statistics, as a search leaves them"
+                )
+            own[name] = parts[0]
+        return own
+
+
+_OWN_NAME = re.compile(
+    r"cells\.(?P<cell>\d+)\.groups\.(?P<source>\d+)"
+    r"\.(?P<kind>shared|stacked)\.(?P<column>\d+)\.(?P<rest>.+)"
+)
+
+
+def _published_name(match: re.Match[str], edge: int) -> str:
+    return f"cells.{match['cell']}._ops.{edge}._ops.{match['column']}.{match['rest']}"

@@ -1,0 +1,204 @@
+"""The modules of the convolutional operations, under the parameter names of published checkpoints."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darts_cli.spaces.cnn.primitives import (
+    DepthwiseConv,
+    FactorizedConv,
+    Pool,
+    Primitive,
+    Skip,
+    Zero,
+)
+
+
+def is_reduction(index: int, layers: int) -> bool:
+    """Whether cell `index` halves the resolution: those at one and two thirds (section 3.1.1)."""
+    return index in (layers // 3, 2 * layers // 3)
+
+
+def scaled_batch_norm(norm: nn.Module, x: Tensor, scale: Tensor) -> Tensor:
+    """Apply a BatchNorm without affine parameters, its output channels multiplied by `scale`.
+
+    Multiplying inside saves a pass over the map, and keeping its input for the
+    gradient of `scale`.
+    """
+    if not isinstance(norm, nn.BatchNorm2d) or norm.num_batches_tracked is None:
+        raise TypeError(f"expected a BatchNorm2d with running statistics, found {norm}")
+    if norm.training:
+        norm.num_batches_tracked.add_(1)
+    return F.batch_norm(
+        x,
+        norm.running_mean,
+        norm.running_var,
+        weight=scale,
+        bias=torch.zeros_like(scale),
+        training=norm.training,
+        momentum=norm.momentum if norm.momentum is not None else 0.0,
+        eps=norm.eps,
+    )
+
+
+class ReLUConvBN(nn.Module):
+    """ReLU, convolution, BatchNorm: `[B, C, H, W]` to `[B, C', H, W]`."""
+
+    def __init__(self, channels_in: int, channels_out: int, *, affine: bool) -> None:
+        super().__init__()
+        self.op = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out, affine=affine),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, C', H, W]`."""
+        out: Tensor = self.op(x)
+        return out
+
+
+class FactorizedReduce(nn.Module):
+    """Halve the resolution by two strided 1x1 convolutions, one shifted by a pixel, side by side.
+
+    With `copies` above one it holds that many independent reductions of one input;
+    the output of copy `k` is channels `k * channels_out` onwards.
+    """
+
+    def __init__(
+        self, channels_in: int, channels_out: int, *, affine: bool, copies: int = 1
+    ) -> None:
+        super().__init__()
+        self.copies = copies
+        half = copies * (channels_out // 2)
+        self.relu = nn.ReLU()
+        self.conv_1 = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
+        self.conv_2 = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
+        self.bn = nn.BatchNorm2d(copies * channels_out, affine=affine)
+
+    def scaled(self, rectified: Tensor, scale: Tensor) -> Tensor:
+        """All behind the ReLU, the output's channels multiplied by `scale`."""
+        return scaled_batch_norm(self.bn, self._convolve(rectified), scale)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        if height % 2 or width % 2:
+            # The shifted convolution would come out a pixel short of the other one.
+            x = F.pad(x, (0, width % 2, 0, height % 2))
+        halves = self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])
+        if self.copies == 1:
+            return torch.cat(halves, dim=1)
+        paired = [half.unflatten(1, (self.copies, -1)) for half in halves]
+        return torch.cat(paired, dim=2).flatten(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, copies * C', ceil(H/2), ceil(W/2)]`."""
+        out: Tensor = self.bn(self._convolve(self.relu(x)))
+        return out
+
+
+class DepthwiseStack(nn.Module):
+    """Repetitions of ReLU, depthwise convolution, pointwise convolution, BatchNorm.
+
+    With `copies` above one, the channels are that many independent operations
+    side by side.
+    """
+
+    def __init__(
+        self,
+        primitive: DepthwiseConv,
+        channels: int,
+        stride: int,
+        *,
+        affine: bool,
+        copies: int = 1,
+    ) -> None:
+        super().__init__()
+        wide = copies * channels
+        layers: list[nn.Module] = []
+        for repeat in range(primitive.repeats):
+            layers += [
+                nn.ReLU(),
+                nn.Conv2d(
+                    wide,
+                    wide,
+                    primitive.kernel,
+                    stride=stride if repeat == 0 else 1,
+                    padding=primitive.padding,
+                    dilation=primitive.dilation,
+                    groups=wide,
+                    bias=False,
+                ),
+                nn.Conv2d(wide, wide, 1, groups=copies, bias=False),
+                nn.BatchNorm2d(wide, affine=affine),
+            ]
+        self.op = nn.Sequential(*layers)
+
+    def scaled(self, rectified: Tensor, scale: Tensor) -> Tensor:
+        """All behind the first ReLU, the output's channels multiplied by `scale`."""
+        x = rectified
+        for layer in self.op[1:-1]:
+            x = layer(x)
+        norm = self.op[-1]
+        return scaled_batch_norm(norm, x, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
+        out: Tensor = self.op(x)
+        return out
+
+
+def factorized_convolution(primitive: FactorizedConv, channels: int, stride: int) -> nn.Sequential:
+    """ReLU, 1xk convolution, kx1 convolution, BatchNorm; published without a name around it."""
+    kernel, padding = primitive.kernel, primitive.kernel // 2
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv2d(
+            channels, channels, (1, kernel), stride=(1, stride), padding=(0, padding), bias=False
+        ),
+        nn.Conv2d(
+            channels, channels, (kernel, 1), stride=(stride, 1), padding=(padding, 0), bias=False
+        ),
+        nn.BatchNorm2d(channels),
+    )
+
+
+class Pooling(nn.Module):
+    """A 3x3 pooling of padding 1; an average counts real pixels alone."""
+
+    def __init__(self, primitive: Pool, stride: int) -> None:
+        super().__init__()
+        self.kind = primitive.kind
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
+        if self.kind == "max":
+            return F.max_pool2d(x, 3, self.stride, padding=1)
+        return F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
+
+
+def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
+    """The module of an edge of a discrete network: affine BatchNorm, and none behind a pooling."""
+    match primitive:
+        case Pool():
+            return Pooling(primitive, stride)
+        case Skip():
+            return (
+                nn.Identity()
+                if stride == 1
+                else FactorizedReduce(channels, channels, affine=True)
+            )
+        case DepthwiseConv():
+            return DepthwiseStack(primitive, channels, stride, affine=True)
+        case FactorizedConv():
+            return factorized_convolution(primitive, channels, stride)
+        case Zero():
+            raise ValueError("a genotype never holds the zero operation")
+
+
+def drop_path(x: Tensor, probability: float) -> Tensor:
+    """Zero whole samples of `[B, C, H, W]` and scale the others to keep the mean (FractalNet)."""
+    keep = 1 - probability
+    mask = torch.empty((len(x), 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+    return x * (mask / keep)

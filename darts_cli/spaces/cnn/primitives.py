@@ -1,0 +1,84 @@
+"""The operations of convolutional cells, as data: `operations.py` builds the modules they describe.
+
+They are data so that genotypes are checked without importing torch, and so that
+the supernet can compute equal operations of many edges at once.
+"""
+
+from dataclasses import dataclass
+
+from darts_cli.space import NO_OPERATION, SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class Zero:
+    """No connection: zeros of the edge's output shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """A 3x3 pooling; averages leave the padding out of the count."""
+
+    kind: str
+    """`max` or `avg`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skip:
+    """The identity; where the edge halves the resolution, a factorized reduction."""
+
+
+@dataclass(frozen=True, slots=True)
+class DepthwiseConv:
+    """ReLU, depthwise convolution, pointwise convolution, BatchNorm; `repeats` times.
+
+    Twice and undilated it is the separable convolution of NASNet; once and with
+    dilation 2 the dilated one of DARTS (section 3.1.1). The stride is in the
+    first repetition.
+    """
+
+    kernel: int
+    dilation: int = 1
+    repeats: int = 2
+
+    @property
+    def padding(self) -> int:
+        """Padding on each side, in pixels, that keeps the resolution at stride 1."""
+        return self.dilation * (self.kernel - 1) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class FactorizedConv:
+    """ReLU, a 1xk and a kx1 convolution, BatchNorm: NASNet's and AmoebaNet's 7x1_1x7."""
+
+    kernel: int
+
+
+Primitive = Zero | Pool | Skip | DepthwiseConv | FactorizedConv
+
+PRIMITIVES: dict[str, Primitive] = {
+    NO_OPERATION: Zero(),
+    "max_pool_3x3": Pool("max"),
+    "avg_pool_3x3": Pool("avg"),
+    "skip_connect": Skip(),
+    "sep_conv_3x3": DepthwiseConv(3),
+    "sep_conv_5x5": DepthwiseConv(5),
+    "dil_conv_3x3": DepthwiseConv(3, dilation=2, repeats=1),
+    "dil_conv_5x5": DepthwiseConv(5, dilation=2, repeats=1),
+}
+"""The candidates of the search, in the order of the published alphas' columns."""
+
+DISCRETE_PRIMITIVES: dict[str, Primitive] = {
+    "sep_conv_7x7": DepthwiseConv(7),
+    "conv_7x1_1x7": FactorizedConv(7),
+}
+"""What NASNet and AmoebaNet use besides; only genotypes hold them."""
+
+CNN = SearchSpace(
+    name="cnn",
+    cells=("normal", "reduce"),
+    inputs=2,
+    nodes=4,
+    kept_inputs=2,
+    primitives=tuple(PRIMITIVES),
+    discrete_only=tuple(DISCRETE_PRIMITIVES),
+)

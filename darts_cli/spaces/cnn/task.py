@@ -1,0 +1,148 @@
+"""Image classification as a task for the engine."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darts_cli.config import Config
+from darts_cli.engine.strategies import Mixture
+from darts_cli.engine.task import Batch, Facts, Output, Stream, Streams
+from darts_cli.genotype import Genotype
+from darts_cli.space import SearchSpace
+from darts_cli.spaces.cnn import data
+from darts_cli.spaces.cnn.data import ImageData, ImageFacts
+from darts_cli.spaces.cnn.discrete import DiscreteNetwork
+from darts_cli.spaces.cnn.networks import Supernet
+from darts_cli.spaces.cnn.primitives import CNN
+
+
+class ImageTask:
+    """A network of images with its cross-entropy."""
+
+    measures = ("loss", "top1", "top5")
+
+    def __init__(self, network: Supernet | DiscreteNetwork, config: Config) -> None:
+        self.network = network
+        self.config = config
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Raise the drop path probability linearly over the epochs (section 3.3)."""
+        if isinstance(self.network, DiscreteNetwork):
+            self.network.drop_path = self.config.network.drop_path * epoch / self.config.epochs
+
+    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+        """Logits `[B, classes]` of images `[B, C, H, W]`."""
+        if isinstance(self.network, Supernet):
+            output: Output = self.network(batch.inputs, mixture)
+        else:
+            output = self.network(batch.inputs)
+        return output
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """The mean cross-entropy."""
+        return F.cross_entropy(output.logits, batch.targets)
+
+    def objective(self, output: Output, batch: Batch) -> Tensor:
+        """The cross-entropy, with smoothed labels and the auxiliary head's share where set."""
+        smoothing = self.config.weights.label_smoothing
+        loss = F.cross_entropy(output.logits, batch.targets, label_smoothing=smoothing)
+        if output.auxiliary is not None:
+            auxiliary = F.cross_entropy(
+                output.auxiliary, batch.targets, label_smoothing=smoothing
+            )
+            loss = loss + self.config.network.auxiliary * auxiliary
+        return loss
+
+    @torch.no_grad()
+    def tally(self, output: Output, batch: Batch) -> Tensor:
+        """Sums of cross-entropy and of images right at the first and within five guesses: `[4]`."""
+        logits, targets = output.logits, batch.targets
+        loss = F.cross_entropy(logits, targets, reduction="sum")
+        guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
+        right = guesses == targets[:, None]
+        count = torch.full_like(loss, len(targets))
+        return torch.stack([loss, right[:, 0].sum().to(loss), right.any(dim=1).sum().to(loss), count])
+
+
+class TaskData:
+    """Images as the engine wants them: streams with a purpose."""
+
+    def __init__(self, images: ImageData) -> None:
+        self.images = images
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Images in each split."""
+        return self.images.counts
+
+    def describe(self) -> Facts:
+        """Class names, channels, size, mean and standard deviation."""
+        return asdict(self.images.facts)
+
+    def search_streams(self, seed: int) -> Streams:
+        """Half of the training images for the weights, half for the alphas, watched by the latter."""
+        halves = self.images.search_streams(seed)
+        return Streams(weights=halves.weights, alphas=halves.alphas, watched=halves.valid)
+
+    def train_streams(self, seed: int) -> Streams:
+        """All training images; validation images are watched, or test images if there are none."""
+        watched = "valid" if "valid" in self.counts else "test"
+        return Streams(
+            weights=self.images.train_stream(seed),
+            watched=self.evaluation_stream(watched, EVALUATION_BATCH),
+            watched_name=watched,
+        )
+
+    def evaluation_stream(self, split: str, batch_size: int) -> Stream:
+        """A split in order, as it is."""
+        return self.images.eval_stream(split, batch_size)
+
+
+EVALUATION_BATCH = 256
+"""Images evaluated at once; the result does not depend on it."""
+
+
+class ImageDomain:
+    """The convolutional space with its networks and image data."""
+
+    space: SearchSpace = CNN
+
+    def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
+        """Number of classes, channels, size and counts, without decoding an image."""
+        summary = data.inspect(config.data, search=search)
+        classes = [str(index) for index in range(summary.classes)]
+        facts = {"classes": classes, "channels": summary.channels, "size": summary.size}
+        return facts, summary.counts
+
+    def load(
+        self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
+    ) -> TaskData:
+        """Read the images; see `data.load`."""
+        known = None if facts is None else ImageFacts.from_json(facts)
+        return TaskData(data.load(config.data, device=device, search=search, facts=known))
+
+    def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> ImageTask:
+        """The network of a genotype, or the supernet where that is None."""
+        classes, channels = len(facts["classes"]), facts["channels"]
+        network: Supernet | DiscreteNetwork
+        if genotype is None:
+            network = Supernet(config.network, classes=classes, image_channels=channels)
+        else:
+            network = DiscreteNetwork(
+                config.network, genotype, classes=classes, image_channels=channels
+            )
+        return ImageTask(network.to(memory_format=torch.channels_last), config)
+
+    def example(self, facts: Facts, batch_size: int) -> Batch:
+        """Images `[B, C, H, W]` of zeros and classes `[B]`."""
+        shape = (batch_size, facts["channels"], facts["size"], facts["size"])
+        targets = torch.zeros(batch_size, dtype=torch.long)
+        return Batch(torch.zeros(shape).to(memory_format=torch.channels_last), targets)

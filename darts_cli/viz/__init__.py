@@ -1,0 +1,1 @@
+"""Pictures of genotypes and of runs."""

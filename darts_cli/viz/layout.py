@@ -1,0 +1,243 @@
+"""Where everything of a cell's picture goes, in points from the top left corner; draws nothing.
+
+The cell is laid out from left to right in layers. A node and the labels of its
+edges, stacked to its left, form one rigid block, and every edge has a row of its
+own that runs straight from the layer of its source to its label. Edges bend
+only in the channels between the columns, which hold no boxes: whatever the
+genotype, no label covers another one and no edge runs through a label or a state.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from darts_cli.genotype import CellGenotype
+from darts_cli.viz.rows import (
+    BLOCK_GAP,
+    LABEL_HEIGHT,
+    NAMED_HEIGHT,
+    PORT,
+    ROW,
+    STATE_HEIGHT,
+    Graph,
+    arrange,
+)
+from darts_cli.viz.text import Names
+
+STATE_WIDTH = 30.0
+NAMED_WIDTH = 54.0
+"""Of an input or output, which carries a name."""
+LABEL_PADDING = 7.0
+MIN_CHANNEL, MAX_CHANNEL, STRETCHED_CHANNEL = 34.0, 110.0, 160.0
+JOINT, JOINT_PER_EDGE = 18.0, 6.0
+"""Width between the labels of a node and the node."""
+CURVE = 0.55
+"""Width of a channel for every point that an edge climbs in it; less is too steep to follow."""
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle, by its centre."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    def moved(self, down: float) -> "Box":
+        """The same box, lower on the page."""
+        return replace(self, y=self.y + down)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An input, node or output: its box and what is written in it."""
+
+    box: Box
+    kind: str
+    """`input`, `node` or `output`."""
+    name: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The operation of an edge, on its row."""
+
+    box: Box
+    operation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A line through points, level between points of the same height and bent elsewhere."""
+
+    points: tuple[Point, ...]
+    operation: str | None
+    """Of the edge; None for a line into the output or into a joined input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The picture of one cell."""
+
+    width: float
+    height: float
+    states: tuple[State, ...]
+    labels: tuple[Label, ...]
+    wires: tuple[Wire, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Where each column begins and ends, from left to right."""
+
+    states: list[tuple[float, float]]
+    """By layer; the output's is the last."""
+    labels: list[tuple[float, float]]
+    """By layer; layer 0 has none and its column no width."""
+    width: float
+
+
+class Plan:
+    """A cell of which it is known what stands above what, and how wide it has to be."""
+
+    def __init__(self, cell: CellGenotype, names: Names, measure: Callable[[str], float]) -> None:
+        """`measure` gives the width of a label's text, in points."""
+        self.graph = Graph(cell, names)
+        self.measure = measure
+        self.rows = arrange(self.graph)
+        self.rows.settle()
+        self.width = self._columns().width
+
+    def layout(self, width: float = 0.0) -> Layout:
+        """Place everything, with the channels widened towards a picture of `width` points."""
+        columns = self._columns(max(width - self.width, 0.0))
+        states = [*self._states(columns), *self._given(), self._output(columns)]
+        labels = list(self._labels(columns))
+        wires = [*self._edges(columns), *self._joins(columns)]
+        boxes = [state.box for state in states] + [label.box for label in labels]
+        top = min(box.y - box.height / 2 for box in boxes)
+        bottom = max(box.y + box.height / 2 for box in boxes)
+        return Layout(
+            width=columns.width,
+            height=bottom - top,
+            states=tuple(replace(state, box=state.box.moved(-top)) for state in states),
+            labels=tuple(replace(label, box=label.box.moved(-top)) for label in labels),
+            wires=tuple(
+                replace(wire, points=tuple((x, y - top) for x, y in wire.points)) for wire in wires
+            ),
+        )
+
+    def _columns(self, spare: float = 0.0) -> _Columns:
+        """All columns, with `spare` points shared out between the channels as far as looks well."""
+        graph = self.graph
+        joined = any(len(parts) > 1 for parts in graph.names.inputs)
+        x = NAMED_WIDTH + MIN_CHANNEL if joined else 0.0
+        states: list[tuple[float, float]] = []
+        labels = [(0.0, 0.0)]
+        unshared = spare
+        for layer in range(graph.depth):
+            members = [state for state, place in enumerate(graph.layers) if place == layer]
+            if layer:
+                channel = self._channel(layer - 1)
+                share = min(spare / (graph.depth - 1), max(STRETCHED_CHANNEL - channel, 0.0))
+                unshared -= share
+                x += channel + share
+                edges = [graph.edges[node] for node in members]
+                label = max(self.measure(edge.operation) for node in edges for edge in node)
+                labels.append((x, x + label + 2 * LABEL_PADDING))
+                x = labels[-1][1] + JOINT + JOINT_PER_EDGE * (max(map(len, edges)) - 1)
+            wide = any(graph.named(state) for state in members)
+            states.append((x, x + (NAMED_WIDTH if wide else STATE_WIDTH)))
+            x = states[-1][1]
+        x += min(MIN_CHANNEL + unshared, STRETCHED_CHANNEL)
+        states.append((x, x + NAMED_WIDTH))
+        return _Columns(states, labels, x + NAMED_WIDTH)
+
+    def _channel(self, layer: int) -> float:
+        """The natural width of the channel to the right of a layer's states."""
+        climbs = [
+            abs(self.rows.row(node, index) - self.rows.y[edge.source])
+            for node in self.graph.nodes
+            for index, edge in enumerate(self.graph.edges[node])
+            if self.graph.layers[edge.source] == layer
+        ]
+        return min(max(CURVE * max(climbs), MIN_CHANNEL), MAX_CHANNEL)
+
+    def _states(self, columns: _Columns) -> Iterator[State]:
+        graph = self.graph
+        for state in range(len(graph.edges)):
+            left, right = columns.states[graph.layers[state]]
+            named = graph.named(state)
+            width = NAMED_WIDTH if named else STATE_WIDTH
+            box = Box((left + right) / 2, self.rows.y[state], width, graph.heights[state])
+            if named:
+                yield State(box, "input", graph.names.inputs[state][0], f"state {state}")
+            else:
+                yield State(box, "node", str(state))
+
+    def _given(self) -> Iterator[State]:
+        """The inputs that are joined into one state, in a column before all others."""
+        for state, parts in enumerate(self.graph.names.inputs):
+            for place, name in enumerate(parts if len(parts) > 1 else ()):
+                y = self.rows.y[state] + (place - (len(parts) - 1) / 2) * (NAMED_HEIGHT + BLOCK_GAP)
+                yield State(Box(NAMED_WIDTH / 2, y, NAMED_WIDTH, NAMED_HEIGHT), "input", name)
+
+    def _output(self, columns: _Columns) -> State:
+        left, right = columns.states[-1]
+        joined = [self.rows.y[state] for state in self.graph.concat]
+        height = max(max(joined) - min(joined) + STATE_HEIGHT, NAMED_HEIGHT)
+        box = Box((left + right) / 2, (max(joined) + min(joined)) / 2, right - left, height)
+        return State(box, "output", self.graph.names.output, self.graph.names.join)
+
+    def _labels(self, columns: _Columns) -> Iterator[Label]:
+        for node in self.graph.nodes:
+            left, right = columns.labels[self.graph.layers[node]]
+            for index, edge in enumerate(self.graph.edges[node]):
+                y = self.rows.row(node, index)
+                yield Label(Box((left + right) / 2, y, right - left, LABEL_HEIGHT), edge.operation)
+
+    def _edges(self, columns: _Columns) -> Iterator[Wire]:
+        graph = self.graph
+        for node in graph.nodes:
+            edges, y = graph.edges[node], self.rows.y[node]
+            _, label_end = columns.labels[graph.layers[node]]
+            end, _ = columns.states[graph.layers[node]]
+            step = min(PORT, (graph.heights[node] - 12) / max(len(edges) - 1, 1)) / ROW
+            for index, edge in enumerate(edges):
+                layer = graph.layers[edge.source]
+                row, offset = self.rows.row(node, index), self.rows.offsets[node][index]
+                points = (
+                    (columns.states[layer][1], self._leaves(edge.source)[node, index]),
+                    (columns.labels[layer + 1][0], row),
+                    (label_end, row),
+                    (end, y + offset * step),
+                )
+                yield Wire(points, edge.operation)
+
+    def _leaves(self, state: int) -> dict[tuple[int, int], float]:
+        """The height at which each edge leaves a state: ordered like their rows, so none cross."""
+        graph, y = self.graph, self.rows.y[state]
+        out = sorted(graph.out[state], key=lambda end: self.rows.row(*end))
+        slots = [place - (len(out) - 1) / 2 for place in range(len(out))]
+        if state in graph.concat:
+            # The line into the output leaves in the middle and is level.
+            above = sum(self.rows.row(*end) < y for end in out)
+            slots = [place - above + (place >= above) for place in range(len(out))]
+        furthest = max((abs(slot) for slot in slots), default=0) or 1
+        step = min(PORT, (graph.heights[state] / 2 - 6) / furthest)
+        return {end: y + slot * step for end, slot in zip(out, slots, strict=True)}
+
+    def _joins(self, columns: _Columns) -> Iterator[Wire]:
+        """The lines without an operation: into the output, and into states that inputs join."""
+        for state in sorted(self.graph.concat):
+            start, y = columns.states[self.graph.layers[state]][1], self.rows.y[state]
+            yield Wire(((start, y), (columns.states[-1][0], y)), None)
+        given = list(self._given())
+        for state, parts in enumerate(self.graph.names.inputs):
+            for place in range(len(parts) if len(parts) > 1 else 0):
+                y = self.rows.y[state] + (place - (len(parts) - 1) / 2) * PORT
+                source = given.pop(0).box
+                yield Wire(((NAMED_WIDTH, source.y), (columns.states[0][0], y)), None)

@@ -1,0 +1,205 @@
+"""Genotypes in words: names and colours, graphviz text, the terminal drawing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Group
+from rich.panel import Panel
+from rich.text import Text
+
+from darts_cli.genotype import CellGenotype, Edge, Genotype
+from darts_cli.space import SearchSpace
+
+# Okabe and Ito's palette without its yellow, which is too pale for a line on white, and three
+# of Paul Tol's muted colours: they stay apart for every common kind of colour blindness.
+COLOURS: dict[str, str] = {
+    "none": "#BBBBBB",
+    "max_pool_3x3": "#D55E00",
+    "avg_pool_3x3": "#E69F00",
+    "skip_connect": "#7A7A7A",
+    "sep_conv_3x3": "#0072B2",
+    "sep_conv_5x5": "#56B4E9",
+    "sep_conv_7x7": "#332288",
+    "dil_conv_3x3": "#009E73",
+    "dil_conv_5x5": "#999933",
+    "conv_7x1_1x7": "#CC79A7",
+    "tanh": "#0072B2",
+    "relu": "#D55E00",
+    "sigmoid": "#009E73",
+    "identity": "#7A7A7A",
+}
+"""The colour of each operation, the same in every picture."""
+
+OTHER_COLOUR = "#882255"
+"""Of an operation that has no colour of its own yet."""
+
+INPUT_FILL, NODE_FILL, OUTPUT_FILL = "#DCEBDD", "#DCE6F2", "#F8E7CC"
+"""The fills of input states, nodes and the output, light enough for dark text."""
+
+MAX_TITLE = 60
+"""Characters of a genotype's name that a title shows."""
+
+EDGES_PER_LINE = 2
+"""So that a line with the longest operations of the convolutional space fits 80 columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the states of a cell are called, with `_{...}` around subscripts."""
+
+    inputs: tuple[tuple[str, ...], ...]
+    """For each input state its name, or the several inputs that are joined into it."""
+    output: str
+    join: str
+    """How the output is made of the states in `concat`."""
+
+    def state(self, state: int) -> str:
+        """The name of an input, and the number of any other state."""
+        if state < len(self.inputs) and len(self.inputs[state]) == 1:
+            return self.inputs[state][0]
+        return f"node {state}"
+
+
+NAMES: dict[str, Names] = {
+    "cnn": Names((("c_{k-2}",), ("c_{k-1}",)), "c_{k}", "concat"),
+    "rnn": Names((("x_{t}", "h_{t-1}"),), "h_{t}", "average"),
+}
+
+
+def names(genotype: Genotype, space: SearchSpace | None = None) -> Names:
+    """The names of a genotype's states; plain ones for a space that has none of its own.
+
+    Without `space`, an unknown space is taken to have the fewest inputs with
+    which every source is an earlier state.
+    """
+    known = NAMES.get(genotype.space)
+    if space is not None:
+        inputs = space.inputs
+    elif known is not None:
+        return known
+    else:
+        inputs = max(
+            max(edge.source for edge in node) - index + 1
+            for cell in genotype.cells.values()
+            for index, node in enumerate(cell.nodes)
+        )
+    if known is not None and len(known.inputs) == inputs:
+        return known
+    return Names(tuple((f"input {state}",) for state in range(max(inputs, 1))), "output", "concat")
+
+
+def colour(operation: str) -> str:
+    """The colour of an operation, as #RRGGBB."""
+    return COLOURS.get(operation, OTHER_COLOUR)
+
+
+def title(genotype: Genotype) -> str:
+    """The genotype's name, with nothing in it that a line of text or XML could not hold."""
+    name = "".join(
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in genotype.name
+    )
+    return name if len(name) <= MAX_TITLE else name[: MAX_TITLE - 1] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def dot(genotype: Genotype, *, space: SearchSpace | None = None) -> str:
+    """The genotype as graphviz text: one cluster a cell, one line an edge."""
+    lines = [
+        f"digraph {_quote(title(genotype))} {{",
+        "  rankdir=LR;",
+        '  graph [fontname="Helvetica", labeljust="l", color="white"];',
+        f'  node [fontname="Helvetica", shape="circle", style="filled", fillcolor="{NODE_FILL}"];',
+        '  edge [fontname="Helvetica", fontsize=10, color="#555555"];',
+    ]
+    for name, cell in genotype.cells.items():
+        lines += [
+            f"  subgraph {_quote(f'cluster_{name}')} {{",
+            f"    label={_quote(f'{title(genotype)}, {name} cell')};",
+            *(f"    {line}" for line in _dot_cell(cell, name, names(genotype, space))),
+            "  }",
+        ]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dot_cell(cell: CellGenotype, prefix: str, called: Names) -> Iterator[str]:
+    def state(key: object) -> str:
+        return _quote(f"{prefix} {key}")
+
+    inputs = len(called.inputs)
+    given = f'shape="box", fillcolor="{INPUT_FILL}"'
+    for number, parts in enumerate(called.inputs):
+        if len(parts) == 1:
+            yield f"{state(number)} [label={_quote(parts[0])}, {given}];"
+            continue
+        yield f"{state(number)} [label={_quote(str(number))}];"
+        for part in parts:
+            yield f"{state(part)} [label={_quote(part)}, {given}];"
+            yield f"{state(part)} -> {state(number)};"
+    for number in range(inputs, inputs + len(cell.nodes)):
+        yield f"{state(number)} [label={_quote(str(number))}];"
+    output = _quote(called.output)
+    yield f'{state("output")} [label={output}, shape="box", fillcolor="{OUTPUT_FILL}"];'
+    for number, node in enumerate(cell.nodes, start=inputs):
+        for edge in node:
+            style = f"label={_quote(edge.operation)}, color={_quote(colour(edge.operation))}"
+            yield f"{state(edge.source)} -> {state(number)} [{style}];"
+    for number in cell.concat:
+        yield f"{state(number)} -> {state('output')};"
+
+
+def _quote(text: str) -> str:
+    """A graphviz string, in which a backslash would start an escape."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def terminal(genotype: Genotype, *, space: SearchSpace | None = None) -> Group:
+    """The cells as equations, one node a line, for a rich console of 80 columns or more."""
+    called = names(genotype, space)
+    panels = [
+        Panel(
+            _equations(cell, called),
+            title=Text.assemble((title(genotype), "bold"), f" {name} cell"),
+            title_align="left",
+            box=box.ROUNDED,
+            padding=(0, 1),
+            expand=False,
+        )
+        for name, cell in genotype.cells.items()
+    ]
+    return Group(*panels)
+
+
+def _equations(cell: CellGenotype, called: Names) -> Text:
+    """One line a node, its edges in columns; more lines where a node has many edges."""
+    left = [called.output]
+    left += [f"node {number}" for number in range(len(called.inputs) + len(cell.nodes))]
+    margin = max(map(len, left))
+    column = max(len(_term(edge, called)) for edge in cell.edges)
+    lines = [
+        Text.assemble((f"node {number}".ljust(margin), "bold"), " = ", " joined with ".join(parts))
+        for number, parts in enumerate(called.inputs)
+        if len(parts) > 1
+    ]
+    for number, node in enumerate(cell.nodes, start=len(called.inputs)):
+        for first in range(0, len(node), EDGES_PER_LINE):
+            name = "" if first else f"node {number}"
+            line = Text.assemble((name.ljust(margin), "bold"))
+            for index, edge in enumerate(node[first : first + EDGES_PER_LINE], start=first):
+                term = _term(edge, called)
+                term.pad_right(column - len(term))
+                line.append(" + " if index else " = ").append_text(term)
+            line.rstrip()
+            lines.append(line)
+    lines.append(
+        Text.assemble(
+            (called.output.ljust(margin), "bold"),
+            f" = {called.join} of node{'s' * (len(cell.concat) > 1)} "
+            f"{', '.join(map(str, cell.concat))}",
+        )
+    )
+    return Text("\n").join(lines)
+
+
+def _term(edge: Edge, called: Names) -> Text:
+    return Text.assemble((edge.operation, colour(edge.operation)), f"({called.state(edge.source)})")
