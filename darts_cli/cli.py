@@ -48,9 +48,7 @@ ImageSize = Annotated[
     int | None,
     typer.Option(help="Resize images to this side in pixels.", rich_help_panel=_DATA),
 ]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Examples in a step.", rich_help_panel=_DATA)
-]
+BatchSize = Annotated[int | None, typer.Option(help="Examples in a step.", rich_help_panel=_DATA)]
 Out = Annotated[
     Path | None,
     typer.Option(help="New directory of the run [runs/...].", rich_help_panel=_RUN),
@@ -95,9 +93,7 @@ CheckpointEvery = Annotated[
 ]
 DryRun = Annotated[
     bool,
-    typer.Option(
-        "--dry-run", help="Print the plan as JSON and do nothing.", rich_help_panel=_RUN
-    ),
+    typer.Option("--dry-run", help="Print the plan as JSON and do nothing.", rich_help_panel=_RUN),
 ]
 Gpu = Annotated[
     int | None,
@@ -269,9 +265,7 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    source: Annotated[
-        Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A trained network.")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A trained network.")],
     data: Data = None,
     split: Annotated[
         str, typer.Option(help="train, valid or test.", rich_help_panel=_DATA)
@@ -303,7 +297,8 @@ def viz(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="NAME|GENOTYPE|RUN", help="A genotype by name or file, or a run.",
+            metavar="NAME|GENOTYPE|RUN",
+            help="A genotype by name or file, or a run.",
             show_default=False,
         ),
     ],

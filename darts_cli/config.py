@@ -26,7 +26,7 @@ class ImageDataConfig:
     batch_size: int = 64
     """Images in a step."""
     augmentation: Literal["crop", "imagenet"] = "crop"
-    """`crop`: shift by up to `crop_padding` and flip. `imagenet`: random resized crop, flip, colour."""
+    """`crop`: shift by `crop_padding` at most, and flip. `imagenet`: resized crop, flip, colour."""
     crop_padding: int = 4
     """Pixels that a random crop may shift by (appendix A.1)."""
     flip: bool = True
@@ -34,7 +34,7 @@ class ImageDataConfig:
     cutout: int = 0
     """Side in pixels of the square that is blanked (appendix A.2); 0: none."""
     search_portion: float = 0.5
-    """Share of the training images that trains the weights in a search; the rest trains the alphas."""
+    """Share of the training images that trains the weights in a search; the rest the alphas."""
     test_portion: float = 0.1
     """Share of each class that is set aside as test images where the data has none."""
     workers: int = 2
@@ -165,7 +165,7 @@ class AlphasConfig:
     order: Literal["first", "second"] = "second"
     """`first`: the virtual step has length 0."""
     hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
-    """How the second order's Hessian-vector product is computed (equation 8, or double backward)."""
+    """How the second order's product is computed: by equation 8, or by double backward."""
     virtual_clip: float = 0.0
     """Largest norm of the virtual step's gradients; 0: no clipping, as for images."""
     strategy: str = "darts"
@@ -252,14 +252,18 @@ RECIPES: dict[str, dict[str, dict[str, Config]]] = {
                 recipe="imagenet",
                 epochs=250,
                 data=ImageDataConfig(
-                    name="imagenet", batch_size=128, augmentation="imagenet", image_size=224,
+                    name="imagenet",
+                    batch_size=128,
+                    augmentation="imagenet",
+                    image_size=224,
                     workers=4,
                 ),
-                network=ConvNetworkConfig(
-                    stem="imagenet", channels=48, layers=14, auxiliary=0.4
-                ),
+                network=ConvNetworkConfig(stem="imagenet", channels=48, layers=14, auxiliary=0.4),
                 weights=WeightsConfig(
-                    lr=0.1, lr_min=0.0, schedule="exponential", weight_decay=3e-5,
+                    lr=0.1,
+                    lr_min=0.0,
+                    schedule="exponential",
+                    weight_decay=3e-5,
                     label_smoothing=0.1,
                 ),
             ),

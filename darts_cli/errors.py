@@ -1,4 +1,4 @@
-"""What a user can mend: every error of this family is one line, and no traceback is shown for it."""
+"""What a user can mend: every error of this family is one line, shown without a traceback."""
 
 
 class DartsError(Exception):

@@ -13,7 +13,7 @@ FORMAT = 1
 """The format number that genotype files carry."""
 
 Alphas = Mapping[str, Sequence[Sequence[float]]]
-"""Raw architecture parameters: one row an edge, one column a primitive, for each kind of cell."""
+"""Architecture parameters of each kind of cell: a row an edge, a column a primitive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class CellGenotype:
-    """A discrete cell: node `k` is the sum of `nodes[k]`; the output joins the states of `concat`."""
+    """A discrete cell: node `k` sums the edges of `nodes[k]`, the output joins `concat`."""
 
     nodes: tuple[tuple[Edge, ...], ...]
     concat: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Reads genotype files: finds them by path or name, and names file, line and choices of every mistake."""
+"""Finds and reads genotype files, and names file, line and choices of every mistake."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

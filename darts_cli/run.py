@@ -101,6 +101,6 @@ class Run:
         return records
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop the lines of epochs after the first `epochs`, which a resumed run will write again."""
+        """Drop the lines of epochs after `epochs`, which a resumed run writes again."""
         records = [record for record in self.read_metrics() if record["epoch"] <= epochs]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))

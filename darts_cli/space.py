@@ -1,4 +1,4 @@
-"""A search space as data: the shape of its cells and the operations that may stand on their edges."""
+"""A search space as data: the shape of its cells, and the operations on their edges."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class SearchSpace:
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """What may stand on an edge of a genotype: all primitives but `none`, and the discrete ones."""
+        """What a genotype may hold: all primitives but `none`, and the discrete ones."""
         return tuple(name for name in self.primitives if name != NO_OPERATION) + self.discrete_only
 
 

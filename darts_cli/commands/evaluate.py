@@ -48,7 +48,9 @@ def evaluate_checkpoint(
     task.module.to(device)
     measures = evaluate(task, stream, {}, device)
     count = data.counts[split]
-    error_console().print(f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}")
+    error_console().print(
+        f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}"
+    )
     print(f"{format_measures(measures)}  ({count:,} examples)")
     path = file.with_name(f"{file.stem}-{split}.json")
     result = {

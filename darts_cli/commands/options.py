@@ -75,8 +75,7 @@ def settle(command: str, space: str, options: Options) -> Config:
     config = recipe(command, space, chosen, named)
     config = config_file.override(config, from_file, str(options.config))
     config = config_file.override(config, _flags(options), f"darts {command}")
-    config = config_file.override(config, config_file.parse_assignments(options.set), "--set")
-    return _with_absolute_folder(config)
+    return config_file.override(config, config_file.parse_assignments(options.set), "--set")
 
 
 def _flags(options: Options) -> dict[str, Any]:
@@ -89,14 +88,6 @@ def _flags(options: Options) -> dict[str, Any]:
             inner = nested.setdefault(section[0], {}) if section else nested
             inner[key] = value
     return nested
-
-
-def _with_absolute_folder(config: Config) -> Config:
-    """A folder of data by its absolute path, so that a run resumes from any directory."""
-    folder = Path(config.data.name).expanduser()
-    if not folder.is_dir() or "/" not in config.data.name and config.data.name in ("digits",):
-        return config
-    return config_file.override(config, {"data": {"name": str(folder.resolve())}}, "--data")
 
 
 def _inner(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:

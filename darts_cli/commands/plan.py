@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli.config import Config
-from darts_cli.engine.strategies import STRATEGIES, Mixture
+from darts_cli.engine import strategies
+from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Domain, Facts, Task
 from darts_cli.genotype import Genotype
 
@@ -37,8 +38,8 @@ def measure(domain: Domain, config: Config, facts: Facts, genotype: Genotype | N
         task = domain.build(config, facts, genotype)
         mixture: Mixture = {}
         if config.alphas is not None:
-            alphas = STRATEGIES[config.alphas.strategy].initial(domain.space, 0.0, None)
-            mixture = STRATEGIES[config.alphas.strategy].mixture(alphas)
+            strategy = strategies.find(config.alphas.strategy)
+            mixture = strategy.mixture(strategy.initial(domain.space, 0.0, None))
         weights = sum(weight.numel() for weight in task.module.parameters())
         return Size(
             parameters=_evaluation_parameters(task),
@@ -73,7 +74,8 @@ def _memory(
 
     def note(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        kept[storage._cdata] = storage.nbytes()
+        # A meta tensor has no address; its storage object tells it from others.
+        kept[storage._cdata] = storage.nbytes()  # noqa: SLF001
         return tensor
 
     task.module.train()
@@ -81,7 +83,7 @@ def _memory(
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = task.objective(task.forward(batch, mixture), batch)
     del loss
-    # Gradient and momentum; in the second order also the start of the virtual step, v and its shift.
+    # Gradient and momentum; in the second order the start, v and its shift besides.
     second = config.alphas is not None and config.alphas.order == "second"
     copies = 6 if second else 3
     return sum(kept.values()) + copies * weights * _FLOAT_BYTES

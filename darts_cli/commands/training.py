@@ -1,4 +1,4 @@
-"""The story that `search` and `train` share: plan, load, build, fit, and say where the result is."""
+"""The story that `search` and `train` share: plan, load, build, fit, say where the result is."""
 
 import json
 import shlex
@@ -14,14 +14,13 @@ from darts_cli import checkpoint, config_file
 from darts_cli.commands import plan
 from darts_cli.commands.options import Options, refuse_changes
 from darts_cli.config import RECIPES, AlphasConfig, Config
-from darts_cli.engine import devices
+from darts_cli.engine import devices, strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import Session, versions
 from darts_cli.engine.loop import fit
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.randomness import count, generator
 from darts_cli.engine.state import State
-from darts_cli.engine.strategies import STRATEGIES
 from darts_cli.engine.task import Data, Domain, Facts
 from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.files import write_text
@@ -61,6 +60,7 @@ def start(job: Job, options: Options) -> None:
         DartsError: for whatever a user can mend.
     """
     device = devices.choose(options.gpu, options.device)
+    job = replace(job, config=job.domain.locate(job.config))
     path = options.out or _default_path(job)
     facts, counts = job.domain.outline(job.config, search=job.search)
     if options.dry_run:
@@ -97,9 +97,7 @@ def resume(command: str, options: Options) -> None:
     if options.epochs is not None:
         job = replace(job, config=replace(job.config, epochs=options.epochs))
         write_text(run.config, config_file.dump(job.config, _notes(job)))
-    data = job.domain.load(
-        job.config, device, search=job.search, facts=metadata["facts"]
-    )
+    data = job.domain.load(job.config, device, search=job.search, facts=metadata["facts"])
     _show_plan(job, data.describe(), data.counts, device, run.path)
     if options.dry_run:
         print(json.dumps(_plan_json(job, data.describe(), data.counts, device, run.path)))
@@ -165,9 +163,8 @@ def _build_state(job: Job, facts: Facts, device: torch.device) -> State:
 
 
 def _build_architect(job: Job, config: AlphasConfig, device: torch.device) -> Architect:
-    strategy = STRATEGIES[config.strategy]
     draws = generator(job.config.seed, "initial alphas")
-    alphas = strategy.initial(job.domain.space, config.init_scale, draws)
+    alphas = strategies.find(config.strategy).initial(job.domain.space, config.init_scale, draws)
     return Architect({cell: alpha.to(device) for cell, alpha in alphas.items()}, config)
 
 
@@ -206,7 +203,7 @@ def _words(job: Job) -> str:
 
 
 def _default_path(job: Job) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     what = job.config.space if job.genotype is None else job.genotype.name
     return Path("runs") / f"{job.command}-{what}-{Path(job.config.data.name).name}-{stamp}"
 
@@ -256,7 +253,8 @@ def _show_plan(
         "data": f"{config.data.name}: {splits}; {len(facts['classes'])} classes, "
         f"{facts['channels']} x {facts['size']} x {facts['size']}",
         "network": f"{config.network.channels} channels, {config.network.layers} cells",
-        "parameters": f"{size.parameters:,}" + (f" and {size.alphas} alphas" if size.alphas else ""),
+        "parameters": f"{size.parameters:,}"
+        + (f" and {size.alphas} alphas" if size.alphas else ""),
         "MACs": f"{size.macs:,} an image",
         "steps": f"{config.epochs} epochs of {per_epoch:,}, batch {config.data.batch_size}",
         "memory": f"about {plan.format_bytes(size.memory_bytes)} in a step",

@@ -21,7 +21,9 @@ def visualize(source: str, output: Path | None) -> None:
     if Path(source).is_dir():
         run = Run.open(Path(source))
         if not run.genotype.is_file():
-            raise GenotypeError(f"{run.path}: found no genotype in it yet, expected a finished epoch")
+            raise GenotypeError(
+                f"{run.path}: found no genotype in it yet, expected a finished epoch"
+            )
         name = str(run.genotype)
     genotype = load(name, SPACES)
     if output is None:

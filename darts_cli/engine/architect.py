@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from darts_cli.config import AlphasConfig
-from darts_cli.engine.strategies import STRATEGIES, Alphas, Mixture
+from darts_cli.engine import strategies
+from darts_cli.engine.strategies import Alphas, Mixture
 
 Loss = Callable[[], Tensor]
-"""Computes a loss at the present weights and alphas. Called twice, it draws the same random numbers."""
+"""Computes a loss at the present weights and alphas, with the same random numbers every time."""
 
 _RADIUS = 0.01
 """The finite difference moves the weights by this norm (footnote 2 of the paper)."""
@@ -116,7 +117,7 @@ def _second_order(
 def _move_virtually(
     weights: Sequence[Tensor], gradients: list[Tensor], coefficient: Tensor, step: VirtualStep
 ) -> None:
-    """w <- w - lr (c g + momentum m + weight_decay w), in place."""
+    """Put w - lr (c g + momentum m + weight_decay w) in the place of w."""
     update = list(torch._foreach_mul(gradients, coefficient))
     torch._foreach_add_(update, list(weights), alpha=step.weight_decay)
     with_momentum = [
@@ -163,9 +164,7 @@ def _exact_product(
         return [torch.zeros_like(alpha) for alpha in alphas]
     outputs, parts = zip(*attached, strict=True)
     return list(
-        torch.autograd.grad(
-            outputs, list(alphas), grad_outputs=list(parts), materialize_grads=True
-        )
+        torch.autograd.grad(outputs, list(alphas), grad_outputs=list(parts), materialize_grads=True)
     )
 
 
@@ -193,7 +192,7 @@ class Architect:
     def __init__(self, alphas: Alphas, config: AlphasConfig) -> None:
         self.alphas = {cell: tensor.requires_grad_() for cell, tensor in alphas.items()}
         self.config = config
-        self.strategy = STRATEGIES[config.strategy]
+        self.strategy = strategies.find(config.strategy)
         self.optimizer = torch.optim.Adam(
             list(self.alphas.values()),
             lr=config.lr,

@@ -85,4 +85,8 @@ def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of darts and of what its numbers depend on."""
-    return {"darts": __version__, "torch": str(torch.__version__), "python": platform.python_version()}
+    return {
+        "darts": __version__,
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+    }

@@ -26,7 +26,7 @@ def listening() -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second Ctrl-C interrupts at once."""
     request = StopRequest()
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def note(number: int, _frame: FrameType | None) -> None:
         if request.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = signal.Signals(number)

@@ -164,12 +164,14 @@ def _finish_epoch(state: State, session: Session) -> None:
         genotype = artifacts.write_architecture(state.architect, session, position.epoch)
         record["skip_connections"] = genotype.count("skip_connect")
         line += "\n" + summarize(genotype)
-    session.run.append_metrics(record)
-    artifacts.save(state, session)
-    chosen = state.architect is None and streams.watched_name == "valid"
-    if chosen and record["valid"]["loss"] < state.best:
-        state.best = record["valid"]["loss"]
+    # A search watches what trains its alphas, and a test set chooses nothing: neither has a best.
+    loss = record.get("valid", {}).get("loss", math.inf)
+    if state.architect is None and loss < state.best:
+        state.best = loss
         artifacts.save(state, session, best=True)
+    session.run.append_metrics(record)
+    # Last, since a run goes on from it: whatever a kill leaves out before, it does again.
+    artifacts.save(state, session)
     session.reporter.say(line)
 
 

@@ -12,7 +12,7 @@ def _cosine(config: WeightsConfig, epoch: int, epochs: int) -> float:
     return config.lr_min + (config.lr - config.lr_min) * wave
 
 
-def _exponential(config: WeightsConfig, epoch: int, epochs: int) -> float:
+def _exponential(config: WeightsConfig, epoch: int, _epochs: int) -> float:
     """Times `decay_rate` an epoch."""
     return config.lr * config.decay_rate**epoch
 

@@ -117,7 +117,8 @@ def _take(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
     found = tensors[name]
     if found.shape != like.shape:
         raise CheckpointError(
-            f"{name}: found shape {list(found.shape)} in the checkpoint, expected {list(like.shape)}"
+            f"{name}: found shape {list(found.shape)} in the checkpoint, "
+            f"expected {list(like.shape)}"
         )
     return found
 

@@ -5,6 +5,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from darts_cli.errors import ConfigError
 from darts_cli.space import SearchSpace
 
 Alphas = dict[str, Tensor]
@@ -17,7 +18,9 @@ Mixture = dict[str, Tensor]
 class Strategy(Protocol):
     """Where alphas start, and how they become weights."""
 
-    def initial(self, space: SearchSpace, scale: float, generator: torch.Generator | None) -> Alphas:
+    def initial(
+        self, space: SearchSpace, scale: float, generator: torch.Generator | None
+    ) -> Alphas:
         """Fresh alphas of standard deviation `scale`."""
         ...
 
@@ -29,7 +32,9 @@ class Strategy(Protocol):
 class Darts:
     """The continuous relaxation of DARTS: a softmax over the candidates of an edge (equation 2)."""
 
-    def initial(self, space: SearchSpace, scale: float, generator: torch.Generator | None) -> Alphas:
+    def initial(
+        self, space: SearchSpace, scale: float, generator: torch.Generator | None
+    ) -> Alphas:
         """Normal noise, so small that all candidates start nearly equal."""
         shape = (len(space.edges), len(space.primitives))
         return {cell: scale * torch.randn(shape, generator=generator) for cell in space.cells}
@@ -41,3 +46,16 @@ class Darts:
 
 STRATEGIES: dict[str, Strategy] = {"darts": Darts()}
 """What `--strategy` offers."""
+
+
+def find(name: str) -> Strategy:
+    """The strategy of that name.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    if name not in STRATEGIES:
+        raise ConfigError(
+            f"--strategy {name}: no such strategy, expected one of {', '.join(STRATEGIES)}"
+        )
+    return STRATEGIES[name]

@@ -12,7 +12,6 @@ from darts_cli.engine.strategies import Mixture
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 
-
 Facts = Mapping[str, Any]
 """What a network has to remember about its data, as JSON values: classes, sizes, statistics."""
 
@@ -150,6 +149,10 @@ class Domain(Protocol):
     @property
     def space(self) -> SearchSpace:
         """Cells, edges and primitives."""
+        ...
+
+    def locate(self, config: Config) -> Config:
+        """The settings with absolute paths, so that a run goes on from any directory."""
         ...
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:

@@ -1,9 +1,8 @@
 """Draws a genotype's cells with matplotlib, or writes them as graphviz text."""
 
-import os
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -14,6 +13,7 @@ from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
 from darts_cli.errors import ConfigError
+from darts_cli.files import replacing
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.viz.layout import Box, Label, Layout, Plan, Point, State, Wire
@@ -54,7 +54,8 @@ def draw(genotype: Genotype, path: str | Path, *, space: SearchSpace | None = No
         space: The genotype's space, needed only where its name is not known to `text.NAMES`.
 
     Raises:
-        ConfigError: if the suffix names no format, or the file cannot be written.
+        ConfigError: if the suffix names no format.
+        WriteError: if the file cannot be written.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -63,30 +64,14 @@ def draw(genotype: Genotype, path: str | Path, *, space: SearchSpace | None = No
             f"{path}: found {f'suffix {suffix!r}' if suffix else 'no suffix'},"
             f" expected one of {', '.join(SUFFIXES)}"
         )
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        try:
-            _write(genotype, beside, suffix, space)
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be written ({error.strerror}); check its folder"
-        ) from None
-
-
-def _write(genotype: Genotype, path: Path, suffix: str, space: SearchSpace | None) -> None:
-    with path.open("wb") as file:
+    with replacing(path) as temporary:
         if suffix == ".dot":
-            file.write(dot(genotype, space=space).encode())
+            temporary.write_text(dot(genotype, space=space), encoding="utf-8")
         else:
-            _save(figure(genotype, space=space), file, suffix)
-        file.flush()
-        os.fsync(file.fileno())
+            _save(figure(genotype, space=space), temporary, suffix)
 
 
-def _save(picture: Figure, file: IO[bytes], suffix: str) -> None:
+def _save(picture: Figure, path: Path, suffix: str) -> None:
     """Write a figure so that the same genotype gives the same bytes every day."""
     dpi = min(DPI, MAX_PIXELS / float(max(picture.get_size_inches())))
     # Text stays text in SVG and PDF, to be searched and copied, and a fixed salt gives the same
@@ -101,7 +86,7 @@ def _save(picture: Figure, file: IO[bytes], suffix: str) -> None:
         }
     ):
         picture.savefig(
-            file, format=suffix[1:], dpi=dpi, facecolor="white", metadata=METADATA[suffix]
+            path, format=suffix[1:], dpi=dpi, facecolor="white", metadata=METADATA[suffix]
         )
 
 

@@ -17,6 +17,7 @@ from matplotlib.transforms import Bbox
 from rich.console import Console
 
 from darts_cli.errors import ConfigError
+from darts_cli.files import WriteError
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.genotype_file import load
 from darts_cli.space import SearchSpace
@@ -290,10 +291,12 @@ def test_another_suffix_is_an_error_that_names_the_formats(
 
 def test_a_folder_that_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "none" / "cell.svg"
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(WriteError) as error:
         draw(load("darts_v2", SPACES), path)
-    why = "No such file or directory"
-    assert str(error.value) == f"{path}: cannot be written ({why}); check its folder"
+    assert str(error.value) == (
+        f"{path}: cannot be written (No such file or directory); "
+        "free some space or choose another place with --out or --output"
+    )
 
 
 def test_a_picture_that_fails_leaves_the_old_one(

@@ -11,9 +11,9 @@ from functools import cache, partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
 from darts_cli.config import ImageDataConfig
@@ -86,7 +86,7 @@ def shift(images: Tensor, offsets: Tensor, mirrored: Tensor, padding: int) -> Te
         padding: black pixels added on each side.
     """
     batch, _, height, width = images.shape
-    padded = F.pad(images, (padding,) * 4)
+    padded = pad(images, (padding,) * 4)
     across = torch.arange(width, device=images.device)
     rows = offsets[0][:, None] + torch.arange(height, device=images.device)
     columns = offsets[1][:, None] + torch.where(mirrored[:, None], across.flip(0), across)
@@ -251,7 +251,7 @@ class _Batches(Dataset[Tensor | DataError]):
         return torch.stack(decoded)
 
 
-def _leave_signals_to_parent(worker: int) -> None:
+def _leave_signals_to_parent(_worker: int) -> None:
     # Ctrl-C and a scheduler's signals reach the whole process group; the parent still has to
     # finish its step, and it stops the workers itself.
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):

@@ -81,7 +81,7 @@ _CIFAR_COUNTS = {"train": 50_000, "test": 10_000}
 _CIFAR_SIZE = 32
 
 
-def _find_digits(config: ImageDataConfig, search: bool) -> Found:
+def _find_digits(_config: ImageDataConfig, _search: bool) -> Found:
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
@@ -129,7 +129,7 @@ def _find_cifar(config: ImageDataConfig, search: bool) -> Found:
     )
 
 
-def _refuse_imagenet(config: ImageDataConfig, search: bool) -> Found:
+def _refuse_imagenet(_config: ImageDataConfig, _search: bool) -> Found:
     raise DataError(
         "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
         " as --data DIR --recipe imagenet"
@@ -144,7 +144,7 @@ DATASETS: dict[str, Callable[[ImageDataConfig, bool], Found]] = {
 }
 
 
-def _find_folder(config: ImageDataConfig, search: bool) -> Found:
+def _find_folder(config: ImageDataConfig, _search: bool) -> Found:
     folder = Path(config.name).expanduser()
     if not folder.is_dir():
         raise DataError(

@@ -87,8 +87,10 @@ class EdgeGroup(nn.Module):
         maps = []
         for column, operation in self.stacked.items():
             scale = weights[:, int(column)].repeat_interleave(self.channels)
-            reduction = isinstance(operation, FactorizedReduce)
-            maps.append(operation.scaled(rectified if reduction else repeated, scale))
+            if isinstance(operation, DepthwiseStack):
+                maps.append(operation.scaled(repeated, scale))
+            elif isinstance(operation, FactorizedReduce):
+                maps.append(operation.scaled(rectified, scale))
         edges = sum_maps(maps).unflatten(1, (self.edges, self.channels)).unbind(1)
         return [a + b for a, b in zip(self._mix_shared(x, weights), edges, strict=True)]
 
@@ -127,7 +129,7 @@ class SearchCell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        """Concatenate the nodes: states `[B, C, H, W]`, weights `[E, O]`, output `[B, N*C, H', W']`."""
+        """Join the nodes: states `[B, C, H, W]`, weights `[E, O]`, to `[B, N * C, H', W']`."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         incoming: list[list[Tensor]] = [[] for _ in range(self.nodes)]
         for source, group in enumerate(self.groups):
@@ -162,7 +164,11 @@ class Supernet(nn.Module):
     """All networks of the search space in one, weighed by a mixture (section 2.2)."""
 
     def __init__(
-        self, config: ConvNetworkConfig, *, classes: int, image_channels: int = 3,
+        self,
+        config: ConvNetworkConfig,
+        *,
+        classes: int,
+        image_channels: int = 3,
         space: SearchSpace = CNN,
     ) -> None:
         super().__init__()
@@ -200,7 +206,7 @@ class Supernet(nn.Module):
         return Output(self.classifier(s1.mean(dim=(2, 3))))
 
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Per-edge names and shapes of parameters, buffers or momenta: a pure cutting and renaming."""
+        """Cut parameters, buffers or momenta into edges, and name them as published."""
         published = {}
         for name, tensor in tensors.items():
             match = _OWN_NAME.fullmatch(name)
@@ -227,7 +233,10 @@ class Supernet(nn.Module):
             match = _OWN_NAME.fullmatch(name)
             if match is None:
                 continue
-            names = [_published_name(match, edge) for edge in leaving_edges(self.space)[int(match["source"])]]
+            names = [
+                _published_name(match, edge)
+                for edge in leaving_edges(self.space)[int(match["source"])]
+            ]
             parts = [tensors[part] for part in names if part in tensors]
             if len(parts) < len(names):
                 continue

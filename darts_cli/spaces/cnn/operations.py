@@ -1,4 +1,4 @@
-"""The modules of the convolutional operations, under the parameter names of published checkpoints."""
+"""The modules of the convolutional operations, named as published checkpoints name them."""
 
 import torch
 from torch import Tensor, nn
@@ -185,9 +185,7 @@ def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
             return Pooling(primitive, stride)
         case Skip():
             return (
-                nn.Identity()
-                if stride == 1
-                else FactorizedReduce(channels, channels, affine=True)
+                nn.Identity() if stride == 1 else FactorizedReduce(channels, channels, affine=True)
             )
         case DepthwiseConv():
             return DepthwiseStack(primitive, channels, stride, affine=True)

@@ -1,7 +1,8 @@
 """Image classification as a task for the engine."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +56,7 @@ class ImageTask:
         smoothing = self.config.weights.label_smoothing
         loss = F.cross_entropy(output.logits, batch.targets, label_smoothing=smoothing)
         if output.auxiliary is not None:
-            auxiliary = F.cross_entropy(
-                output.auxiliary, batch.targets, label_smoothing=smoothing
-            )
+            auxiliary = F.cross_entropy(output.auxiliary, batch.targets, label_smoothing=smoothing)
             loss = loss + self.config.network.auxiliary * auxiliary
         return loss
 
@@ -69,7 +68,9 @@ class ImageTask:
         guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
         right = guesses == targets[:, None]
         count = torch.full_like(loss, len(targets))
-        return torch.stack([loss, right[:, 0].sum().to(loss), right.any(dim=1).sum().to(loss), count])
+        return torch.stack(
+            [loss, right[:, 0].sum().to(loss), right.any(dim=1).sum().to(loss), count]
+        )
 
 
 class TaskData:
@@ -88,7 +89,7 @@ class TaskData:
         return asdict(self.images.facts)
 
     def search_streams(self, seed: int) -> Streams:
-        """Half of the training images for the weights, half for the alphas, watched by the latter."""
+        """Half of the training images for the weights, half for the alphas."""
         halves = self.images.search_streams(seed)
         return Streams(weights=halves.weights, alphas=halves.alphas, watched=halves.valid)
 
@@ -114,6 +115,14 @@ class ImageDomain:
     """The convolutional space with its networks and image data."""
 
     space: SearchSpace = CNN
+
+    def locate(self, config: Config) -> Config:
+        """The settings with a folder of images by its absolute path."""
+        folder = Path(config.data.name).expanduser()
+        # A data set's name means that data set, even where a folder is called the same.
+        if config.data.name in data.DATASETS or not folder.is_dir():
+            return config
+        return replace(config, data=replace(config.data, name=str(folder.resolve())))
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""

@@ -1,0 +1,78 @@
+# The environment, the demo and the checks. `make help` lists the targets.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DARTS  := $(BIN)/darts
+# Where the demo puts what it makes, and the seed that it starts from.
+DEMO   ?= runs/demo
+SEED   ?= 0
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint typecheck bench clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+
+setup: $(VENV)/.done  ## make the environment and install darts in it
+
+# Made anew whenever the dependencies change.
+$(VENV)/.done: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+test: setup lint typecheck  ## everything that continuous integration runs
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+lint: setup  ## format, rules, and the direction of imports
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/lint-imports
+
+typecheck: setup  ## types
+	$(BIN)/mypy
+
+bench: setup  ## time a search step and a training step of the digits sizes
+	$(BIN)/python tests/benchmarks/steps.py
+
+clean:  ## remove the environment, caches and the demo
+	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
+		.coverage dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The demo is also the pattern for a pipeline of one's own: every artifact is a target, made from
+# the one before, so that make does again just what has to be done again. Copy these five rules,
+# put `--data DIR` for `--data digits`, and leave `--seed` as it is.
+
+GENOTYPE   := $(DEMO)/search/genotype.yaml
+CHECKPOINT := $(DEMO)/train/last.safetensors
+ACCURACY   := $(DEMO)/train/last-test.json
+PICTURE    := $(DEMO)/cell.svg
+
+demo: $(ACCURACY) $(PICTURE)  ## search, derive, train, evaluate and draw on the digits images
+	@$(DARTS) viz $(GENOTYPE)
+	@echo
+	@echo "genotype    $(GENOTYPE)"
+	@echo "picture     $(PICTURE)"
+	@echo "checkpoint  $(CHECKPOINT)"
+	@echo "accuracy    $(ACCURACY)"
+	@cat $(ACCURACY)
+
+# A search that was stopped goes on where it was.
+$(DEMO)/search/last.safetensors: | setup
+	@if [ -e $@ ]; then $(DARTS) search cnn --resume $(DEMO)/search; \
+	else $(DARTS) search cnn --data digits --seed $(SEED) --out $(DEMO)/search; fi
+
+$(GENOTYPE): $(DEMO)/search/last.safetensors
+	$(DARTS) derive $(DEMO)/search --output $@
+
+$(CHECKPOINT): $(GENOTYPE)
+	$(DARTS) train --genotype $< --data digits --seed $(SEED) --out $(DEMO)/train
+
+$(ACCURACY): $(CHECKPOINT)
+	$(DARTS) eval $(DEMO)/train
+
+$(PICTURE): $(GENOTYPE)
+	$(DARTS) viz $< --output $@

@@ -1,0 +1,216 @@
+"""The loop: alternation, resume at any step, epochs' ends, divergence, signals."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from darts_cli import checkpoint
+from darts_cli.engine.loop import evaluate, fit, search_step, train_step
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Batch, Streams
+from darts_cli.errors import CheckpointError, DivergenceError, Interrupted
+from darts_cli.genotype import derive
+from darts_cli.genotype_file import parse
+from tests.engine.toy import SPACE, ToyStream, ToyTask, make_config, make_session, make_state
+
+
+def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
+    """Whether all tensors are bit for bit equal."""
+    return first.keys() == second.keys() and all(
+        torch.equal(tensor, second[name]) for name, tensor in first.items()
+    )
+
+
+def resume(config_path: Path, *, search: bool, order: str, max_steps: int | None) -> State:
+    """Go on from the newest checkpoint in a fresh process's state."""
+    config = make_config(search=search, order=order)
+    session = make_session(config, config_path, max_steps=max_steps)
+    state = make_state(config)
+    state.restore(*checkpoint.read(session.run.last))
+    session.run.keep_metrics(state.position.epoch)
+    fit(state, session)
+    return state
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("search", [True, False])
+def test_a_run_stopped_at_every_step_ends_with_the_same_bits(
+    tmp_path: Path, search: bool, order: str
+) -> None:
+    config = make_config(search=search, order=order)
+    whole = make_state(config)
+    assert fit(whole, make_session(config, tmp_path / "whole"))
+    broken = make_state(config)
+    assert not fit(broken, make_session(config, tmp_path / "broken", max_steps=1))
+    for steps in range(2, 13):
+        broken = resume(tmp_path / "broken", search=search, order=order, max_steps=steps)
+    broken = resume(tmp_path / "broken", search=search, order=order, max_steps=None)
+    assert same(whole.tensors(), broken.tensors())
+    assert whole.metadata() == broken.metadata()
+    for name in ("metrics.jsonl", "last.safetensors"):
+        first, second = (tmp_path / run / name for run in ("whole", "broken"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_alphas_come_first_then_the_weights_on_the_same_batch(tmp_path: Path) -> None:
+    config = make_config(search=True, epochs=2)
+    session = make_session(config, tmp_path / "run")
+    fit(make_state(config), session)
+    weights, alphas = session.streams.weights, session.streams.alphas
+    assert isinstance(weights, ToyStream)
+    assert isinstance(alphas, ToyStream)
+    assert weights.read == [(epoch, step) for epoch in range(2) for step in range(4)]
+    # Three batches an epoch of the alphas' own: they go on over the weights' epochs.
+    assert alphas.read == [(number // 3, number % 3) for number in range(8)]
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_the_alphas_step_leaves_no_trace_in_the_weights_step(order: str) -> None:
+    config = make_config(search=True, order=order)
+    batch, other = list(ToyStream("weights").batches(0))[:2]
+    with_alphas, without = make_state(config), make_state(config)
+    search_step(with_alphas, batch, other, seed=0)
+    assert with_alphas.architect is not None
+    assert without.architect is not None
+    moved = {cell: alpha.detach() for cell, alpha in with_alphas.architect.alphas.items()}
+    for cell, alpha in without.architect.alphas.items():
+        with torch.no_grad():
+            alpha.copy_(moved[cell])
+    for state in (with_alphas, without):
+        train_step(state, batch, config)
+    network = "network."
+    first, second = (
+        {name: tensor for name, tensor in state.tensors().items() if name.startswith(network)}
+        for state in (with_alphas, without)
+    )
+    assert same(first, second)
+
+
+def test_the_genotype_is_that_of_the_alphas_after_the_epoch(tmp_path: Path) -> None:
+    config = make_config(search=True, epochs=2)
+    session = make_session(config, tmp_path / "run")
+    state = make_state(config)
+    fit(state, session)
+    tensors, metadata = checkpoint.read(session.run.alphas_of(2))
+    assert state.architect is not None
+    assert torch.equal(tensors["alphas.cell"], state.architect.alphas["cell"])
+    assert metadata["position"] == {"epoch": 2}
+    genotype = parse(session.run.genotype.read_text(), {"toy": SPACE}, "genotype.yaml")
+    derived, _ = derive(SPACE, {"cell": tensors["alphas.cell"].tolist()}, name="x")
+    assert genotype.cells == derived.cells
+    assert genotype.origin["epoch"] == 2
+
+
+def test_metrics_have_a_line_an_epoch(tmp_path: Path) -> None:
+    config = make_config(search=True)
+    session = make_session(config, tmp_path / "run")
+    fit(make_state(config), session)
+    records = session.run.read_metrics()
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    assert [record["step"] for record in records] == [4, 8, 12]
+    assert records[0]["lr"] == 0.1
+    assert records[0]["train"].keys() == records[0]["valid"].keys() == {"loss", "top1"}
+    assert records[0]["skip_connections"].keys() == {"cell"}
+
+
+def test_the_best_epoch_is_chosen_by_validation_alone(tmp_path: Path) -> None:
+    config = make_config(search=False)
+    by_test = make_session(
+        config,
+        tmp_path / "test",
+        streams=Streams(
+            weights=ToyStream("weights"), watched=ToyStream("watched"), watched_name="test"
+        ),
+    )
+    fit(make_state(config), by_test)
+    assert not by_test.run.best.exists()
+    by_valid = make_session(config, tmp_path / "valid")
+    fit(make_state(config), by_valid)
+    losses = [record["valid"]["loss"] for record in by_valid.run.read_metrics()]
+    metadata = checkpoint.read_metadata(by_valid.run.best)
+    assert metadata["best"] == min(losses)
+    assert metadata["position"]["epoch"] == losses.index(min(losses)) + 1
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
+    config = make_config(search=False)
+    session = make_session(config, tmp_path / "run")
+    state = make_state(config)
+    assert isinstance(state.task, ToyTask)
+    fit(state, make_session(config, tmp_path / "run", max_steps=2))
+    before = session.run.last.read_bytes()
+    state.task.factor = float("nan")
+    with pytest.raises(DivergenceError) as error:
+        fit(state, session)
+    text = str(error.value)
+    assert "\n" not in text
+    assert text.startswith("the loss is not a finite number any more (epoch 1, step 4, ")
+    assert "--set weights.lr=" in text
+    assert session.run.last.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
+)
+def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    class Stopping(ToyStream):
+        def batches(self, epoch: int, start: int = 0):  # type: ignore[no-untyped-def]
+            for index, batch in enumerate(super().batches(epoch, start), start):
+                if (epoch, index) == (1, 2):
+                    os.kill(os.getpid(), number)
+                yield batch
+
+    config = make_config(search=False)
+    session = make_session(config, tmp_path / "run", streams=Streams(weights=Stopping("weights")))
+    with pytest.raises(Interrupted) as stop:
+        fit(make_state(config), session)
+    assert stop.value.exit_status == status
+    assert str(stop.value) == (
+        f"stopped by {number.name}, state saved; go on with: darts search toy --resume here"
+    )
+    position = checkpoint.read_metadata(session.run.last)["position"]
+    assert position == {"epoch": 1, "step": 3, "total": 7}
+
+
+def test_evaluation_does_not_depend_on_the_batch_size() -> None:
+    state = make_state(make_config(search=False))
+    inputs, targets = torch.randn(12, 4), torch.randint(3, (12,))
+
+    class Cut:
+        def __init__(self, size: int) -> None:
+            self.size = size
+
+        def __len__(self) -> int:
+            return 12 // self.size
+
+        def batches(self, epoch: int, start: int = 0):  # type: ignore[no-untyped-def]
+            for at in range(0, 12, self.size):
+                yield Batch(inputs[at : at + self.size], targets[at : at + self.size])
+
+    results = [evaluate(state.task, Cut(size), {}, torch.device("cpu")) for size in (12, 5, 1)]
+    for result in results[1:]:
+        assert result == pytest.approx(results[0], rel=1e-6)
+
+
+def test_a_checkpoint_of_another_network_is_refused() -> None:
+    state = make_state(make_config(search=True))
+    tensors = state.tensors()
+    metadata = state.metadata()
+    missing = {name: t for name, t in tensors.items() if name != "network.outer.bias"}
+    with pytest.raises(CheckpointError, match=r"^outer.bias: not in the checkpoint"):
+        state.restore(missing, metadata)
+    other = tensors | {"network.outer.bias": torch.zeros(9)}
+    with pytest.raises(
+        CheckpointError, match=r"found shape \[9\] in the checkpoint, expected \[3\]"
+    ):
+        state.restore(other, metadata)
+    with pytest.raises(CheckpointError, match=r"^network.more: in the checkpoint, but not in this"):
+        state.restore(tensors | {"network.more": torch.zeros(9)}, metadata)
+    with pytest.raises(CheckpointError, match=r"^alphas.cell: not in the checkpoint"):
+        state.restore({n: t for n, t in tensors.items() if n != "alphas.cell"}, metadata)

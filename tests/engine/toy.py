@@ -1,0 +1,164 @@
+"""A space of two tiny cells for tests of the engine: a softmax regression with dropout."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darts_cli.config import AlphasConfig, Config, ConvNetworkConfig, ImageDataConfig, WeightsConfig
+from darts_cli.engine.architect import Architect
+from darts_cli.engine.artifacts import Session
+from darts_cli.engine.meter import Meter
+from darts_cli.engine.randomness import generator
+from darts_cli.engine.state import State
+from darts_cli.engine.strategies import STRATEGIES, Mixture
+from darts_cli.engine.task import Batch, Output, Stream, Streams
+from darts_cli.progress import Reporter
+from darts_cli.run import Run
+from darts_cli.space import SearchSpace
+
+SPACE = SearchSpace(
+    name="toy",
+    cells=("cell",),
+    inputs=1,
+    nodes=2,
+    kept_inputs=1,
+    primitives=("none", "tanh", "relu", "skip_connect"),
+)
+
+
+class ToyNetwork(nn.Module):
+    """Candidates between two linear layers, BatchNorm's statistics and dropout's draws included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 5)
+        self.norm = nn.BatchNorm1d(5)
+        self.outer = nn.Linear(5, 3)
+
+    def forward(self, x: Tensor, mixture: Mixture) -> Output:
+        hidden = F.dropout(self.norm(self.inner(x)), 0.3, self.training)
+        if mixture:
+            weights = mixture["cell"].mean(dim=0)
+            hidden = weights[1] * hidden.tanh() + weights[2] * hidden.relu() + weights[3] * hidden
+        return Output(self.outer(hidden))
+
+    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(tensors)
+
+    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(tensors)
+
+
+class ToyTask:
+    """Classification of random points."""
+
+    measures = ("loss", "top1")
+
+    def __init__(self) -> None:
+        self.network = ToyNetwork()
+        self.epochs_begun: list[int] = []
+        self.factor = 1.0
+
+    @property
+    def module(self) -> nn.Module:
+        return self.network
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epochs_begun.append(epoch)
+
+    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+        output: Output = self.network(batch.inputs, mixture)
+        return output
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        return self.factor * F.cross_entropy(output.logits, batch.targets)
+
+    def objective(self, output: Output, batch: Batch) -> Tensor:
+        return self.loss(output, batch)
+
+    @torch.no_grad()
+    def tally(self, output: Output, batch: Batch) -> Tensor:
+        size = len(batch.targets)
+        right = (output.logits.argmax(dim=1) == batch.targets).sum()
+        return torch.stack([size * self.loss(output, batch), right.float(), torch.tensor(size)])
+
+
+@dataclass
+class ToyStream:
+    """`length` batches of points, shuffled by epoch."""
+
+    purpose: str
+    length: int = 4
+    batch: int = 6
+    read: list[tuple[int, int]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return self.length
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for index in range(start, self.length):
+            self.read.append((epoch, index))
+            draws = generator(7, self.purpose, epoch, index)
+            inputs = torch.randn(self.batch, 4, generator=draws)
+            yield Batch(inputs, (inputs.sum(dim=1) > 0).long() + (inputs[:, 0] > 1).long())
+
+
+def make_config(*, search: bool, epochs: int = 3, order: str = "second") -> Config:
+    return Config(
+        recipe="cifar",
+        epochs=epochs,
+        data=ImageDataConfig(),
+        network=ConvNetworkConfig(),
+        weights=WeightsConfig(lr=0.1),
+        alphas=AlphasConfig(lr=0.05, order="first" if order == "first" else "second")
+        if search
+        else None,
+    )
+
+
+def make_state(config: Config) -> State:
+    torch.manual_seed(3)
+    task = ToyTask()
+    optimizer = torch.optim.SGD(
+        task.module.parameters(), lr=1.0, momentum=config.weights.momentum, weight_decay=3e-4
+    )
+    architect = None
+    if config.alphas is not None:
+        alphas = STRATEGIES["darts"].initial(SPACE, 1e-3, generator(0, "alphas"))
+        architect = Architect(alphas, config.alphas)
+    meter = Meter(task.measures, torch.device("cpu"))
+    return State(task=task, optimizer=optimizer, architect=architect, meter=meter)
+
+
+def make_session(config: Config, path: Path, **changes: Any) -> Session:
+    watched: Stream = ToyStream("watched", length=2)
+    run = Run.open(path) if path.exists() else Run.create(path)
+    run.config.touch()
+    settings: dict[str, Any] = {
+        "config": config,
+        "space": SPACE,
+        "streams": Streams(
+            weights=ToyStream("weights"),
+            alphas=ToyStream("alphas", length=3) if config.alphas else None,
+            watched=watched,
+        ),
+        "run": run,
+        "reporter": Reporter(Console(file=StringIO()), run.log),
+        "metadata": {
+            "kind": "search" if config.alphas else "train",
+            "config": {
+                "seed": config.seed,
+                "alphas": {"order": "second", "strategy": "darts"},
+                "data": {"name": "toy"},
+            },
+        },
+        "resume_command": "darts search toy --resume here",
+    }
+    return Session(**{**settings, **changes})
