@@ -4,7 +4,7 @@ import contextlib
 import sys
 import tarfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,18 @@ from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
 from darts_cli.engine.randomness import generator
+from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import images
-from darts_cli.spaces.cnn.augment import (
-    IMAGENET,
-    Augmentation,
-    ImageStream,
-    Resident,
-    SearchStreams,
-    Source,
-    Streamed,
-    Training,
-)
+from darts_cli.spaces.cnn.augment import IMAGENET, Augmentation
 from darts_cli.spaces.cnn.images import Found, Split, Statistics
+from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed, Training
 
 RESIDENT_BYTES = 2**30
 """Pixels that may live on the device; larger sets are read by worker processes."""
+
+EVALUATION_BATCH = 256
+"""Images evaluated at once after an epoch; the result does not depend on it."""
 
 _IMAGENET_SIZE = 224
 # Of the split that sets test images aside: the same images whatever the run's seed.
@@ -276,24 +272,36 @@ class ImageData:
     sources: dict[str, Source] = field(default_factory=dict)
     """Splits that are read."""
 
-    def search_streams(self, seed: int) -> SearchStreams:
-        """The two halves of the training images, stratified by class."""
+    def describe(self) -> Facts:
+        """Class names, channels, size, mean and standard deviation, as JSON values."""
+        return asdict(self.facts)
+
+    def search_streams(self, seed: int) -> Streams:
+        """Half of the training images, class by class, for the weights and half for the alphas.
+
+        The alphas' half is what is watched as well, in order and not augmented.
+        """
         source = self._source("train")
         weights, alphas = images.split_classes(
             source.targets.cpu(), self.config.search_portion, generator(seed, "halves")
         )
-        return SearchStreams(
+        return Streams(
             weights=self._train("weights", source, weights, seed),
             alphas=self._train("alphas", source, alphas, seed),
-            valid=self._stream(source, alphas, self.config.batch_size),
+            watched=self._stream(source, alphas, EVALUATION_BATCH),
         )
 
-    def train_stream(self, seed: int) -> ImageStream:
-        """All training images, shuffled and augmented."""
+    def train_streams(self, seed: int) -> Streams:
+        """All training images; validation images are watched, or test images if there are none."""
         source = self._source("train")
-        return self._train("train", source, torch.arange(len(source.targets)), seed)
+        watched = "valid" if "valid" in self.counts else "test"
+        return Streams(
+            weights=self._train("train", source, torch.arange(len(source.targets)), seed),
+            watched=self.evaluation_stream(watched, EVALUATION_BATCH),
+            watched_name=watched,
+        )
 
-    def eval_stream(self, split: str, batch_size: int) -> ImageStream:
+    def evaluation_stream(self, split: str, batch_size: int) -> ImageStream:
         """A split in order, not augmented; its last batch may be smaller.
 
         Raises:

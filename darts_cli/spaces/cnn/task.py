@@ -1,7 +1,7 @@
 """Image classification as a task for the engine."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from darts_cli.config import Config
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Facts, Output, Stream, Streams
+from darts_cli.engine.task import Batch, Facts, Output
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.cnn import data
@@ -73,44 +73,6 @@ class ImageTask:
         )
 
 
-class TaskData:
-    """Images as the engine wants them: streams with a purpose."""
-
-    def __init__(self, images: ImageData) -> None:
-        self.images = images
-
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Images in each split."""
-        return self.images.counts
-
-    def describe(self) -> Facts:
-        """Class names, channels, size, mean and standard deviation."""
-        return asdict(self.images.facts)
-
-    def search_streams(self, seed: int) -> Streams:
-        """Half of the training images for the weights, half for the alphas."""
-        halves = self.images.search_streams(seed)
-        return Streams(weights=halves.weights, alphas=halves.alphas, watched=halves.valid)
-
-    def train_streams(self, seed: int) -> Streams:
-        """All training images; validation images are watched, or test images if there are none."""
-        watched = "valid" if "valid" in self.counts else "test"
-        return Streams(
-            weights=self.images.train_stream(seed),
-            watched=self.evaluation_stream(watched, EVALUATION_BATCH),
-            watched_name=watched,
-        )
-
-    def evaluation_stream(self, split: str, batch_size: int) -> Stream:
-        """A split in order, as it is."""
-        return self.images.eval_stream(split, batch_size)
-
-
-EVALUATION_BATCH = 256
-"""Images evaluated at once; the result does not depend on it."""
-
-
 class ImageDomain:
     """The convolutional space with its networks and image data."""
 
@@ -133,10 +95,10 @@ class ImageDomain:
 
     def load(
         self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
-    ) -> TaskData:
+    ) -> ImageData:
         """Read the images; see `data.load`."""
         known = None if facts is None else ImageFacts.from_json(facts)
-        return TaskData(data.load(config.data, device=device, search=search, facts=known))
+        return data.load(config.data, device=device, search=search, facts=known)
 
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> ImageTask:
         """The network of a genotype, or the supernet where that is None."""

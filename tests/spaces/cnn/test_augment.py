@@ -1,9 +1,5 @@
 """Augmentation, checked image by image against plain loops."""
 
-import signal
-from dataclasses import replace
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -13,22 +9,14 @@ from PIL import Image
 from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
-from darts_cli.engine.task import Batch
-from darts_cli.errors import ConfigError, DataError
+from darts_cli.errors import ConfigError
 from darts_cli.spaces.cnn.augment import (
     Augmentation,
-    ImageStream,
-    Resident,
-    Source,
-    Streamed,
-    Training,
-    _leave_signals_to_parent,
     cut_out,
     normalise,
     prepare_photograph,
     shift,
 )
-from darts_cli.spaces.cnn.images import Split
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -179,136 +167,3 @@ def test_a_photograph_is_evaluated_at_the_centre_of_its_resized_self() -> None:
 
     resized = np.asarray(image.resize((40, 32), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(result.permute(1, 2, 0).numpy(), resized[2:30, 6:34])
-
-
-def make_stream(
-    images: int, batch_size: int, training: bool, seed: int = 0, source: Source | None = None
-) -> ImageStream:
-    augmentation = Augmentation(padding=1, flip=True, cutout=2)
-    training_ = Training(seed=seed, purpose="test", augmentation=augmentation)
-    return ImageStream(
-        source=source or Resident(random_pixels(images, 3, 8), torch.arange(images)),
-        indices=torch.arange(images),
-        batch_size=batch_size,
-        mean=torch.zeros(3, 1, 1),
-        std=torch.ones(3, 1, 1),
-        training=training_ if training else None,
-    )
-
-
-def make_photographs(split: Split, workers: int) -> Streamed:
-    return Streamed(
-        split=split,
-        targets=split.targets,
-        channels=3,
-        size=16,
-        photographs=True,
-        flip=True,
-        workers=workers,
-    )
-
-
-def same(first: list[Batch], second: list[Batch]) -> bool:
-    return len(first) == len(second) and all(
-        torch.equal(a.inputs, b.inputs) and torch.equal(a.targets, b.targets)
-        for a, b in zip(first, second, strict=True)
-    )
-
-
-@few
-@given(images=st.integers(1, 20), batch_size=st.integers(2, 9))
-def test_training_leaves_out_a_last_batch_of_one_image_and_evaluation_keeps_it(
-    images: int, batch_size: int
-) -> None:
-    training = make_stream(images, batch_size, training=True)
-    evaluation = make_stream(images, batch_size, training=False)
-
-    trained = [len(batch.targets) for batch in training.batches(0)]
-    evaluated = [len(batch.targets) for batch in evaluation.batches(0)]
-
-    assert len(training) == len(trained)
-    assert len(evaluation) == len(evaluated)
-    assert sum(evaluated) == images
-    assert sum(trained) == (images - 1 if images % batch_size == 1 else images)
-    assert 1 not in trained
-
-
-def test_an_epoch_holds_every_image_once_in_an_order_of_its_own() -> None:
-    stream = make_stream(12, 5, training=True)
-
-    first, second = (torch.cat([b.targets for b in stream.batches(e)]) for e in (0, 1))
-
-    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
-    assert not torch.equal(first, second)
-
-
-def test_batches_are_channels_last_single_precision_with_classes_as_int64() -> None:
-    for training in (True, False):
-        batch = next(make_stream(6, 4, training).batches(0))
-        assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
-        assert batch.inputs.shape == (4, 3, 8, 8)
-        assert (batch.inputs.dtype, batch.targets.dtype) == (torch.float32, torch.int64)
-
-
-@few
-@given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 1000), start=st.integers(0, 6))
-def test_batches_are_a_function_of_seed_epoch_and_number(seed: int, epoch: int, start: int) -> None:
-    whole, rest = (
-        list(make_stream(22, 4, training=True, seed=seed).batches(epoch, first))
-        for first in (0, start)
-    )
-    assert len(whole) == 6
-    assert same(whole[start:], rest)
-
-
-def test_seeds_and_epochs_differ() -> None:
-    first = list(make_stream(12, 4, training=True).batches(0))
-    for seed, epoch in ((1, 0), (0, 1)):
-        other = make_stream(12, 4, training=True, seed=seed).batches(epoch)
-        assert not same(first, list(other))
-
-
-def test_photographs_do_not_depend_on_the_number_of_workers() -> None:
-    split = Split(random_pixels(7, 3, 24), torch.arange(7))
-    alone, helped = (
-        make_stream(7, 3, training=True, source=make_photographs(split, workers))
-        for workers in (0, 2)
-    )
-    whole = list(alone.batches(1))
-    assert [len(batch.targets) for batch in whole] == [3, 3]
-    assert same(whole, list(helped.batches(1)))
-    assert same(whole[1:], list(helped.batches(1, 1)))
-    assert not same(whole, list(alone.batches(2)))
-
-
-def test_pixels_in_memory_are_streamed_as_they_are() -> None:
-    split = Split(random_pixels(6, 3, 16), torch.arange(6))
-    source = replace(make_photographs(split, 0), photographs=False)
-    assert isinstance(split.pictures, Tensor)
-    resident = Resident(split.pictures, split.targets)
-    streams = [make_stream(6, 4, training=True, source=s) for s in (source, resident)]
-    assert same(list(streams[0].batches(0)), list(streams[1].batches(0)))
-
-
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_damaged_image_met_while_streaming_is_one_line(tmp_path: Path, workers: int) -> None:
-    path = tmp_path / "x.png"
-    path.write_text("no image")
-    source = make_photographs(Split([str(path)] * 2, torch.arange(2)), workers)
-    with pytest.raises(DataError) as error:
-        list(make_stream(2, 2, training=True, source=source).batches(0))
-    assert str(error.value) == (
-        f"{path}: expected an image, found what cannot be decoded (cannot identify image file);"
-        " replace or remove it"
-    )
-
-
-def test_workers_leave_signals_to_the_process_that_saves() -> None:
-    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-    before = [signal.getsignal(name) for name in names]
-    try:
-        _leave_signals_to_parent(0)
-        assert [signal.getsignal(name) for name in names] == [signal.SIG_IGN] * 3
-    finally:
-        for name, handler in zip(names, before, strict=True):
-            signal.signal(name, handler)

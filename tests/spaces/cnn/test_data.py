@@ -19,9 +19,9 @@ from darts_cli.config import ImageDataConfig
 from darts_cli.engine.task import Batch
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.spaces.cnn import data
-from darts_cli.spaces.cnn.augment import ImageStream, Resident, Streamed
 from darts_cli.spaces.cnn.data import ImageData, ImageFacts
 from darts_cli.spaces.cnn.images import LAYOUT
+from darts_cli.spaces.cnn.streams import ImageStream, Resident, Streamed
 
 CPU = torch.device("cpu")
 DIGITS = ImageDataConfig(name="digits")
@@ -77,13 +77,30 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
+def search_streams(images: ImageData, seed: int) -> tuple[ImageStream, ImageStream, ImageStream]:
+    """Of the weights, of the alphas, and what is watched."""
+    streams = images.search_streams(seed)
+    weights, alphas, watched = streams.weights, streams.alphas, streams.watched
+    assert isinstance(weights, ImageStream)
+    assert isinstance(alphas, ImageStream)
+    assert isinstance(watched, ImageStream)
+    return weights, alphas, watched
+
+
+def train_stream(images: ImageData) -> ImageStream:
+    """Of the weights."""
+    stream = images.train_streams(0).weights
+    assert isinstance(stream, ImageStream)
+    return stream
+
+
 def test_digits_are_the_images_of_scikit_learn_scaled_to_bytes() -> None:
     from sklearn.datasets import load_digits
 
     images = load(replace(DIGITS, batch_size=2000))
     mean, std = images.facts.mean[0], images.facts.std[0]
 
-    parts = [all_images(images.eval_stream(split, 2000)) for split in ("train", "test")]
+    parts = [all_images(images.evaluation_stream(split, 2000)) for split in ("train", "test")]
     pixels = ((torch.cat(parts) * std + mean) * 255).round().reshape(-1, 64).numpy()
 
     expected = np.rint(load_digits().images * 255 / 16).reshape(-1, 64)
@@ -96,14 +113,14 @@ def test_digits_are_the_images_of_scikit_learn_scaled_to_bytes() -> None:
 def test_statistics_are_those_of_the_training_images_alone() -> None:
     images = load(DIGITS)
 
-    pixels = all_images(images.eval_stream("train", 2000)).double()
+    pixels = all_images(images.evaluation_stream("train", 2000)).double()
 
     assert abs(pixels.mean()) < 1e-6
     assert abs(pixels.std(correction=0) - 1) < 1e-6
 
 
 def test_test_images_are_a_tenth_of_each_class_and_the_same_in_every_load() -> None:
-    first, second = (list(load(DIGITS).eval_stream("test", 64).batches(0)) for _ in range(2))
+    first, second = (list(load(DIGITS).evaluation_stream("test", 64).batches(0)) for _ in range(2))
 
     assert same(first, second)
     targets = torch.cat([batch.targets for batch in first])
@@ -113,9 +130,7 @@ def test_test_images_are_a_tenth_of_each_class_and_the_same_in_every_load() -> N
 def test_a_search_halves_every_class_and_validates_on_the_half_of_the_alphas(
     folder: ImageDataConfig,
 ) -> None:
-    streams = load(folder, search=True).search_streams(0)
-
-    weights, alphas, valid = streams.weights, streams.alphas, streams.valid
+    weights, alphas, valid = search_streams(load(folder, search=True), 0)
     assert sorted(torch.cat([weights.indices, alphas.indices]).tolist()) == list(range(21))
     targets = weights.source.targets
     # 12 and 9 images are left of 13 and 10; 9 / 2 is rounded to the even 4.
@@ -128,15 +143,15 @@ def test_a_search_halves_every_class_and_validates_on_the_half_of_the_alphas(
 
 def test_the_halves_of_a_search_follow_from_its_seed(folder: ImageDataConfig) -> None:
     images = load(folder, search=True)
-    first, again, other = (images.search_streams(seed).weights.indices for seed in (0, 0, 1))
+    first, again, other = (search_streams(images, seed)[0].indices for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_the_streams_of_a_search_draw_different_numbers(folder: ImageDataConfig) -> None:
-    streams = load(folder, search=True).search_streams(0)
-    alphas = replace(streams.alphas, indices=streams.weights.indices)
-    assert not same(list(streams.weights.batches(0)), list(alphas.batches(0)))
+    weights, alphas, _ = search_streams(load(folder, search=True), 0)
+    alphas = replace(alphas, indices=weights.indices)
+    assert not same(list(weights.batches(0)), list(alphas.batches(0)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -150,7 +165,8 @@ def test_streamed_batches_equal_resident_ones_bit_for_bit(
 
     assert streamed.facts == resident.facts
     pairs = [
-        (images.train_stream(0), images.eval_stream("test", 2)) for images in (resident, streamed)
+        (train_stream(images), images.evaluation_stream("test", 2))
+        for images in (resident, streamed)
     ]
     assert [type(stream.source) for stream in pairs[0]] == [Resident, Resident]
     assert [type(stream.source) for stream in pairs[1]] == [Streamed, Streamed]
@@ -169,11 +185,11 @@ def test_photographs_are_cropped_at_random_and_evaluated_at_their_centres(tmp_pa
 
     assert images.facts.mean == (0.485, 0.456, 0.406)
     assert images.facts.std == (0.229, 0.224, 0.225)
-    stream = images.train_stream(0)
+    stream = train_stream(images)
     first, second = (next(stream.batches(epoch)).inputs for epoch in (0, 1))
     assert first.shape == (9, 3, 14, 14)
     assert not torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
-    test = images.eval_stream("test", 3)
+    test = images.evaluation_stream("test", 3)
     assert same(list(test.batches(0)), list(test.batches(1)))
     assert load(replace(config, image_size=None), search=True).facts.size == 224
 
@@ -190,14 +206,14 @@ def test_a_search_never_opens_test_images(
     for threshold in (10**9, 0):
         monkeypatch.setattr(data, "RESIDENT_BYTES", threshold)
         images = load(config, search=True)
-        for stream in (images.search_streams(0).weights, images.search_streams(0).valid):
+        for stream in search_streams(images, 0)[::2]:
             list(stream.batches(0))
         assert images.counts == {"train": 6, "test": 6, "valid": 6}
 
     assert len(opened) >= 12
     assert all("/train/" in path for path in opened)
     for split in ("test", "valid"):
-        assert message(lambda split=split: images.eval_stream(split, 2)) == (  # type: ignore[misc]
+        assert message(lambda split=split: images.evaluation_stream(split, 2)) == (  # type: ignore[misc]
             f"{tmp_path}: found no split {split!r} to read; use one of train"
         )
 
@@ -206,19 +222,19 @@ def test_a_search_never_opens_the_images_that_are_set_aside(
     folder: ImageDataConfig, opened: list[str]
 ) -> None:
     images = load(folder, search=True)
-    list(images.search_streams(0).valid.batches(0))
+    list(search_streams(images, 0)[2].batches(0))
     searched = set(opened)
     assert len(searched) == images.counts["train"] == 21
     opened.clear()
-    list(load(folder, facts=images.facts).eval_stream("test", 4).batches(0))
+    list(load(folder, facts=images.facts).evaluation_stream("test", 4).batches(0))
     assert len(set(opened)) == images.counts["test"] == 2
     assert searched.isdisjoint(opened)
 
 
 def test_an_absent_split_is_told_those_present(folder: ImageDataConfig) -> None:
     images = load(folder)
-    images.train_stream(0)
-    assert message(lambda: images.eval_stream("valid", 4)) == (
+    train_stream(images)
+    assert message(lambda: images.evaluation_stream("valid", 4)) == (
         f"{folder.name}: found no split 'valid' to read; use one of test, train"
     )
 
@@ -230,7 +246,7 @@ def test_a_checkpoints_facts_decide_how_other_images_are_read(tmp_path: Path) ->
 
     images = load(ImageDataConfig(name=str(tmp_path)), facts=reordered)
 
-    batch = next(images.eval_stream("test", 20).batches(0))
+    batch = next(images.evaluation_stream("test", 20).batches(0))
     assert batch.inputs.shape == (10, 1, 8, 8)
     assert batch.targets.tolist() == list(range(9, -1, -1))
     assert images.facts == reordered
@@ -342,7 +358,7 @@ def test_cifar_is_read_from_torchvision_with_its_published_statistics(
     assert images.counts == {"train": 40, "test": 40}
     pixels = fake(Path(), train=True, download=True).data.transpose(0, 3, 1, 2) / 255
     mean, std = (np.array(v)[:, None, None] for v in (images.facts.mean, images.facts.std))
-    test = all_images(images.eval_stream("test", 8))
+    test = all_images(images.evaluation_stream("test", 8))
     np.testing.assert_allclose(test.numpy(), (pixels - mean) / std, atol=1e-5)
     summary = data.inspect(ImageDataConfig(), search=True)
     assert (summary.classes, summary.size) == (10, 32)

@@ -1,0 +1,197 @@
+"""From images to batches: what training and evaluation read.
+
+Every draw is made on the CPU from counted seeds, so that the same batches come out
+whatever the device, the number of workers and the step that a run is resumed at.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from darts_cli.engine.randomness import count, generator
+from darts_cli.engine.task import Batch
+from darts_cli.errors import DataError
+from darts_cli.spaces.cnn.augment import Augmentation, normalise, prepare_photograph
+from darts_cli.spaces.cnn.images import Split
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Pixels that live on the device, `[N, C, S, S]`, and classes `[N]`."""
+
+    images: Tensor
+    targets: Tensor
+
+    def read(self, order: "Order", steps: range) -> Iterator[Tensor]:
+        """The pixels of batches, uint8 `[B, C, S, S]`."""
+        numbers = move(order.numbers, self.images.device)
+        for step in steps:
+            yield self.images[numbers[order.places(step)]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streamed:
+    """Images that worker processes decode as they are needed, and classes `[N]` on the device."""
+
+    split: Split
+    targets: Tensor
+    channels: int
+    size: int
+    photographs: bool
+    """Whether images are cropped at random or at the centre, as for ImageNet."""
+    flip: bool
+    """Of photographs."""
+    workers: int
+
+    def read(self, order: "Order", steps: range) -> Iterator[Tensor]:
+        """The pixels of batches on the device, uint8 `[B, C, S, S]`.
+
+        Raises:
+            DataError: with the file's name, if an image cannot be decoded.
+        """
+        device = self.targets.device
+        # Worker processes may be sent a copy, and those must not touch the device.
+        source = replace(self, targets=self.split.targets)
+        loader = DataLoader(
+            _Batches(source, order),
+            batch_size=None,
+            sampler=steps,
+            num_workers=self.workers,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=_leave_signals_to_parent,
+            # Its own, since a loader draws a seed and the default generator is not ours to advance.
+            generator=torch.Generator(),
+        )
+        for pixels in loader:
+            if isinstance(pixels, DataError):
+                raise pixels
+            yield pixels.to(device, non_blocking=True)
+
+    def decode(self, index: int, seed: int | None) -> Tensor:
+        """One image, uint8 `[C, S, S]`; a photograph is augmented where there is a seed."""
+        if not self.photographs:
+            decoded = self.split.decode(index, index + 1, channels=self.channels, size=self.size)
+            return decoded[0]
+        image = self.split.open(index, self.channels)
+        return prepare_photograph(image, self.size, flip=self.flip, seed=seed)
+
+
+Source = Resident | Streamed
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of an epoch: numbers of images `[N]`, cut into batches."""
+
+    numbers: Tensor
+    batch_size: int
+    seed_at: Callable[[int], int] | None = None
+    """The seed of the image at a place of the order; None: evaluation."""
+
+    def places(self, step: int) -> slice:
+        """Where in the order the batch of this number lies."""
+        return slice(step * self.batch_size, (step + 1) * self.batch_size)
+
+
+class _Batches(Dataset[Tensor | DataError]):
+    """The batches of an epoch by number; an error is an item, so that it keeps its one line."""
+
+    def __init__(self, source: Streamed, order: Order) -> None:
+        self.source = source
+        self.order = order
+
+    def __getitem__(self, step: int) -> Tensor | DataError:
+        places = self.order.places(step)
+        seed_at = self.order.seed_at
+        decoded = []
+        try:
+            for place, index in enumerate(self.order.numbers[places].tolist(), places.start):
+                decoded.append(self.source.decode(index, seed_at(place) if seed_at else None))
+        except DataError as error:
+            return error
+        return torch.stack(decoded)
+
+
+def _leave_signals_to_parent(_worker: int) -> None:
+    # Ctrl-C and a scheduler's signals reach the whole process group; the parent still has to
+    # finish its step, and it stops the workers itself.
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """How a stream is shuffled and augmented."""
+
+    seed: int
+    """The run's."""
+    purpose: str
+    """What is trained, so that the streams of a search draw different numbers."""
+    augmentation: Augmentation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageStream:
+    """Some images of a source in batches of float32 `[B, C, S, S]`, channels last."""
+
+    source: Source
+    indices: Tensor
+    """Numbers of the images, int64 on the CPU."""
+    batch_size: int
+    mean: Tensor
+    """`[C, 1, 1]` on the device, of pixels from 0 to 1."""
+    std: Tensor
+    training: Training | None = None
+    """None: evaluation, in order and not augmented."""
+
+    def __len__(self) -> int:
+        """Batches in an epoch; in training a last one of a single image is left out.
+
+        BatchNorm cannot normalise one value.
+        """
+        whole, rest = divmod(len(self.indices), self.batch_size)
+        return whole + (rest > 1 if self.training else rest > 0)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` from number `start` on, on the source's device."""
+        steps = range(start, len(self))
+        order = self._order(epoch)
+        targets = self.source.targets
+        numbers = move(order.numbers, targets.device)
+        for step, pixels in zip(steps, self.source.read(order, steps), strict=True):
+            chosen = targets[numbers[order.places(step)]]
+            yield Batch(self._prepare(pixels, epoch, step), chosen)
+
+    def _order(self, epoch: int) -> Order:
+        training = self.training
+        if training is None:
+            return Order(self.indices, self.batch_size)
+        shuffle = generator(training.seed, f"{training.purpose} order", epoch)
+        numbers = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
+        photograph = partial(count, training.seed, f"{training.purpose} photograph", epoch)
+        return Order(numbers, self.batch_size, photograph)
+
+    def _prepare(self, pixels: Tensor, epoch: int, step: int) -> Tensor:
+        training = self.training
+        if training is None:
+            prepared = normalise(pixels, self.mean, self.std)
+        else:
+            random = generator(training.seed, f"{training.purpose} augment", epoch, step)
+            draws = training.augmentation.draw(len(pixels), pixels.shape[-1], random)
+            prepared = training.augmentation.apply(
+                pixels, move(draws, pixels.device), self.mean, self.std
+            )
+        return prepared.contiguous(memory_format=torch.channels_last)
+
+
+def move(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device without waiting for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

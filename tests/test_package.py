@@ -1,0 +1,107 @@
+"""What a wheel holds, and what the README promises."""
+
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_the_shipped_genotypes(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(installed)
+    code = (
+        "from darts_cli.genotype_file import load, shipped; from darts_cli.spaces import SPACES;"
+        "print([load(name, SPACES).name for name in shipped()])"
+    )
+    environment = os.environ | {"PYTHONPATH": str(installed)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == "['amoebanet', 'darts_v1', 'darts_v2', 'nasnet']"
+    assert (installed / "darts_cli" / "genotypes" / "darts_v2.yaml").is_file()
+
+
+def code_block(heading: str) -> list[str]:
+    """The `darts` lines of the first code block below a heading of the README."""
+    section = README.read_text(encoding="utf-8").split(f"## {heading}\n", maxsplit=1)[1]
+    block = re.search(r"(?:^    .*\n)+", section, flags=re.MULTILINE)
+    assert block is not None
+    return [line.split("#")[0].strip() for line in block.group().splitlines()]
+
+
+def run_script(lines: list[str], folder: Path) -> list[str]:
+    """Run lines of shell with `darts` on the path; the lines of standard output."""
+    script = "\n".join(["set -eu", f'darts() {{ "{sys.executable}" -m darts_cli "$@"; }}', *lines])
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.mark.slow
+def test_the_readmes_own_images_example_runs_as_written(tmp_path: Path) -> None:
+    for label, colour in (("daisy", 220), ("rose", 30)):
+        (tmp_path / "flowers" / label).mkdir(parents=True)
+        for number in range(10):
+            image = Image.new("RGB", (40 + number, 36), (colour, 5 * number, 9))
+            image.save(tmp_path / "flowers" / label / f"{number}.jpg")
+    lines = code_block("Your own images")
+    assert [line.split()[1] for line in lines if line.startswith("darts")] == [
+        "search",
+        "train",
+        "eval",
+        "viz",
+    ]
+    # As written but for the sizes, which would take hours.
+    small = "--epochs 1 --channels 4 --layers 3"
+    lines = [re.sub(r" --epochs \d+", "", line) for line in lines]
+    lines = [
+        f"{line} {small}" if line.startswith(("darts search", "darts train")) else line
+        for line in lines
+    ]
+    output = run_script(lines, tmp_path)
+    assert output[0] == "runs/search"
+    assert output[-1] == "cell.svg"
+    assert (tmp_path / "cell.svg").is_file()
+    assert (tmp_path / "runs" / "train" / "last-test.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_readmes_experiments_of_the_paper_are_valid_commands(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for label in ("cat", "dog"):
+            (tmp_path / "DIR" / split / label).mkdir(parents=True)
+            for number in range(3):
+                Image.new("RGB", (30, 40)).save(tmp_path / "DIR" / split / label / f"{number}.png")
+    lines = [line.replace("--gpu 0", "--dry-run") for line in code_block("The paper's experiments")]
+    assert len(run_script(lines, tmp_path)) == len(lines) == 3
+    assert not (tmp_path / "runs").exists()
