@@ -23,8 +23,10 @@ $(VENV)/.done: pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+# Two processes of one thread each: shapes this small are not worth sharing out, and threads of
+# two processes that wait for one another take ten times as long.
 test: setup lint typecheck  ## everything that continuous integration runs
-	$(BIN)/python -m pytest --cov --cov-report=term
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 lint: setup  ## format, rules, and the direction of imports
 	$(BIN)/ruff format --check

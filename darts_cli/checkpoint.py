@@ -1,5 +1,6 @@
 """Checkpoints: one safetensors file of tensors, with the rest as JSON in its metadata."""
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,16 +33,17 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]
         WriteError: if the disk is full or the folder cannot be written.
     """
     text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
+    # Copies, since names may share memory: edges that have one BatchNorm in common.
+    copies = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     with replacing(path) as temporary:
-        save_file(
-            # Copies, since names may share memory: edges that have one BatchNorm in common.
-            {
-                name: tensor.detach().clone(memory_format=torch.contiguous_format)
-                for name, tensor in tensors.items()
-            },
-            temporary,
-            metadata={_KEY: text},
-        )
+        try:
+            save_file(copies, temporary, metadata={_KEY: text})
+        except SafetensorError as error:
+            # How safetensors tells of a full disk.
+            raise OSError(errno.EIO, str(error)) from None
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -64,9 +66,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path}: no such file, expected a checkpoint (*.safetensors)")
     try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file, expected a checkpoint (*.safetensors)")
         with safe_open(path, framework="pt") as file:
             metadata = _metadata(path, file.metadata())
             names = file.keys() if tensors else ()

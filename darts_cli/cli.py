@@ -19,6 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_INTERRUPTED = 130
+"""What Typer returns after a Ctrl-C that no run took as a request to stop."""
+
 _RUN, _NETWORK, _DATA, _DEVICE = "Run", "Network and optimizers", "Data", "Device"
 
 
@@ -51,10 +54,15 @@ ImageSize = Annotated[
 BatchSize = Annotated[int | None, typer.Option(help="Examples in a step.", rich_help_panel=_DATA)]
 Out = Annotated[
     Path | None,
-    typer.Option(help="New directory of the run [runs/...].", rich_help_panel=_RUN),
+    typer.Option(
+        help="New directory of the run.",
+        show_default="runs/...",
+        rich_help_panel=_RUN,
+    ),
 ]
 Seed = Annotated[
-    int | None, typer.Option(help="All randomness follows from it [0].", rich_help_panel=_RUN)
+    int | None,
+    typer.Option(help="All randomness follows from it.", show_default="0", rich_help_panel=_RUN),
 ]
 Epochs = Annotated[
     int | None, typer.Option(help="Passes over the training data.", rich_help_panel=_RUN)
@@ -73,7 +81,11 @@ Set = Annotated[
 ]
 Recipe = Annotated[
     str | None,
-    typer.Option(help="Set of defaults [by the data's name, else cifar].", rich_help_panel=_RUN),
+    typer.Option(
+        help="Set of defaults.",
+        show_default="named like the data, else cifar",
+        rich_help_panel=_RUN,
+    ),
 ]
 Resume = Annotated[
     Path | None,
@@ -97,7 +109,12 @@ DryRun = Annotated[
 ]
 Gpu = Annotated[
     int | None,
-    typer.Option(metavar="N", help="CUDA device N [the best there is].", rich_help_panel=_DEVICE),
+    typer.Option(
+        metavar="N",
+        help="CUDA device N.",
+        show_default="the best device there is",
+        rich_help_panel=_DEVICE,
+    ),
 ]
 Device = Annotated[
     str | None,
@@ -134,11 +151,13 @@ def search(
     batch_size: BatchSize = None,
     order: Annotated[
         Order | None,
-        typer.Option(help="Of the hypergradient [second].", rich_help_panel=_NETWORK),
+        typer.Option(help="Of the hypergradient.", show_default="second", rich_help_panel=_NETWORK),
     ] = None,
     strategy: Annotated[
         str | None,
-        typer.Option(help="How alphas weigh candidates [darts].", rich_help_panel=_NETWORK),
+        typer.Option(
+            help="How alphas weigh candidates.", show_default="darts", rich_help_panel=_NETWORK
+        ),
     ] = None,
     channels: Channels = None,
     layers: Layers = None,
@@ -194,7 +213,8 @@ def search(
 def derive(
     source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A search.")],
     epoch: Annotated[
-        int | None, typer.Option(help="The alphas after this epoch [the newest].")
+        int | None,
+        typer.Option(help="The alphas after this epoch.", show_default="the newest"),
     ] = None,
     output: Output = None,
 ) -> None:
@@ -304,7 +324,7 @@ def viz(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="File to write: .svg, .png, .pdf or .dot [the terminal]."),
+        typer.Option(help="File to write: .svg, .png, .pdf or .dot.", show_default="the terminal"),
     ] = None,
 ) -> None:
     """Draw the cells of a genotype."""
@@ -316,18 +336,28 @@ def viz(
 def main() -> None:
     """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:
-        status = app(standalone_mode=False)
+        status = app(prog_name="darts", standalone_mode=False)
     except DartsError as error:
         _leave(f"darts: {error}", error.exit_status)
     except TyperException as error:
-        _leave(f"darts: {error.format_message()} (see darts --help)", 2)
+        _leave(_usage(error), 2)
     except Interrupted as stop:
         _leave(f"darts: {stop}", stop.exit_status)
-    except KeyboardInterrupt:
-        _leave("darts: interrupted", 130)
+    if status == _INTERRUPTED:
+        _leave("darts: interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
+def _usage(error: TyperException) -> str:
+    """One line about wrong usage; none where no command was given, which shows the help."""
+    # Typer's checks are pydantic's, which names the exception behind them.
+    message = error.format_message().replace("Value error, ", "").rstrip(".")
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "darts"
+    return f"darts: {message} (see {command} --help)" if message else ""
+
+
 def _leave(message: str, status: int) -> None:
-    print(" ".join(message.split()), file=sys.stderr)
+    if message:
+        print(" ".join(message.split()), file=sys.stderr)
     sys.exit(status)

@@ -18,6 +18,12 @@ NOTES = ("command", "versions")
 MAX_BYTES = 1_000_000
 """No file of settings is near this size."""
 
+MAX_DEPTH = 50
+"""Groups within groups; PyYAML takes time that grows with the square of it."""
+
+_UNREADABLE = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises: it meets a wrong value after a tag, as `!!bool x`, with any of these."""
+
 
 def dump(config: Config, notes: Mapping[str, Any]) -> str:
     """All settings as YAML text, with `notes` under the keys of `NOTES`."""
@@ -40,11 +46,15 @@ def read(path: Path) -> dict[str, Any]:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path}: too large for settings ({MAX_BYTES:,} bytes at most)")
         text = path.read_text(encoding="utf-8")
+        depth = 0
         # Aliases could make a small file expand without end; settings need none.
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            if isinstance(event, yaml.AliasEvent):
-                line = event.start_mark.line + 1
-                raise ConfigError(f"{path}, line {line}: found an alias, expected plain YAML")
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                found = f"nesting deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else "an alias"
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise ConfigError(f"{path}, line {line}: found {found}, expected plain YAML")
         mapping = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(
@@ -53,7 +63,7 @@ def read(path: Path) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ConfigError(f"{path}, line {line}: not YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError):
+    except _UNREADABLE:
         raise ConfigError(f"{path}: not YAML text in UTF-8") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path}: expected settings as a YAML mapping, such as `epochs: 25`")
@@ -75,7 +85,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             )
         try:
             value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError):
+        except _UNREADABLE:
             value = text
         inner = settings
         *sections, leaf = key.split(".")

@@ -35,7 +35,7 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror}); "
+            f"{path}: cannot be written ({error.strerror or error}); "
             "free some space or choose another place with --out or --output"
         ) from None
     finally:

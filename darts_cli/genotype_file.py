@@ -13,6 +13,9 @@ from darts_cli.space import SearchSpace
 MAX_BYTES = 1_000_000
 """No genotype is near this size; a larger file is something else."""
 
+MAX_DEPTH = 50
+"""Lists within lists; PyYAML takes time that grows with the square of it."""
+
 Spaces = Mapping[str, SearchSpace]
 
 
@@ -36,17 +39,18 @@ def load(name_or_path: str | Path, spaces: Spaces) -> Genotype:
     known = shipped()
     if str(name_or_path) in known:
         path = known[str(name_or_path)]
-    if not path.is_file():
-        raise GenotypeError(
-            f"no genotype {str(name_or_path)!r}: expected a YAML file or one of {', '.join(known)}"
-        )
     try:
+        if not path.is_file():
+            raise GenotypeError(
+                f"no genotype {str(name_or_path)!r}: "
+                f"expected a YAML file or one of {', '.join(known)}"
+            )
         if path.stat().st_size > MAX_BYTES:
             raise GenotypeError(f"{path}: too large for a genotype ({MAX_BYTES:,} bytes at most)")
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise GenotypeError(
-            f"{path}: cannot be read ({error.strerror}); check its permissions"
+            f"{path}: cannot be read ({error.strerror}); check its name and permissions"
         ) from None
     except UnicodeDecodeError:
         raise GenotypeError(f"{path}: expected YAML text in UTF-8, found other bytes") from None
@@ -132,18 +136,22 @@ class _Reader:
     @classmethod
     def open(cls, text: str, file: str) -> "_Reader":
         """The root node of a document, of which no part is an alias of another."""
+        depth = 0
         try:
             # Aliases could make a small file expand without end; no genotype needs one.
             for event in yaml.parse(text, Loader=yaml.SafeLoader):
-                if isinstance(event, yaml.AliasEvent):
-                    line = event.start_mark.line + 1
-                    raise GenotypeError(f"{file}, line {line}: found an alias, expected plain YAML")
+                depth += isinstance(event, yaml.CollectionStartEvent)
+                depth -= isinstance(event, yaml.CollectionEndEvent)
+                if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
+                    found = f"nesting deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else "an alias"
+                    line = event.start_mark.line + 1 if event.start_mark else 1
+                    raise GenotypeError(f"{file}, line {line}: found {found}, expected plain YAML")
             node = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise GenotypeError(f"{file}, line {line}: not YAML: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError):
-            raise GenotypeError(f"{file}: not YAML: unreadable characters or nesting") from None
+        except yaml.YAMLError:
+            raise GenotypeError(f"{file}: not YAML: unreadable characters") from None
         if node is None:
             raise GenotypeError(f"{file}: empty, expected a genotype")
         return cls(node, file)
@@ -191,7 +199,7 @@ class _Reader:
         if (
             isinstance(self.node, yaml.ScalarNode)
             and self.node.tag == "tag:yaml.org,2002:int"
-            and self.node.value.lstrip("-").isdecimal()
+            and self.node.value.removeprefix("-").isdecimal()
             and len(self.node.value) <= 9
         ):
             return int(self.node.value)
@@ -201,11 +209,30 @@ class _Reader:
         """The mapping as plain values, for what is only carried along."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error(self._kind(), f"{what} as a mapping")
+        self._refuse_repeated_keys(what)
         try:
             value = yaml.safe_load(yaml.serialize(self.node))
-        except (yaml.YAMLError, ValueError, TypeError):
+        # PyYAML meets a wrong value after a tag, such as `!!bool x`, with whatever it stumbles on.
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError):
             raise self.error(f"unreadable values in {what}", "plain YAML values") from None
         return dict(value)
+
+    def _refuse_repeated_keys(self, what: str) -> None:
+        """Raise where a mapping has a key twice, however deep it is."""
+        nodes = [self.node]
+        while nodes:
+            node = nodes.pop()
+            if isinstance(node, yaml.SequenceNode):
+                nodes += node.value
+            elif isinstance(node, yaml.MappingNode):
+                keys: set[tuple[str, str]] = set()
+                for key, value in node.value:
+                    name = (key.tag, str(key.value))
+                    if name in keys:
+                        found = f"key {key.value!r} twice in {what}"
+                        raise _Reader(key, self.file).error(found, "each key once")
+                    keys.add(name)
+                    nodes.append(value)
 
     def _kind(self) -> str:
         if isinstance(self.node, yaml.MappingNode):

@@ -23,6 +23,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from darts_cli.files import WriteError
+
 _REFRESH_SECONDS = 0.25
 """How often numbers are read from the device for a terminal."""
 
@@ -35,16 +37,23 @@ _PERCENT = {"top1", "top5"}
 
 def error_console() -> Console:
     """The console on standard error, as it is at this moment."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def plan_table(title: str, rows: Mapping[str, str]) -> Table:
     """What a command is about to do, in two columns."""
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    # Text is shown as it is: the brackets and colons of a path would be markup in a string.
+    table = Table(
+        title=Text(title, style="table.title"),
+        title_justify="left",
+        show_header=False,
+        box=None,
+        pad_edge=False,
+    )
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(Text(name), Text(value))
     return table
 
 
@@ -75,7 +84,8 @@ class Reporter:
     def __init__(self, console: Console, log: Path | None = None) -> None:
         self.console = console
         self._log = log
-        self._live = console.is_terminal
+        # A dumb terminal cannot redraw a line, so it would show no bars at all.
+        self._live = console.is_terminal and not console.is_dumb_terminal
         self._bars = _Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -146,15 +156,23 @@ class Reporter:
             )
 
     def say(self, text: str) -> None:
-        """Print a message and note it in the log."""
+        """Print a message and note it in the log.
+
+        Raises:
+            WriteError: if the disk is full or the log cannot be written.
+        """
         self._print(text)
 
     def _print(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True, markup=False)
+        self.console.print(text, soft_wrap=True, markup=False, emoji=False)
         if self._log is not None:
             stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-            with self._log.open("a", encoding="utf-8") as file:
-                file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
+            try:
+                # Paths may hold bytes that are no text.
+                with self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                    file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
+            except OSError as error:
+                raise WriteError(f"{self._log}: cannot be written ({error.strerror})") from None
 
 
 def format_seconds(seconds: float) -> str:

@@ -30,15 +30,15 @@ class Run:
         Raises:
             ConfigError: if something is there already; nothing is overwritten.
         """
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"--out {path}: found a file, expected a new directory")
-        if path.is_dir() and any(path.iterdir()):
-            what = "already holds a run" if cls(path).config.exists() else "is not empty"
-            raise ConfigError(
-                f"--out {path}: {what}, expected a new directory; "
-                f"choose another, or go on with a run by --resume {path}"
-            )
         try:
+            if path.exists() and not path.is_dir():
+                raise ConfigError(f"--out {path}: found a file, expected a new directory")
+            if path.is_dir() and any(path.iterdir()):
+                what = "already holds a run" if cls(path).config.exists() else "is not empty"
+                raise ConfigError(
+                    f"--out {path}: {what}, expected a new directory; "
+                    f"choose another, or go on with a run by --resume {path}"
+                )
             path.mkdir(parents=True, exist_ok=True)
             (path / "alphas").mkdir()
         except OSError as error:
@@ -54,11 +54,16 @@ class Run:
         Raises:
             CheckpointError: if the directory is missing or holds no run.
         """
-        if not path.is_dir():
-            raise CheckpointError(f"{path}: no such directory, expected a run")
         run = cls(path)
-        if not run.config.is_file():
-            raise CheckpointError(f"{path}: found no config.yaml in it, expected a run")
+        try:
+            if not path.is_dir():
+                raise CheckpointError(f"{path}: no such directory, expected a run")
+            if not run.config.is_file():
+                raise CheckpointError(f"{path}: found no config.yaml in it, expected a run")
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: cannot be read ({error.strerror}), expected a run"
+            ) from None
         return run
 
     def alphas_of(self, epoch: int) -> Path:
@@ -101,6 +106,15 @@ class Run:
         return records
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop the lines of epochs after `epochs`, which a resumed run writes again."""
-        records = [record for record in self.read_metrics() if record["epoch"] <= epochs]
+        """Drop the lines of epochs after `epochs`, which a resumed run writes again.
+
+        Raises:
+            CheckpointError: if a line is of no epoch.
+            WriteError: if the disk is full or the file cannot be written.
+        """
+        records = self.read_metrics()
+        for number, record in enumerate(records, start=1):
+            if not isinstance(record.get("epoch"), int):
+                raise CheckpointError(f"{self.metrics}, line {number}: expected an epoch's number")
+        records = [record for record in records if record["epoch"] <= epochs]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))

@@ -69,13 +69,20 @@ def settle(command: str, space: str, options: Options) -> Config:
     """
     from_file = config_file.read(options.config) if options.config is not None else {}
     named = options.data or _inner(from_file, "data").get("name")
-    chosen = options.recipe or from_file.pop("recipe", None)
+    from_recipe = from_file.pop("recipe", None)
     if from_file.pop("space", space) != space:
         raise ConfigError(f"{options.config}: of another space, expected space: {space}")
-    config = recipe(command, space, chosen, named)
+    assigned = config_file.parse_assignments(options.set)
+    for key in ("space", "recipe"):
+        if key in assigned:
+            raise ConfigError(
+                f"--set {key}: what the other settings start from, expected "
+                f"{'--recipe NAME' if key == 'recipe' else 'it as the first argument'}"
+            )
+    config = recipe(command, space, options.recipe or from_recipe, named)
     config = config_file.override(config, from_file, str(options.config))
     config = config_file.override(config, _flags(options), f"darts {command}")
-    return config_file.override(config, config_file.parse_assignments(options.set), "--set")
+    return config_file.override(config, assigned, "--set")
 
 
 def _flags(options: Options) -> dict[str, Any]:

@@ -62,14 +62,15 @@ def start(job: Job, options: Options) -> None:
     device = devices.choose(options.gpu, options.device)
     job = replace(job, config=job.domain.locate(job.config))
     path = options.out or _default_path(job)
-    facts, counts = job.domain.outline(job.config, search=job.search)
     if options.dry_run:
-        _show_plan(job, facts, counts, device, path)
-        print(json.dumps(_plan_json(job, facts, counts, device, path)))
+        facts, counts = job.domain.outline(job.config, search=job.search)
+        _print_plan(_plan(job, facts, counts, device=device, path=path))
         return
     data = job.domain.load(job.config, device, search=job.search)
+    # Before anything is written: settings that make no network leave nothing behind.
+    planned = _plan(job, data.describe(), data.counts, device=device, path=path)
     run = Run.create(path)
-    _show_plan(job, data.describe(), data.counts, device, path)
+    _show_plan(planned)
     write_text(run.config, config_file.dump(job.config, _notes(job)))
     if job.genotype is not None:
         write_text(run.genotype, dump(job.genotype))
@@ -95,17 +96,27 @@ def resume(command: str, options: Options) -> None:
             f"{run.path}: found a run of darts {job.command}, expected one of darts {command}"
         )
     if options.epochs is not None:
-        job = replace(job, config=replace(job.config, epochs=options.epochs))
-        write_text(run.config, config_file.dump(job.config, _notes(job)))
+        job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
     data = job.domain.load(job.config, device, search=job.search, facts=metadata["facts"])
-    _show_plan(job, data.describe(), data.counts, device, run.path)
+    planned = _plan(job, data.describe(), data.counts, device=device, path=run.path)
     if options.dry_run:
-        print(json.dumps(_plan_json(job, data.describe(), data.counts, device, run.path)))
+        _print_plan(planned)
         return
     state = _build_state(job, data.describe(), device)
     state.restore(tensors, metadata)
+    _show_plan(planned)
+    write_text(run.config, config_file.dump(job.config, _notes(job)))
     run.keep_metrics(state.position.epoch)
     _carry_out(job, state, run, data, device, options)
+
+
+def _extend(job: Job, epochs: int, *, done: int) -> Job:
+    """The same run with another number of epochs."""
+    if epochs < done:
+        raise ConfigError(
+            f"--epochs {epochs}: the run has done {done} already, expected {done} or more"
+        )
+    return replace(job, config=replace(job.config, epochs=epochs))
 
 
 def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
@@ -191,8 +202,9 @@ def _carry_out(
         device_status=devices.status(device),
     )
     if not fit(state, session):
+        done = state.position.total
         session.reporter.say(
-            f"stopped after {state.position.total} steps, state saved; "
+            f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
             f"go on with: {session.resume_command}"
         )
     print(run.path)
@@ -212,54 +224,69 @@ def _notes(job: Job) -> dict[str, Any]:
     return {"command": job.command, "versions": versions()}
 
 
-def _plan_json(
-    job: Job, facts: Facts, counts: Mapping[str, int], device: torch.device, path: Path
-) -> dict[str, Any]:
-    """The plan as one JSON object."""
-    config = job.config
-    examples = _examples(job, counts)
-    per_epoch = plan.steps(config, examples)
-    return {
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Planned:
+    """What a run is about to do."""
+
+    job: Job
+    facts: Facts
+    counts: Mapping[str, int]
+    device: torch.device
+    path: Path
+    size: plan.Size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that train the weights."""
+        share = self.job.config.data.search_portion if self.job.search else 1.0
+        return plan.steps(self.job.config, round(share * self.counts["train"]))
+
+
+def _plan(
+    job: Job, facts: Facts, counts: Mapping[str, int], *, device: torch.device, path: Path
+) -> _Planned:
+    size = plan.measure(job.domain, job.config, facts, job.genotype)
+    return _Planned(job=job, facts=facts, counts=counts, device=device, path=path, size=size)
+
+
+def _print_plan(planned: _Planned) -> None:
+    """The plan as a table, and as one JSON object on standard output."""
+    _show_plan(planned)
+    job, config = planned.job, planned.job.config
+    classes = len(planned.facts["classes"])
+    fields = {
         "command": job.command,
         "space": config.space,
         "genotype": job.genotype.name if job.genotype is not None else None,
-        "device": str(device),
-        "data": {"name": config.data.name, "classes": len(facts["classes"]), **counts},
+        "device": str(planned.device),
+        "data": {"name": config.data.name, "classes": classes, **planned.counts},
         "epochs": config.epochs,
-        "steps_per_epoch": per_epoch,
-        "steps": per_epoch * config.epochs,
-        **plan.as_json(plan.measure(job.domain, config, facts, job.genotype)),
-        "out": str(path),
+        "steps_per_epoch": planned.steps_per_epoch,
+        "steps": planned.steps_per_epoch * config.epochs,
+        **plan.as_json(planned.size),
+        "out": str(planned.path),
         "config": config_file.as_mapping(config),
     }
+    print(json.dumps(fields))
 
 
-def _examples(job: Job, counts: Mapping[str, int]) -> int:
-    """Examples that train the weights in an epoch."""
-    share = job.config.data.search_portion if job.search else 1.0
-    return round(share * counts["train"])
-
-
-def _show_plan(
-    job: Job, facts: Facts, counts: Mapping[str, int], device: torch.device, path: Path
-) -> None:
+def _show_plan(planned: _Planned) -> None:
     """The table that every run begins with."""
-    config = job.config
-    size = plan.measure(job.domain, config, facts, job.genotype)
-    splits = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-    per_epoch = plan.steps(config, _examples(job, counts))
+    job, config, facts, size = planned.job, planned.job.config, planned.facts, planned.size
+    splits = ", ".join(f"{count:,} {split}" for split, count in planned.counts.items())
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
     rows = {
-        "device": devices.describe(device),
+        "device": devices.describe(planned.device),
         "data": f"{config.data.name}: {splits}; {len(facts['classes'])} classes, "
         f"{facts['channels']} x {facts['size']} x {facts['size']}",
         "network": f"{config.network.channels} channels, {config.network.layers} cells",
         "parameters": f"{size.parameters:,}"
         + (f" and {size.alphas} alphas" if size.alphas else ""),
         "MACs": f"{size.macs:,} an image",
-        "steps": f"{config.epochs} epochs of {per_epoch:,}, batch {config.data.batch_size}",
+        "steps": f"{epochs} of {planned.steps_per_epoch:,}, batch {config.data.batch_size}",
         "memory": f"about {plan.format_bytes(size.memory_bytes)} in a step",
         "seed": str(config.seed),
-        "output": str(path),
+        "output": str(planned.path),
     }
     if config.alphas is not None:
         rows["order"] = f"{config.alphas.order} ({config.alphas.hypergradient})"

@@ -45,8 +45,10 @@ def save(state: State, session: Session, *, best: bool = False) -> None:
     """Write the newest checkpoint, or the best one.
 
     Raises:
+        DivergenceError: if a number in it is not finite; the files stay as they were.
         WriteError: if the disk is full or the folder cannot be written.
     """
+    state.check_finite()
     path = session.run.best if best else session.run.last
     checkpoint.write(path, state.tensors(), {**session.metadata, **state.metadata()})
 

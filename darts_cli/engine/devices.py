@@ -40,8 +40,11 @@ def _cuda(index: int, flag: str) -> torch.device:
     if 0 <= index < number:
         return torch.device("cuda", index)
     found = f"{number} CUDA device{'' if number == 1 else 's'}"
-    remedy = f"0 to {number - 1}" if number else "none: leave it out to run on the best device"
-    raise ConfigError(f"{flag}: found {found}, expected {remedy}")
+    if not number:
+        raise ConfigError(f"{flag}: found {found}, leave it out to run on the best device")
+    raise ConfigError(
+        f"{flag}: found {found}, expected {'0' if number == 1 else f'0 to {number - 1}'}"
+    )
 
 
 def _best() -> torch.device:

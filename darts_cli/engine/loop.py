@@ -19,7 +19,7 @@ from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, Stream, Task
-from darts_cli.errors import DivergenceError, Interrupted
+from darts_cli.errors import Interrupted
 from darts_cli.genotype import summarize
 from darts_cli.progress import format_measures
 
@@ -145,6 +145,7 @@ def _finish_epoch(state: State, session: Session) -> None:
     """Evaluate, leave the epoch's files, and report."""
     position, streams = state.position, session.streams
     trained = _finite(state.meter.read(), state)
+    state.check_finite()
     record: dict[str, Any] = {
         "epoch": position.epoch + 1,
         "step": position.total,
@@ -179,12 +180,7 @@ def _finite(measures: dict[str, float], state: State) -> dict[str, float]:
     """The measures, unless training has diverged; nothing is saved then."""
     if all(math.isfinite(value) for value in measures.values()):
         return measures
-    position = state.position
-    raise DivergenceError(
-        f"the loss is not a finite number any more (epoch {position.epoch + 1}, "
-        f"step {position.step}, learning rate {state.optimizer.param_groups[0]['lr']:.4g}); "
-        "try a smaller one with --set weights.lr=..., or go on from the last checkpoint"
-    )
+    raise state.divergence("the loss")
 
 
 def _leave(state: State, session: Session, request: StopRequest) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.task import Task
-from darts_cli.errors import CheckpointError
+from darts_cli.errors import CheckpointError, DivergenceError
 
 
 @dataclass(slots=True)
@@ -52,6 +52,27 @@ class State:
                 named |= _prefixed(f"architect.{key}", values)
         named["meter"] = self.meter.sums
         return named
+
+    def check_finite(self) -> None:
+        """Wait for the device and make sure that no weight, statistic or alpha has diverged.
+
+        Raises:
+            DivergenceError: if one of them is not a finite number.
+        """
+        tensors = list(self.task.module.state_dict().values())
+        if self.architect is not None:
+            tensors += self.architect.alphas.values()
+        if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
+            raise self.divergence("a weight")
+
+    def divergence(self, what: str) -> DivergenceError:
+        """The error for a run in which `what` is not finite any more."""
+        position, rate = self.position, self.optimizer.param_groups[0]["lr"]
+        return DivergenceError(
+            f"{what} is not a finite number any more (epoch {position.epoch + 1}, "
+            f"step {position.step}, learning rate {rate:.4g}); "
+            "try a smaller one with --set weights.lr=..., or go on from the last checkpoint"
+        )
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint says besides tensors."""

@@ -309,7 +309,7 @@ def test_a_picture_that_fails_leaves_the_old_one(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(ConfigError, match="No space left on device"):
+    with pytest.raises(WriteError, match="No space left on device"):
         draw(load("darts_v2", SPACES), path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["cell.svg"]

@@ -1,0 +1,109 @@
+"""Devices chosen, named and watched, on machines with any number of them."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from darts_cli.engine import devices
+from darts_cli.errors import ConfigError
+
+CPU = torch.device("cpu")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, *, gpus: int = 0, mps: bool = False) -> None:
+    """A machine with this many CUDA devices of 80 GiB."""
+    facts = SimpleNamespace(name="NVIDIA H100", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: facts)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: facts.name)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+def refusal(gpu: int | None, name: str | None) -> str:
+    with pytest.raises(ConfigError) as error:
+        devices.choose(gpu, name)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "mps", "expected"),
+    [(2, False, "cuda:0"), (1, True, "cuda:0"), (0, True, "mps"), (0, False, "cpu")],
+)
+def test_the_best_device_is_cuda_then_mps_then_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, mps: bool, expected: str
+) -> None:
+    pretend(monkeypatch, gpus=gpus, mps=mps)
+    assert devices.choose(None, None) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("gpu", "name", "expected"),
+    [
+        (0, None, "cuda:0"),
+        (1, None, "cuda:1"),
+        (None, "cuda", "cuda:0"),
+        (None, "cuda:1", "cuda:1"),
+        (None, "mps", "mps"),
+        (None, "cpu", "cpu"),
+    ],
+)
+def test_a_device_is_taken_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, gpu: int | None, name: str | None, expected: str
+) -> None:
+    pretend(monkeypatch, gpus=2, mps=True)
+    assert devices.choose(gpu, name) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "gpu", "name", "message"),
+    [
+        (0, 7, None, "--gpu 7: found 0 CUDA devices, leave it out to run on the best device"),
+        (1, 7, None, "--gpu 7: found 1 CUDA device, expected 0"),
+        (4, 7, None, "--gpu 7: found 4 CUDA devices, expected 0 to 3"),
+        (4, 4, None, "--gpu 4: found 4 CUDA devices, expected 0 to 3"),
+        (4, -1, None, "--gpu -1: found 4 CUDA devices, expected 0 to 3"),
+        (2, None, "cuda:2", "--device cuda:2: found 2 CUDA devices, expected 0 to 1"),
+        (0, None, "cuda", "--device cuda: found 0 CUDA devices, leave it out to run on the best"),
+        (0, None, "nonsense", "--device nonsense: not here, expected one of cpu"),
+        (2, None, "gpu", "--device gpu: not here, expected one of cuda:0, cuda:1, cpu"),
+        (0, None, "mps", "--device mps: not here, expected one of cpu"),
+        (0, None, "meta", "--device meta: not here, expected one of cpu"),
+        (0, None, "", "--device : not here, expected one of cpu"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, gpu: int | None, name: str | None, message: str
+) -> None:
+    pretend(monkeypatch, gpus=gpus)
+    assert refusal(gpu, name).startswith(message)
+
+
+def test_two_ways_of_naming_a_device_are_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, gpus=1)
+    assert refusal(0, "cpu") == "--gpu and --device: found both, expected one of them"
+
+
+def test_a_device_is_described_by_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, gpus=1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr("os.cpu_count", lambda: 12)
+    assert devices.describe(torch.device("cuda", 0)) == "cuda:0 (NVIDIA H100, 80 GiB)"
+    assert devices.describe(CPU) == "cpu (3 threads of 12 processors)"
+    assert devices.describe(torch.device("mps")) == "mps"
+
+
+def test_the_status_of_cuda_is_its_name_and_the_memory_held_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pretend(monkeypatch, gpus=1)
+    held = iter([2**30, 5 * 2**29])
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: next(held))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("waits for the device"))
+    tell = devices.status(torch.device("cuda", 0))
+    assert [tell(), tell()] == ["NVIDIA H100 1.0 GiB", "NVIDIA H100 2.5 GiB"]
+
+
+def test_the_status_of_the_cpu_is_empty() -> None:
+    assert devices.status(CPU)() == ""

@@ -1,0 +1,71 @@
+"""Signals become requests to stop."""
+
+import os
+import signal
+
+import pytest
+
+from darts_cli.engine.interruption import StopRequest, listening
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
+
+
+def send(number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_is_noted_with_its_status_and_nothing_is_raised(
+    number: signal.Signals, status: int
+) -> None:
+    with listening() as request:
+        assert request.signal is None
+        send(number)
+        assert request.signal is number
+        assert request.exit_status == status
+
+
+def test_no_signal_is_no_failure() -> None:
+    assert StopRequest().exit_status == 0
+
+
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    with listening() as request:
+        send(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        assert request.exit_status == 130
+
+
+def test_ctrl_c_after_a_schedulers_warning_interrupts_at_once() -> None:
+    with listening() as request:
+        send(signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+        assert request.signal is signal.SIGUSR1
+
+
+def test_a_second_signal_that_is_no_ctrl_c_counts_in_its_place() -> None:
+    with listening() as request:
+        send(signal.SIGUSR1)
+        send(signal.SIGTERM)
+        assert request.exit_status == 143
+
+
+@pytest.mark.parametrize("number", [number for number, _ in SIGNALS])
+def test_the_handlers_of_before_are_back_afterwards(number: signal.Signals) -> None:
+    def mine(*_: object) -> None:
+        pass
+
+    def fail_while_listening(handler: object) -> None:
+        with listening():
+            assert signal.getsignal(number) is not handler
+            raise RuntimeError
+
+    before = signal.signal(number, mine)
+    try:
+        with pytest.raises(RuntimeError):
+            fail_while_listening(mine)
+        assert signal.getsignal(number) is mine
+    finally:
+        signal.signal(number, before)

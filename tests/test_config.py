@@ -1,0 +1,297 @@
+"""Settings: the paper's numbers, and what is said about numbers that cannot be."""
+
+import re
+from dataclasses import FrozenInstanceError
+from typing import Any
+
+import pytest
+import typer.main
+
+from darts_cli.cli import app
+from darts_cli.config import RECIPES, Config, recipe
+from darts_cli.config_file import as_mapping, override, parse_assignments
+from darts_cli.errors import ConfigError
+
+# Design, section 3: DARTS, appendices A.1 to A.3.
+SGD = {"momentum": 0.9, "clip": 5.0}
+PAPER: dict[tuple[str, str], dict[str, Any]] = {
+    ("search", "cifar"): {
+        "epochs": 50,
+        "data": {
+            "name": "cifar10",
+            "batch_size": 64,
+            "augmentation": "crop",
+            "crop_padding": 4,
+            "flip": True,
+            "cutout": 0,
+            "search_portion": 0.5,
+        },
+        "network": {
+            "stem": "cifar",
+            "channels": 16,
+            "layers": 8,
+            "stem_multiplier": 3,
+            "auxiliary": 0,
+            "drop_path": 0,
+        },
+        "weights": {
+            "lr": 0.025,
+            "lr_min": 0.001,
+            "schedule": "cosine",
+            "weight_decay": 3e-4,
+            "label_smoothing": 0,
+            **SGD,
+        },
+        "alphas": {
+            "lr": 3e-4,
+            "betas": [0.5, 0.999],
+            "weight_decay": 1e-3,
+            "init_scale": 1e-3,
+            "order": "second",
+            "hypergradient": "finite-difference",
+            "virtual_clip": 0,
+        },
+    },
+    ("train", "cifar"): {
+        "epochs": 600,
+        "data": {
+            "name": "cifar10",
+            "batch_size": 96,
+            "augmentation": "crop",
+            "crop_padding": 4,
+            "flip": True,
+            "cutout": 16,
+        },
+        "network": {
+            "stem": "cifar",
+            "channels": 36,
+            "layers": 20,
+            "stem_multiplier": 3,
+            "auxiliary": 0.4,
+            "drop_path": 0.2,
+        },
+        "weights": {
+            "lr": 0.025,
+            "lr_min": 0,
+            "schedule": "cosine",
+            "weight_decay": 3e-4,
+            "label_smoothing": 0,
+            **SGD,
+        },
+        "alphas": None,
+    },
+    ("train", "imagenet"): {
+        "epochs": 250,
+        "data": {"name": "imagenet", "batch_size": 128, "image_size": 224, "cutout": 0},
+        "network": {
+            "stem": "imagenet",
+            "channels": 48,
+            "layers": 14,
+            "auxiliary": 0.4,
+            "drop_path": 0,
+        },
+        "weights": {
+            "lr": 0.1,
+            "schedule": "exponential",
+            "decay_rate": 0.97,
+            "weight_decay": 3e-5,
+            "label_smoothing": 0.1,
+            **SGD,
+        },
+        "alphas": None,
+    },
+}
+
+
+@pytest.mark.parametrize(("command", "name"), PAPER)
+def test_the_defaults_are_the_numbers_of_the_paper(command: str, name: str) -> None:
+    found = as_mapping(recipe(command, "cnn", name, None))
+    for key, value in PAPER[command, name].items():
+        if isinstance(value, dict):
+            assert {inner: found[key][inner] for inner in value} == value
+        else:
+            assert found[key] == value
+    assert found["recipe"] == name
+    assert found["seed"] == 0
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_the_first_recipe_is_the_default(command: str) -> None:
+    assert recipe(command, "cnn", None, None).recipe == "cifar"
+    assert recipe(command, "cnn", None, "photos/of/dogs").recipe == "cifar"
+
+
+@pytest.mark.parametrize(
+    ("command", "data"), [("search", "digits"), ("train", "digits"), ("train", "imagenet")]
+)
+def test_a_recipe_is_found_by_the_name_of_the_data(command: str, data: str) -> None:
+    config = recipe(command, "cnn", None, data)
+    assert (config.recipe, config.data.name) == (data, data)
+
+
+def test_a_recipe_that_is_named_wins_over_the_data() -> None:
+    assert recipe("train", "cnn", "imagenet", "digits").recipe == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("search", "cifar, digits"), ("train", "cifar, imagenet, digits")],
+)
+def test_an_unknown_recipe_lists_the_known_ones(command: str, expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        recipe(command, "cnn", "cifra", "digits")
+    assert str(caught.value) == (
+        f"--recipe cifra: no such recipe for {command} cnn, expected one of {expected}"
+    )
+
+
+def test_every_recipe_carries_its_own_name_and_space() -> None:
+    for command, spaces in RECIPES.items():
+        for space, recipes in spaces.items():
+            for name, config in recipes.items():
+                assert (config.recipe, config.space) == (name, space)
+                assert (config.alphas is not None) == (command == "search")
+
+
+SHARE = "a share between 0 and 1"
+# An assignment out of range, what is expected, and the flag that changes it, if there is one.
+OUT_OF_RANGE = [
+    ("seed=-1", "0 to 2^63 - 1", "--seed"),
+    (f"seed={2**63}", "0 to 2^63 - 1", "--seed"),
+    ("epochs=0", "1 to 100000", "--epochs"),
+    ("epochs=100001", "1 to 100000", "--epochs"),
+    ("data.batch_size=1", "2 or more", "--batch-size"),
+    ("data.image_size=7", "8 to 4096", "--image-size"),
+    ("data.image_size=4097", "8 to 4096", "--image-size"),
+    ("data.crop_padding=-1", "0 to 64", ""),
+    ("data.crop_padding=65", "0 to 64", ""),
+    ("data.cutout=-1", "0 or more", ""),
+    ("data.search_portion=0.0", SHARE, ""),
+    ("data.search_portion=1.0", SHARE, ""),
+    ("data.test_portion=0.0", SHARE, ""),
+    ("data.test_portion=1.0", SHARE, ""),
+    ("data.workers=-1", "0 to 64", ""),
+    ("data.workers=65", "0 to 64", ""),
+    ("network.channels=0", "2 to 4096", "--channels"),
+    ("network.channels=4098", "2 to 4096", "--channels"),
+    ("network.channels=17", "an even number", "--channels"),
+    ("network.layers=0", "1 to 1000", "--layers"),
+    ("network.layers=1001", "1 to 1000", "--layers"),
+    ("network.stem_multiplier=0", "1 to 64", ""),
+    ("network.stem_multiplier=65", "1 to 64", ""),
+    ("network.auxiliary=-0.1", "0 to 10", ""),
+    ("network.auxiliary=10.5", "0 to 10", ""),
+    ("network.drop_path=-0.1", "0 to less than 1", ""),
+    ("network.drop_path=1.0", "0 to less than 1", ""),
+    ("weights.lr=0.0", "more than 0, at most 1000", "--lr"),
+    ("weights.lr=1000.5", "more than 0, at most 1000", "--lr"),
+    ("weights.lr=nan", "more than 0, at most 1000", "--lr"),
+    ("weights.lr_min=-0.1", "0 to weights.lr (0.025)", ""),
+    ("weights.lr_min=0.5", "0 to weights.lr (0.025)", ""),
+    ("weights.decay_rate=0.0", "more than 0, at most 1", ""),
+    ("weights.decay_rate=1.5", "more than 0, at most 1", ""),
+    ("weights.momentum=-0.5", "0 to less than 1", ""),
+    ("weights.momentum=1.0", "0 to less than 1", ""),
+    ("weights.weight_decay=-0.1", "0 to 1", ""),
+    ("weights.weight_decay=1.5", "0 to 1", ""),
+    ("weights.clip=-1.0", "0 or more", ""),
+    ("weights.clip=nan", "0 or more", ""),
+    ("weights.label_smoothing=-0.1", "0 to less than 1", ""),
+    ("weights.label_smoothing=1.0", "0 to less than 1", ""),
+    ("alphas.lr=0.0", "more than 0, at most 10", ""),
+    ("alphas.lr=10.5", "more than 0, at most 10", ""),
+    ("alphas.betas=[0.5, 1.0]", "two numbers from 0 to less than 1", ""),
+    ("alphas.betas=[-0.5, 0.9]", "two numbers from 0 to less than 1", ""),
+    ("alphas.weight_decay=-0.1", "0 to 1", ""),
+    ("alphas.weight_decay=1.5", "0 to 1", ""),
+    ("alphas.init_scale=-0.1", "0 to 10", ""),
+    ("alphas.init_scale=10.5", "0 to 10", ""),
+    ("alphas.virtual_clip=-1.0", "0 or more", ""),
+]
+
+
+@pytest.mark.parametrize(("assignment", "expected", "flag"), OUT_OF_RANGE)
+def test_a_value_out_of_range_names_its_key_and_the_remedy(
+    assignment: str, expected: str, flag: str
+) -> None:
+    key, value = assignment.split("=")
+    with pytest.raises(ConfigError) as caught:
+        change(assignment)
+    remedy = f"use {flag} or --set {key}=..." if flag else f"use --set {key}=..."
+    assert str(caught.value) == f"{key}: found {value}, expected {expected}; {remedy}"
+    assert caught.value.exit_status == 2
+
+
+def change(assignment: str) -> Config:
+    settings = parse_assignments([assignment])
+    return override(recipe("search", "cnn", "cifar", None), settings, "--set")
+
+
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "seed=0",
+        f"seed={2**63 - 1}",
+        "epochs=1",
+        "epochs=100000",
+        "data.batch_size=2",
+        "data.image_size=8",
+        "data.image_size=4096",
+        "data.crop_padding=0",
+        "data.crop_padding=64",
+        "data.workers=0",
+        "network.channels=2",
+        "network.channels=4096",
+        "network.layers=1",
+        "network.layers=1000",
+        "network.auxiliary=10.0",
+        "network.drop_path=0.0",
+        "weights.lr=1000.0",
+        "weights.lr_min=0.0",
+        "weights.lr_min=0.025",
+        "weights.decay_rate=1.0",
+        "weights.clip=0.0",
+        "alphas.betas=[0.0, 0.0]",
+        "alphas.init_scale=0.0",
+        "alphas.virtual_clip=0.0",
+    ],
+)
+def test_the_ends_of_a_range_belong_to_it(assignment: str) -> None:
+    key, text = assignment.split("=")
+    found: Any = as_mapping(change(assignment))
+    for part in key.split("."):
+        found = found[part]
+    assert str(found) == text
+
+
+def test_every_setting_with_a_range_is_tried_out_of_it() -> None:
+    # A new setting has to join the list above, or to be one that no number can be wrong for.
+    tried = {assignment.split("=")[0] for assignment, _, _ in OUT_OF_RANGE}
+    free = {
+        *("space", "recipe", "data.name", "data.root", "data.augmentation", "data.flip"),
+        *("network.stem", "weights.schedule"),
+        *("alphas.order", "alphas.hypergradient", "alphas.strategy"),
+    }
+    settings = set()
+    for key, value in as_mapping(recipe("search", "cnn", None, None)).items():
+        settings |= {f"{key}.{inner}" for inner in value} if isinstance(value, dict) else {key}
+    assert settings == tried | free
+
+
+@pytest.mark.parametrize("command", ["search", "train"])
+def test_the_flags_that_errors_name_exist(command: str) -> None:
+    group = typer.main.get_command(app)
+    options = {
+        option
+        for parameter in getattr(group, "commands")[command].params  # noqa: B009 - typed as Command
+        for option in parameter.opts
+    }
+    flags = {flag for _, _, flag in OUT_OF_RANGE if flag}
+    assert flags | {"--set", "--recipe", "--config"} <= options
+
+
+def test_settings_cannot_be_changed_in_place() -> None:
+    config = recipe("search", "cnn", None, None)
+    with pytest.raises(FrozenInstanceError):
+        config.epochs = 3  # type: ignore[misc]
+    assert re.fullmatch(r"Config\(space='cnn', recipe='cifar', seed=0, epochs=50, .*", str(config))
