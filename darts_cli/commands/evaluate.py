@@ -52,7 +52,9 @@ def evaluate_checkpoint(
         f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}"
     )
     print(f"{format_measures(measures)}  ({count:,} examples)")
-    path = file.with_name(f"{file.stem}-{split}.json")
+    # Other data has a file of its own, so that it does not take the place of the run's result.
+    other = "" if data_name is None else f"-{Path(data_name).name}"
+    path = file.with_name(f"{file.stem}-{split}{other}.json")
     result = {
         "checkpoint": file.name,
         "data": Path(config.data.name).name,

@@ -14,7 +14,7 @@ from darts_cli import checkpoint, config_file
 from darts_cli.commands import plan
 from darts_cli.commands.options import Options, refuse_changes
 from darts_cli.config import RECIPES, AlphasConfig, Config
-from darts_cli.engine import devices, strategies
+from darts_cli.engine import artifacts, devices, strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import Session, versions
 from darts_cli.engine.loop import fit
@@ -201,6 +201,9 @@ def _carry_out(
         resume_command=f"darts {_words(job)} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(device),
     )
+    if not run.last.exists():
+        # So that a run that is killed at any later moment can be resumed.
+        artifacts.save(state, session)
     if not fit(state, session):
         done = state.position.total
         session.reporter.say(

@@ -72,8 +72,11 @@ class FactorizedReduce(nn.Module):
         self.copies = copies
         half = copies * (channels_out // 2)
         self.relu = nn.ReLU()
-        self.conv_1 = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
-        self.conv_2 = nn.Conv2d(channels_in, half, 1, stride=2, bias=False)
+        # Every second pixel is picked by slicing, not by a stride: oneDNN's weight gradient of a
+        # strided 1x1 convolution writes past its memory on channels-last maps of few channels
+        # (uxlfoundation/oneDNN#6035).
+        self.conv_1 = nn.Conv2d(channels_in, half, 1, bias=False)
+        self.conv_2 = nn.Conv2d(channels_in, half, 1, bias=False)
         self.bn = nn.BatchNorm2d(copies * channels_out, affine=affine)
 
     def scaled(self, rectified: Tensor, scale: Tensor) -> Tensor:
@@ -85,7 +88,7 @@ class FactorizedReduce(nn.Module):
         if height % 2 or width % 2:
             # The shifted convolution would come out a pixel short of the other one.
             x = F.pad(x, (0, width % 2, 0, height % 2))
-        halves = self.conv_1(x), self.conv_2(x[:, :, 1:, 1:])
+        halves = self.conv_1(x[:, :, ::2, ::2]), self.conv_2(x[:, :, 1::2, 1::2])
         if self.copies == 1:
             return torch.cat(halves, dim=1)
         paired = [half.unflatten(1, (self.copies, -1)) for half in halves]

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.config import AlphasConfig, ConvNetworkConfig
 from darts_cli.engine.architect import Architect
 from darts_cli.errors import CheckpointError
+from darts_cli.genotype_file import load
+from darts_cli.spaces import SPACES
+from darts_cli.spaces.cnn.discrete import DiscreteNetwork
 from darts_cli.spaces.cnn.networks import Supernet, leaving_edges
 from darts_cli.spaces.cnn.primitives import CNN
 
@@ -121,6 +124,24 @@ def test_the_papers_supernet_has_its_published_size() -> None:
         network = Supernet(ConvNetworkConfig(), classes=10)
     assert sum(weight.numel() for weight in network.parameters()) == 1_930_618
     assert len(CNN.cells) * len(CNN.edges) * len(CNN.primitives) == 224
+
+
+def test_no_1x1_convolution_has_a_stride() -> None:
+    # With one, the weight gradient corrupts memory on channels-last maps (see FactorizedReduce).
+    supernet = Supernet(ConvNetworkConfig(channels=2, layers=6), classes=3)
+    discrete = DiscreteNetwork(
+        ConvNetworkConfig(stem="imagenet", channels=4, layers=6, auxiliary=0.4),
+        load("darts_v2", SPACES),
+        classes=3,
+    )
+    convolutions = [
+        layer
+        for network in (supernet, discrete)
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1)
+    ]
+    assert len(convolutions) > 100
+    assert {layer.stride for layer in convolutions} == {(1, 1)}
 
 
 def test_the_published_layout_round_trips_bit_for_bit() -> None:
