@@ -9,17 +9,12 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 
+from darts_cli import yaml_text
 from darts_cli.config import Config
 from darts_cli.errors import ConfigError
 
 NOTES = ("command", "versions")
 """Keys of a run's config.yaml that are no settings."""
-
-MAX_BYTES = 1_000_000
-"""No file of settings is near this size."""
-
-MAX_DEPTH = 50
-"""Groups within groups; PyYAML takes time that grows with the square of it."""
 
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What PyYAML raises: it meets a wrong value after a tag, as `!!bool x`, with any of these."""
@@ -43,28 +38,16 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: if there is no such file, or it is no YAML mapping.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path}: too large for settings ({MAX_BYTES:,} bytes at most)")
-        text = path.read_text(encoding="utf-8")
-        depth = 0
-        # Aliases could make a small file expand without end; settings need none.
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                found = f"nesting deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else "an alias"
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise ConfigError(f"{path}, line {line}: found {found}, expected plain YAML")
-        mapping = yaml.safe_load(text)
+        text = yaml_text.read(path, ConfigError, what="settings")
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}), expected a YAML file"
         ) from None
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise ConfigError(f"{path}, line {line}: not YAML: {error.problem}") from None
+    yaml_text.compose(text, str(path), ConfigError)
+    try:
+        mapping = yaml.safe_load(text)
     except _UNREADABLE:
-        raise ConfigError(f"{path}: not YAML text in UTF-8") from None
+        raise ConfigError(f"{path}: not YAML: unreadable values") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path}: expected settings as a YAML mapping, such as `epochs: 25`")
     return {key: value for key, value in mapping.items() if key not in NOTES}

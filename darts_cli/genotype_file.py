@@ -6,15 +6,10 @@ from typing import Any
 
 import yaml
 
+from darts_cli import yaml_text
 from darts_cli.errors import GenotypeError
 from darts_cli.genotype import FORMAT, CellGenotype, Edge, Genotype
 from darts_cli.space import SearchSpace
-
-MAX_BYTES = 1_000_000
-"""No genotype is near this size; a larger file is something else."""
-
-MAX_DEPTH = 50
-"""Lists within lists; PyYAML takes time that grows with the square of it."""
 
 Spaces = Mapping[str, SearchSpace]
 
@@ -45,15 +40,11 @@ def load(name_or_path: str | Path, spaces: Spaces) -> Genotype:
                 f"no genotype {str(name_or_path)!r}: "
                 f"expected a YAML file or one of {', '.join(known)}"
             )
-        if path.stat().st_size > MAX_BYTES:
-            raise GenotypeError(f"{path}: too large for a genotype ({MAX_BYTES:,} bytes at most)")
-        text = path.read_text(encoding="utf-8")
+        text = yaml_text.read(path, GenotypeError, what="a genotype")
     except OSError as error:
         raise GenotypeError(
             f"{path}: cannot be read ({error.strerror}); check its name and permissions"
         ) from None
-    except UnicodeDecodeError:
-        raise GenotypeError(f"{path}: expected YAML text in UTF-8, found other bytes") from None
     return parse(text, spaces, str(path))
 
 
@@ -136,22 +127,7 @@ class _Reader:
     @classmethod
     def open(cls, text: str, file: str) -> "_Reader":
         """The root node of a document, of which no part is an alias of another."""
-        depth = 0
-        try:
-            # Aliases could make a small file expand without end; no genotype needs one.
-            for event in yaml.parse(text, Loader=yaml.SafeLoader):
-                depth += isinstance(event, yaml.CollectionStartEvent)
-                depth -= isinstance(event, yaml.CollectionEndEvent)
-                if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                    found = f"nesting deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else "an alias"
-                    line = event.start_mark.line + 1 if event.start_mark else 1
-                    raise GenotypeError(f"{file}, line {line}: found {found}, expected plain YAML")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise GenotypeError(f"{file}, line {line}: not YAML: {error.problem}") from None
-        except yaml.YAMLError:
-            raise GenotypeError(f"{file}: not YAML: unreadable characters") from None
+        node = yaml_text.compose(text, file, GenotypeError)
         if node is None:
             raise GenotypeError(f"{file}: empty, expected a genotype")
         return cls(node, file)

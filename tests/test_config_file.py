@@ -264,11 +264,20 @@ def test_a_file_that_is_no_plain_yaml_is_named_with_its_line(
 
 
 @pytest.mark.parametrize(
-    "content", [b"a: \xff\n", b"a: \x01\n", b"a: 2020-13-45\n", b"a: !!bool x\n", b"a: !!int ''\n"]
+    ("content", "problem"),
+    [
+        (b"a: \xff\n", "expected YAML text in UTF-8, found other bytes"),
+        (b"a: \x01\n", "not YAML: unreadable characters"),
+        (b"a: 2020-13-45\n", "not YAML: unreadable values"),
+        (b"a: !!bool x\n", "not YAML: unreadable values"),
+        (b"a: !!int ''\n", "not YAML: unreadable values"),
+    ],
 )
-def test_a_file_of_other_bytes_or_values_is_named(content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_other_bytes_or_values_is_named(
+    content: bytes, problem: str, tmp_path: Path
+) -> None:
     path = tmp_path / "c.yaml"
-    assert error_of_file(path, content) == f"{path}: not YAML text in UTF-8"
+    assert error_of_file(path, content) == f"{path}: {problem}"
 
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -79,7 +80,8 @@ def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
         "seed": config["seed"],
         "order": config["alphas"]["order"],
         "strategy": config["alphas"]["strategy"],
-        "data": config["data"]["name"],
+        # By name: where it lies on one machine is nobody else's business.
+        "data": Path(config["data"]["name"]).name,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": versions(),
     }
