@@ -3,10 +3,9 @@
 import contextlib
 import sys
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import images
 from darts_cli.spaces.cnn.augment import IMAGENET, Augmentation
+from darts_cli.spaces.cnn.facts import ImageFacts, Summary
 from darts_cli.spaces.cnn.images import Found, Split, Statistics
 from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed, Training
 
@@ -30,41 +30,6 @@ EVALUATION_BATCH = 256
 _IMAGENET_SIZE = 224
 # Of the split that sets test images aside: the same images whatever the run's seed.
 _SPLIT_SEED = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFacts:
-    """What a checkpoint keeps about the images that its network was trained on."""
-
-    name: str
-    """As it was given to `--data`."""
-    classes: tuple[str, ...]
-    """Names, in the order of the logits."""
-    channels: int
-    """1 (grey) or 3 (RGB)."""
-    size: int
-    """Side in pixels."""
-    mean: tuple[float, ...]
-    """Of each channel, of pixels from 0 to 1."""
-    std: tuple[float, ...]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ImageFacts":
-        """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists."""
-        lists = {key: tuple(values[key]) for key in ("classes", "mean", "std")}
-        return cls(**{**values, **lists})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
-    """What is known about the images before any of them is decoded."""
-
-    name: str
-    classes: int
-    channels: int
-    size: int
-    counts: dict[str, int]
-    """Images of every split."""
 
 
 CIFAR: dict[str, Statistics] = {

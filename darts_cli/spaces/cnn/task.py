@@ -14,8 +14,9 @@ from darts_cli.engine.task import Batch, Facts, Output
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.cnn import data
-from darts_cli.spaces.cnn.data import ImageData, ImageFacts
+from darts_cli.spaces.cnn.data import ImageData
 from darts_cli.spaces.cnn.discrete import DiscreteNetwork
+from darts_cli.spaces.cnn.facts import ImageFacts
 from darts_cli.spaces.cnn.networks import Supernet
 from darts_cli.spaces.cnn.primitives import CNN
 

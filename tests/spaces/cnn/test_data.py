@@ -19,7 +19,8 @@ from darts_cli.config import ImageDataConfig
 from darts_cli.engine.task import Batch
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.spaces.cnn import data
-from darts_cli.spaces.cnn.data import ImageData, ImageFacts
+from darts_cli.spaces.cnn.data import ImageData
+from darts_cli.spaces.cnn.facts import ImageFacts
 from darts_cli.spaces.cnn.images import LAYOUT
 from darts_cli.spaces.cnn.streams import ImageStream, Resident, Streamed
 
