@@ -62,18 +62,22 @@ demo: $(ACCURACY) $(PICTURE)  ## search, derive, train, evaluate and draw on the
 	@echo "accuracy    $(ACCURACY)"
 	@cat $(ACCURACY)
 
-# A search that was stopped goes on where it was.
-$(DEMO)/search/last.safetensors: | setup
-	@if [ -e $@ ]; then $(DARTS) search cnn --resume $(DEMO)/search; \
-	else $(DARTS) search cnn --data digits --seed $(SEED) --out $(DEMO)/search; fi
+# Checkpoints are there long before a run is done, so that the targets of runs are files that are
+# touched at their end. A run that was stopped goes on where it was.
+$(DEMO)/search/done: | setup
+	@if [ -e $(@D)/last.safetensors ]; then $(DARTS) search cnn --resume $(@D); \
+	else $(DARTS) search cnn --data digits --seed $(SEED) --out $(@D); fi
+	@touch $@
 
-$(GENOTYPE): $(DEMO)/search/last.safetensors
+$(GENOTYPE): $(DEMO)/search/done
 	$(DARTS) derive $(DEMO)/search --output $@
 
-$(CHECKPOINT): $(GENOTYPE)
-	$(DARTS) train --genotype $< --data digits --seed $(SEED) --out $(DEMO)/train
+$(DEMO)/train/done: $(GENOTYPE)
+	@if [ -e $(@D)/last.safetensors ]; then $(DARTS) train --resume $(@D); \
+	else $(DARTS) train --genotype $< --data digits --seed $(SEED) --out $(@D); fi
+	@touch $@
 
-$(ACCURACY): $(CHECKPOINT)
+$(ACCURACY): $(DEMO)/train/done
 	$(DARTS) eval $(DEMO)/train
 
 $(PICTURE): $(GENOTYPE)

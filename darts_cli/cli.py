@@ -31,6 +31,13 @@ class Space(StrEnum):
     CNN = "cnn"
 
 
+class Hypergradient(StrEnum):
+    """How the second order's product is computed."""
+
+    FINITE_DIFFERENCE = "finite-difference"
+    EXACT = "exact"
+
+
 class Order(StrEnum):
     """Of the hypergradient."""
 
@@ -153,6 +160,14 @@ def search(
         Order | None,
         typer.Option(help="Of the hypergradient.", show_default="second", rich_help_panel=_NETWORK),
     ] = None,
+    hypergradient: Annotated[
+        Hypergradient | None,
+        typer.Option(
+            help="How its second-order product is computed.",
+            show_default="finite-difference",
+            rich_help_panel=_NETWORK,
+        ),
+    ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
@@ -189,6 +204,7 @@ def search(
             image_size=image_size,
             batch_size=batch_size,
             order=order.value if order is not None else None,
+            hypergradient=hypergradient.value if hypergradient is not None else None,
             strategy=strategy,
             channels=channels,
             layers=layers,

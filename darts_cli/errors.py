@@ -33,6 +33,12 @@ class DivergenceError(DartsError):
     exit_status = 1
 
 
+class DeviceMemoryError(DartsError):
+    """A device without the memory that a step needs."""
+
+    exit_status = 1
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
     """A signal asked the run to stop; its state is saved.
 

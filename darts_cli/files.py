@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from darts_cli.errors import DartsError
+from darts_cli.errors import ConfigError, DartsError
 
 
 class WriteError(DartsError):
@@ -20,8 +20,11 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; on success it is synced and takes the place of `path`.
 
     Raises:
+        ConfigError: if there is no such folder.
         WriteError: if the disk is full or the folder cannot be written.
     """
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: found no folder {path.parent}, expected one that exists")
     temporary: Path | None = None
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

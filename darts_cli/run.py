@@ -28,6 +28,23 @@ class Run:
         """Make a new directory, or take an empty one.
 
         Raises:
+            ConfigError: as `check_new` does, or if it cannot be made.
+        """
+        cls.check_new(path)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "alphas").mkdir()
+        except OSError as error:
+            raise ConfigError(
+                f"--out {path}: cannot be made ({error.strerror}); choose another directory"
+            ) from None
+        return cls(path)
+
+    @classmethod
+    def check_new(cls, path: Path) -> None:
+        """Make sure that a run may be made here.
+
+        Raises:
             ConfigError: if something is there already; nothing is overwritten.
         """
         try:
@@ -39,13 +56,10 @@ class Run:
                     f"--out {path}: {what}, expected a new directory; "
                     f"choose another, or go on with a run by --resume {path}"
                 )
-            path.mkdir(parents=True, exist_ok=True)
-            (path / "alphas").mkdir()
         except OSError as error:
             raise ConfigError(
                 f"--out {path}: cannot be made ({error.strerror}); choose another directory"
             ) from None
-        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> "Run":

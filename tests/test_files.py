@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from darts_cli.errors import ConfigError
 from darts_cli.files import WriteError, replacing, write_text
 
 REMEDY = "free some space or choose another place with --out or --output"
@@ -56,9 +57,9 @@ def test_a_full_disk_makes_no_new_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none" / "a.txt"
-    assert error_of_write(path) == (
-        f"{path}: cannot be written (No such file or directory); {REMEDY}"
-    )
+    with pytest.raises(ConfigError) as error:
+        write_text(path, "text")
+    assert str(error.value) == (f"{path}: found no folder {path.parent}, expected one that exists")
     assert list(tmp_path.iterdir()) == []
 
 

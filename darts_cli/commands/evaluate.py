@@ -46,7 +46,8 @@ def evaluate_checkpoint(
     task = job.domain.build(config, metadata["facts"], job.genotype)
     load_network(task, tensors)
     task.module.to(device)
-    measures = evaluate(task, stream, {}, device)
+    with devices.one_line_out_of_memory():
+        measures = evaluate(task, stream, {}, device)
     count = data.counts[split]
     error_console().print(
         f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}"

@@ -19,6 +19,7 @@ _SETTINGS = {
     "layers": "network.layers",
     "lr": "weights.lr",
     "order": "alphas.order",
+    "hypergradient": "alphas.hypergradient",
     "strategy": "alphas.strategy",
 }
 """Which setting a flag changes."""
@@ -43,6 +44,7 @@ class Options:
     layers: int | None = None
     lr: float | None = None
     order: str | None = None
+    hypergradient: str | None = None
     strategy: str | None = None
     recipe: str | None = None
     config: Path | None = None
@@ -68,7 +70,6 @@ def settle(command: str, space: str, options: Options) -> Config:
         ConfigError: if one of them is not possible.
     """
     from_file = config_file.read(options.config) if options.config is not None else {}
-    named = options.data or _inner(from_file, "data").get("name")
     from_recipe = from_file.pop("recipe", None)
     if from_file.pop("space", space) != space:
         raise ConfigError(f"{options.config}: of another space, expected space: {space}")
@@ -79,7 +80,11 @@ def settle(command: str, space: str, options: Options) -> Config:
                 f"--set {key}: what the other settings start from, expected "
                 f"{'--recipe NAME' if key == 'recipe' else 'it as the first argument'}"
             )
-    config = recipe(command, space, options.recipe or from_recipe, named)
+    # The data's name chooses the recipe, wherever it is given; what is applied last counts.
+    from_set, in_file = _inner(assigned, "data").get("name"), _inner(from_file, "data").get("name")
+    config = recipe(
+        command, space, options.recipe or from_recipe, from_set or options.data or in_file
+    )
     config = config_file.override(config, from_file, str(options.config))
     config = config_file.override(config, _flags(options), f"darts {command}")
     return config_file.override(config, assigned, "--set")

@@ -21,7 +21,7 @@ from darts_cli.engine.loop import fit
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.randomness import count, generator
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Data, Domain, Facts
+from darts_cli.engine.task import Data, Domain, Facts, Streams
 from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.files import write_text
 from darts_cli.genotype import Genotype, dump
@@ -30,6 +30,9 @@ from darts_cli.progress import Reporter, error_console, plan_table
 from darts_cli.run import Run
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.domains import DOMAINS
+
+_METADATA = ("kind", "config", "facts", "genotype", "position", "best")
+"""What the metadata of a whole checkpoint has."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,16 +69,21 @@ def start(job: Job, options: Options) -> None:
         facts, counts = job.domain.outline(job.config, search=job.search)
         _print_plan(_plan(job, facts, counts, device=device, path=path))
         return
+    Run.check_new(path)
     data = job.domain.load(job.config, device, search=job.search)
-    # Before anything is written: settings that make no network leave nothing behind.
+    # Before anything is written: settings or images that are no use leave nothing behind.
     planned = _plan(job, data.describe(), data.counts, device=device, path=path)
+    streams = _streams(job, data)
+    state = _build_state(job, data.describe(), device)
     run = Run.create(path)
     _show_plan(planned)
     write_text(run.config, config_file.dump(job.config, _notes(job)))
     if job.genotype is not None:
         write_text(run.genotype, dump(job.genotype))
-    state = _build_state(job, data.describe(), device)
-    _carry_out(job, state, run, data, device, options)
+    session = _open_session(job, run, data.describe(), streams, device, options)
+    # So that a run that is killed at any later moment can be resumed.
+    artifacts.save(state, session)
+    _carry_out(state, session)
 
 
 def resume(command: str, options: Options) -> None:
@@ -107,7 +115,8 @@ def resume(command: str, options: Options) -> None:
     _show_plan(planned)
     write_text(run.config, config_file.dump(job.config, _notes(job)))
     run.keep_metrics(state.position.epoch)
-    _carry_out(job, state, run, data, device, options)
+    session = _open_session(job, run, data.describe(), _streams(job, data), device, options)
+    _carry_out(state, session)
 
 
 def _extend(job: Job, epochs: int, *, done: int) -> Job:
@@ -125,13 +134,17 @@ def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
     Raises:
         CheckpointError: if it does not say.
     """
-    try:
-        command, settings = metadata["kind"], metadata["config"]
-        text = metadata["genotype"]
-    except KeyError as error:
+    if metadata.get("kind") == "alphas":
         raise CheckpointError(
-            f"{path}: found no {error} in it, expected a checkpoint of a search or training"
-        ) from None
+            f"{path}: found alphas alone, expected a whole checkpoint; "
+            "use the run's last.safetensors"
+        )
+    missing = [name for name in _METADATA if name not in metadata]
+    if missing:
+        raise CheckpointError(
+            f"{path}: found no {missing[0]!r} in it, expected a checkpoint of a search or training"
+        )
+    command, settings, text = (metadata[name] for name in ("kind", "config", "genotype"))
     genotype = parse(text, SPACES, f"the genotype in {path}") if text is not None else None
     return Job(command=command, config=saved_config(command, settings, path), genotype=genotype)
 
@@ -179,20 +192,24 @@ def _build_architect(job: Job, config: AlphasConfig, device: torch.device) -> Ar
     return Architect({cell: alpha.to(device) for cell, alpha in alphas.items()}, config)
 
 
-def _carry_out(
-    job: Job, state: State, run: Run, data: Data, device: torch.device, options: Options
-) -> None:
+def _streams(job: Job, data: Data) -> Streams:
     seed = job.config.seed
-    session = Session(
+    return data.search_streams(seed) if job.search else data.train_streams(seed)
+
+
+def _open_session(
+    job: Job, run: Run, facts: Facts, streams: Streams, device: torch.device, options: Options
+) -> Session:
+    return Session(
         config=job.config,
         space=job.domain.space,
-        streams=data.search_streams(seed) if job.search else data.train_streams(seed),
+        streams=streams,
         run=run,
         reporter=Reporter(error_console(), run.log),
         metadata={
             "kind": job.command,
             "config": config_file.as_mapping(job.config),
-            "facts": data.describe(),
+            "facts": facts,
             "genotype": dump(job.genotype) if job.genotype is not None else None,
             "versions": versions(),
         },
@@ -201,16 +218,18 @@ def _carry_out(
         resume_command=f"darts {_words(job)} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(device),
     )
-    if not run.last.exists():
-        # So that a run that is killed at any later moment can be resumed.
-        artifacts.save(state, session)
-    if not fit(state, session):
+
+
+def _carry_out(state: State, session: Session) -> None:
+    with devices.one_line_out_of_memory():
+        finished = fit(state, session)
+    if not finished:
         done = state.position.total
         session.reporter.say(
             f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
             f"go on with: {session.resume_command}"
         )
-    print(run.path)
+    print(session.run.path)
 
 
 def _words(job: Job) -> str:

@@ -1,11 +1,12 @@
 """Where a run computes: choosing a device, naming it, and what can be said of it while it works."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 
-from darts_cli.errors import ConfigError
+from darts_cli.errors import ConfigError, DeviceMemoryError
 
 _GIB = 2**30
 
@@ -66,6 +67,22 @@ def describe(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads of {os.cpu_count()} processors)"
     return str(device)
+
+
+@contextmanager
+def one_line_out_of_memory() -> Iterator[None]:
+    """Turn torch's report of exhausted memory into one line.
+
+    Raises:
+        DeviceMemoryError: where torch runs out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". ", maxsplit=1)[0]
+        raise DeviceMemoryError(
+            f"{reason}; use a smaller --batch-size or fewer --channels (--dry-run estimates memory)"
+        ) from None
 
 
 def status(device: torch.device) -> Callable[[], str]:

@@ -39,6 +39,9 @@ def fit(state: State, session: Session) -> bool:
             if not _train_epoch(state, session, request):
                 return False
             _finish_epoch(state, session)
+            last = state.position.epoch == session.config.epochs
+            if request.signal is not None and not last:
+                _leave(state, session, request)
     return True
 
 

@@ -71,7 +71,7 @@ class State:
         return DivergenceError(
             f"{what} is not a finite number any more (epoch {position.epoch + 1}, "
             f"step {position.step}, learning rate {rate:.4g}); "
-            "try a smaller one with --set weights.lr=..., or go on from the last checkpoint"
+            "start a new run with a smaller one by --lr; the last checkpoint is kept"
         )
 
     def metadata(self) -> dict[str, Any]:

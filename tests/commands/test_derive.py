@@ -148,8 +148,7 @@ def test_alphas_of_another_shape_are_refused(darts: Darts, run: Path) -> None:
     )
 
 
-def test_an_output_that_cannot_be_written_is_one_line_and_status_1(
-    darts: Darts, searched: Path
-) -> None:
-    message = darts("derive", searched, "--output", "nowhere/cell.yaml").refusal(status=1)
-    assert message.startswith("nowhere/cell.yaml: cannot be written (No such file or directory); ")
+def test_an_output_in_a_folder_that_is_not_there_is_refused(darts: Darts, searched: Path) -> None:
+    assert darts("derive", searched, "--output", "nowhere/cell.yaml").refusal() == (
+        "nowhere/cell.yaml: found no folder nowhere, expected one that exists"
+    )

@@ -147,3 +147,22 @@ def test_a_bad_flag_of_eval_is_one_line_and_leaves_nothing(
 ) -> None:
     unchanged(trained)
     assert darts("eval", trained, *arguments).refusal().startswith(message)
+
+
+def test_alphas_alone_are_told_from_a_whole_checkpoint(darts: Darts, searched: Path) -> None:
+    file = searched / "alphas" / "epoch-0001.safetensors"
+    assert darts("eval", file).refusal() == (
+        f"{file}: found alphas alone, expected a whole checkpoint; use the run's last.safetensors"
+    )
+
+
+def test_a_checkpoint_that_lacks_a_part_of_its_metadata_is_refused(
+    darts: Darts, trained: Path, tmp_path: Path
+) -> None:
+    tensors, metadata = checkpoint.read(trained / "last.safetensors")
+    del metadata["facts"], metadata["format"]
+    file = tmp_path / "part.safetensors"
+    checkpoint.write(file, tensors, metadata)
+    assert darts("eval", file).refusal() == (
+        f"{file}: found no 'facts' in it, expected a checkpoint of a search or training"
+    )

@@ -630,6 +630,16 @@ def test_a_config_that_cannot_be_read_is_named(
     )
 
 
+def test_the_name_of_the_data_chooses_the_recipe_from_set_as_well(darts: Darts) -> None:
+    result = darts("search", "cnn", "--set", "data.name=digits", "--dry-run")
+    assert json.loads(result.out)["config"]["recipe"] == "digits"
+
+
+def test_the_exact_product_is_a_flag(darts: Darts) -> None:
+    result = darts("search", "cnn", "--data", "digits", "--hypergradient", "exact", "--dry-run")
+    assert json.loads(result.out)["config"]["alphas"]["hypergradient"] == "exact"
+
+
 def test_settings_of_a_training_are_not_for_a_search(darts: Darts, trained: Path) -> None:
     config = trained / "config.yaml"
     assert refuse_data(darts, "digits", "--config", config) == (
@@ -652,7 +662,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_leaves_the_last_good_state(
     assert result.out == ""
     assert result.err.splitlines()[-1] == (
         "darts: the loss is not a finite number any more (epoch 1, step 3, learning rate 0.025); "
-        "try a smaller one with --set weights.lr=..., or go on from the last checkpoint"
+        "start a new run with a smaller one by --lr; the last checkpoint is kept"
     )
     assert "Traceback" not in result.err
     assert Path("run/last.safetensors").read_bytes() == before

@@ -14,7 +14,16 @@ from darts_cli import checkpoint
 from darts_cli.genotype_file import load, shipped
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.task import ImageTask
-from tests.conftest import Darts, Images, assert_same_bits, call, metrics, snapshot
+from tests.conftest import (
+    TINY,
+    Darts,
+    Images,
+    assert_same_bits,
+    call,
+    make_images,
+    metrics,
+    snapshot,
+)
 
 QUICK = (
     *("--channels", 4, "--layers", 3, "--device", "cpu", "--recipe", "digits"),
@@ -272,3 +281,13 @@ def test_a_training_that_diverges_leaves_the_last_good_state(
     assert metadata["position"]["epoch"] == 1
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     assert [record["epoch"] for record in metrics(Path("run"))] == [1]
+
+
+def test_a_damaged_test_image_is_found_before_anything_is_written(darts: Darts) -> None:
+    for split in ("train", "test"):
+        make_images(Path("data") / split)
+    Path("data/test/cat/00.png").write_bytes(b"no image")
+    command = ("train", "--genotype", "darts_v2", "--data", "data", *TINY, "--batch-size", 4)
+    message = darts(*command, "--set", "data.cutout=2", "--out", "run").refusal()
+    assert "00.png" in message
+    assert not Path("run").exists()

@@ -60,9 +60,10 @@ def test_a_kind_of_picture_that_cannot_be_written_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_that_cannot_be_written_is_one_line_and_status_1(darts: Darts) -> None:
-    message = darts("viz", "darts_v2", "--output", "nowhere/cell.svg").refusal(status=1)
-    assert message.startswith("nowhere/cell.svg: cannot be written (No such file or directory); ")
+def test_a_picture_in_a_folder_that_is_not_there_is_refused(darts: Darts) -> None:
+    assert darts("viz", "darts_v2", "--output", "nowhere/cell.svg").refusal() == (
+        "nowhere/cell.svg: found no folder nowhere, expected one that exists"
+    )
 
 
 def test_a_run_without_a_genotype_yet_is_refused(darts: Darts, pets: Path) -> None:

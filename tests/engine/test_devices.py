@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from darts_cli.engine import devices
-from darts_cli.errors import ConfigError
+from darts_cli.errors import ConfigError, DeviceMemoryError
 
 CPU = torch.device("cpu")
 
@@ -107,3 +107,13 @@ def test_the_status_of_cuda_is_its_name_and_the_memory_held_now(
 
 def test_the_status_of_the_cpu_is_empty() -> None:
     assert devices.status(CPU)() == ""
+
+
+def test_exhausted_memory_is_one_line_that_says_what_to_make_smaller() -> None:
+    with pytest.raises(DeviceMemoryError) as error, devices.one_line_out_of_memory():
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has")
+    assert str(error.value) == (
+        "CUDA out of memory; use a smaller --batch-size or fewer --channels "
+        "(--dry-run estimates memory)"
+    )
+    assert error.value.exit_status == 1

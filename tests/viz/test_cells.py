@@ -291,12 +291,9 @@ def test_another_suffix_is_an_error_that_names_the_formats(
 
 def test_a_folder_that_is_not_there_is_an_error_of_one_line(tmp_path: Path) -> None:
     path = tmp_path / "none" / "cell.svg"
-    with pytest.raises(WriteError) as error:
+    with pytest.raises(ConfigError) as error:
         draw(load("darts_v2", SPACES), path)
-    assert str(error.value) == (
-        f"{path}: cannot be written (No such file or directory); "
-        "free some space or choose another place with --out or --output"
-    )
+    assert str(error.value) == f"{path}: found no folder {path.parent}, expected one that exists"
 
 
 def test_a_picture_that_fails_leaves_the_old_one(

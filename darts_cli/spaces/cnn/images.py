@@ -137,6 +137,13 @@ def find(folder: Path) -> Found:
     train, validation, test = folder / "train", folder / "val", folder / "test"
     places = {"train": folder}
     if train.is_dir():
+        known = {"train", "val", "test"}
+        beside = [entry.name for entry in _entries(folder) if entry.is_dir()]
+        if unknown := set(beside) - known:
+            raise DataError(
+                f"{folder}: expected val or test beside train, found {_list(unknown)};"
+                " rename or move it"
+            )
         places = {"train": train, "test": test, "valid": validation}
         if not test.is_dir():
             places = {"train": train, "test": validation}

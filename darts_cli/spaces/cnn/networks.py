@@ -96,9 +96,10 @@ class EdgeGroup(nn.Module):
 
     def _mix_shared(self, x: Tensor, weights: Tensor) -> list[Tensor]:
         """Weighted sums of the shared maps for all edges, as one matrix product."""
-        columns = [int(column) for column in self.shared]
         maps = torch.stack([op(x).permute(0, 2, 3, 1) for op in self.shared.values()])
-        mixed = weights[:, columns] @ maps.flatten(1)
+        # Column by column: a list as an index would be copied to the device, which waits for it.
+        shares = torch.stack([weights[:, int(column)] for column in self.shared], dim=1)
+        mixed = shares @ maps.flatten(1)
         return [edge.permute(0, 3, 1, 2) for edge in mixed.view(-1, *maps.shape[1:]).unbind()]
 
 
@@ -122,20 +123,26 @@ class SearchCell(nn.Module):
         before = FactorizedReduce if reduction_before else ReLUConvBN
         self.preprocess0 = before(first, channels, affine=False)
         self.preprocess1 = ReLUConvBN(second, channels, affine=False)
-        self.edges_from = leaving_edges(space)
+        edges_from = leaving_edges(space)
+        # On the device once, so that no step has to copy it there.
+        order = torch.tensor([edge for edges in edges_from for edge in edges])
+        self.register_buffer("edges_by_source", order, persistent=False)
+        self.edge_counts = [len(edges) for edges in edges_from]
         self.groups = nn.ModuleList(
             EdgeGroup(space, channels, 2 if reduction and source < space.inputs else 1, len(edges))
-            for source, edges in enumerate(self.edges_from)
+            for source, edges in enumerate(edges_from)
         )
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
         """Join the nodes: states `[B, C, H, W]`, weights `[E, O]`, to `[B, N * C, H', W']`."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
         incoming: list[list[Tensor]] = [[] for _ in range(self.nodes)]
+        by_source = weights.index_select(0, self.get_buffer("edges_by_source"))
+        shares = by_source.split(self.edge_counts)
         for source, group in enumerate(self.groups):
             if source >= self.inputs:
                 states.append(sum_maps(incoming[source - self.inputs]))
-            maps = group(states[source], weights[self.edges_from[source]])
+            maps = group(states[source], shares[source])
             # The edges that leave a state end in the last nodes, one in each.
             for node, edge in zip(incoming[self.nodes - len(maps) :], maps, strict=True):
                 node.append(edge)

@@ -343,3 +343,11 @@ def test_classes_are_counted_in_the_order_of_a_checkpoint(tmp_path: Path) -> Non
     other = images.find(tmp_path).reorder(["c", "a", "b"], "x")
     assert other.classes == ("c", "a", "b")
     assert other.splits["train"].targets.tolist() == [1, 2, 0]
+
+
+def test_a_folder_beside_train_that_is_no_split_is_refused(tmp_path: Path) -> None:
+    for split in ("train", "valid"):
+        make_classes(tmp_path / split, ["a", "b"])
+    assert message(tmp_path) == (
+        f"{tmp_path}: expected val or test beside train, found valid; rename or move it"
+    )
