@@ -1,7 +1,6 @@
 """The commands: flags become options, and errors one line. No torch until a command needs it."""
 
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,32 @@ from typer.exceptions import TyperException
 
 from darts_cli import __version__
 from darts_cli.errors import DartsError, Interrupted
+from darts_cli.flags import (
+    DATA,
+    NETWORK,
+    BatchSize,
+    Channels,
+    CheckpointEvery,
+    ConfigFile,
+    Data,
+    Device,
+    DryRun,
+    Epochs,
+    Gpu,
+    Hypergradient,
+    ImageSize,
+    Layers,
+    LearningRate,
+    MaxSteps,
+    Order,
+    Out,
+    Output,
+    Recipe,
+    Resume,
+    Seed,
+    Set,
+    Space,
+)
 
 app = typer.Typer(
     name="darts",
@@ -21,121 +46,6 @@ app = typer.Typer(
 
 _INTERRUPTED = 130
 """What Typer returns after a Ctrl-C that no run took as a request to stop."""
-
-_RUN, _NETWORK, _DATA, _DEVICE = "Run", "Network and optimizers", "Data", "Device"
-
-
-class Space(StrEnum):
-    """The spaces that can be searched."""
-
-    CNN = "cnn"
-
-
-class Hypergradient(StrEnum):
-    """How the second order's product is computed."""
-
-    FINITE_DIFFERENCE = "finite-difference"
-    EXACT = "exact"
-
-
-class Order(StrEnum):
-    """Of the hypergradient."""
-
-    FIRST = "first"
-    SECOND = "second"
-
-
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="NAME|DIR",
-        help="cifar10, cifar100, digits, or a folder of images: DIR/CLASS/* or DIR/train/CLASS/*.",
-        rich_help_panel=_DATA,
-    ),
-]
-ImageSize = Annotated[
-    int | None,
-    typer.Option(help="Resize images to this side in pixels.", rich_help_panel=_DATA),
-]
-BatchSize = Annotated[int | None, typer.Option(help="Examples in a step.", rich_help_panel=_DATA)]
-Out = Annotated[
-    Path | None,
-    typer.Option(
-        help="New directory of the run.",
-        show_default="runs/...",
-        rich_help_panel=_RUN,
-    ),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(help="All randomness follows from it.", show_default="0", rich_help_panel=_RUN),
-]
-Epochs = Annotated[
-    int | None, typer.Option(help="Passes over the training data.", rich_help_panel=_RUN)
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", help="YAML file of settings, such as a run's config.yaml.", rich_help_panel=_RUN
-    ),
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Change any setting; repeatable.", rich_help_panel=_RUN
-    ),
-]
-Recipe = Annotated[
-    str | None,
-    typer.Option(
-        help="Set of defaults.",
-        show_default="named like the data, else cifar",
-        rich_help_panel=_RUN,
-    ),
-]
-Resume = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="DIR", help="Go on with the run in DIR under its settings.", rich_help_panel=_RUN
-    ),
-]
-MaxSteps = Annotated[
-    int | None,
-    typer.Option(help="Stop after this many steps in all, state saved.", rich_help_panel=_RUN),
-]
-CheckpointEvery = Annotated[
-    float,
-    typer.Option(
-        metavar="MINUTES", help="Minutes between checkpoints in an epoch.", rich_help_panel=_RUN
-    ),
-]
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Print the plan as JSON and do nothing.", rich_help_panel=_RUN),
-]
-Gpu = Annotated[
-    int | None,
-    typer.Option(
-        metavar="N",
-        help="CUDA device N.",
-        show_default="the best device there is",
-        rich_help_panel=_DEVICE,
-    ),
-]
-Device = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="cpu, mps, cuda or cuda:N.", rich_help_panel=_DEVICE),
-]
-Channels = Annotated[
-    int | None, typer.Option(help="Channels of the first cells.", rich_help_panel=_NETWORK)
-]
-Layers = Annotated[int | None, typer.Option(help="Cells.", rich_help_panel=_NETWORK)]
-LearningRate = Annotated[
-    float | None,
-    typer.Option("--lr", help="First learning rate of the weights.", rich_help_panel=_NETWORK),
-]
-Output = Annotated[Path | None, typer.Option(help="File to write.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -158,20 +68,20 @@ def search(
     batch_size: BatchSize = None,
     order: Annotated[
         Order | None,
-        typer.Option(help="Of the hypergradient.", show_default="second", rich_help_panel=_NETWORK),
+        typer.Option(help="Of the hypergradient.", show_default="second", rich_help_panel=NETWORK),
     ] = None,
     hypergradient: Annotated[
         Hypergradient | None,
         typer.Option(
             help="How its second-order product is computed.",
             show_default="finite-difference",
-            rich_help_panel=_NETWORK,
+            rich_help_panel=NETWORK,
         ),
     ] = None,
     strategy: Annotated[
         str | None,
         typer.Option(
-            help="How alphas weigh candidates.", show_default="darts", rich_help_panel=_NETWORK
+            help="How alphas weigh candidates.", show_default="darts", rich_help_panel=NETWORK
         ),
     ] = None,
     channels: Channels = None,
@@ -304,10 +214,10 @@ def evaluate(
     source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A trained network.")],
     data: Data = None,
     split: Annotated[
-        str, typer.Option(help="train, valid or test.", rich_help_panel=_DATA)
+        str, typer.Option(help="train, valid or test.", rich_help_panel=DATA)
     ] = "test",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Examples at once.", rich_help_panel=_DATA)
+        int, typer.Option(min=1, help="Examples at once.", rich_help_panel=DATA)
     ] = 256,
     gpu: Gpu = None,
     device: Device = None,

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -67,13 +68,40 @@ def run_script(lines: list[str], folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-@pytest.mark.slow
-def test_the_readmes_own_images_example_runs_as_written(tmp_path: Path) -> None:
+SMALL = "--epochs 2 --channels 2 --layers 2"
+"""In place of the sizes in the README, which would take hours."""
+
+
+@pytest.fixture
+def flowers(tmp_path: Path) -> Path:
+    """The folder of images that the README speaks of, and the folder that it lies in."""
     for label, colour in (("daisy", 220), ("rose", 30)):
         (tmp_path / "flowers" / label).mkdir(parents=True)
         for number in range(10):
             image = Image.new("RGB", (40 + number, 36), (colour, 5 * number, 9))
             image.save(tmp_path / "flowers" / label / f"{number}.jpg")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_readmes_pipeline_is_made_once_and_goes_on_where_it_was_stopped(flowers: Path) -> None:
+    section = README.read_text(encoding="utf-8").split("## A pipeline of your own\n")[1]
+    block = section[section.index("    runs/") : section.index("## ")]
+    makefile = textwrap.dedent(block).replace("--image-size 32", f"--image-size 32 {SMALL}")
+    (flowers / "Makefile").write_text(makefile, encoding="utf-8")
+    search = f"darts search cnn --data flowers --image-size 32 {SMALL} --out runs/search"
+    make = ["export -f darts", "make SHELL=/bin/bash runs/train/done"]
+    # An epoch is one step here: the search stops after the first of its two.
+    output = run_script([f"{search} --max-steps 1", *make], flowers)
+    assert "genotype.yaml" in output
+    assert output[-1] == "touch runs/train/done"
+    metrics = (flowers / "runs" / "search" / "metrics.jsonl").read_text(encoding="utf-8")
+    assert len(metrics.splitlines()) == 2
+    assert run_script(make, flowers) == ["make: 'runs/train/done' is up to date."]
+
+
+@pytest.mark.slow
+def test_the_readmes_own_images_example_runs_as_written(flowers: Path) -> None:
     lines = code_block("Your own images")
     assert [line.split()[1] for line in lines if line.startswith("darts")] == [
         "search",
@@ -81,18 +109,16 @@ def test_the_readmes_own_images_example_runs_as_written(tmp_path: Path) -> None:
         "eval",
         "viz",
     ]
-    # As written but for the sizes, which would take hours.
-    small = "--epochs 1 --channels 4 --layers 3"
     lines = [re.sub(r" --epochs \d+", "", line) for line in lines]
     lines = [
-        f"{line} {small}" if line.startswith(("darts search", "darts train")) else line
+        f"{line} {SMALL}" if line.startswith(("darts search", "darts train")) else line
         for line in lines
     ]
-    output = run_script(lines, tmp_path)
+    output = run_script(lines, flowers)
     assert output[0] == "runs/search"
     assert output[-1] == "cell.svg"
-    assert (tmp_path / "cell.svg").is_file()
-    assert (tmp_path / "runs" / "train" / "last-test.json").is_file()
+    assert (flowers / "cell.svg").is_file()
+    assert (flowers / "runs" / "train" / "last-test.json").is_file()
 
 
 @pytest.mark.slow

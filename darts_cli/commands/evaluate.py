@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from darts_cli import checkpoint
-from darts_cli.commands.training import read_job
+from darts_cli.commands.job import read_job
 from darts_cli.config_file import override
 from darts_cli.engine import devices
 from darts_cli.engine.loop import evaluate

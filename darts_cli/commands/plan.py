@@ -1,18 +1,24 @@
 """What a run will take, worked out without running it: parameters, MACs, steps, memory."""
 
+import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from darts_cli import config_file
+from darts_cli.commands.job import Job
 from darts_cli.config import Config
-from darts_cli.engine import strategies
+from darts_cli.engine import devices, strategies
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Domain, Facts, Task
 from darts_cli.genotype import Genotype
+from darts_cli.progress import error_console, plan_table
 
 _FLOAT_BYTES = 4
 
@@ -104,3 +110,78 @@ def format_bytes(number: float) -> str:
 def as_json(size: Size) -> dict[str, Any]:
     """The size as JSON values."""
     return {name: getattr(size, name) for name in Size.__slots__}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What a run is about to do."""
+
+    job: Job
+    facts: Facts
+    counts: Mapping[str, int]
+    device: torch.device
+    path: Path
+    size: Size
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps that train the weights."""
+        share = self.job.config.data.search_portion if self.job.search else 1.0
+        return steps(self.job.config, round(share * self.counts["train"]))
+
+
+def make(
+    job: Job, facts: Facts, counts: Mapping[str, int], *, device: torch.device, path: Path
+) -> Plan:
+    """Work out what a job will take.
+
+    Raises:
+        ConfigError: if the strategy is unknown.
+    """
+    size = measure(job.domain, job.config, facts, job.genotype)
+    return Plan(job=job, facts=facts, counts=counts, device=device, path=path, size=size)
+
+
+def print_json(plan: Plan) -> None:
+    """Print the table, and the plan as one JSON object on standard output."""
+    show(plan)
+    job, config = plan.job, plan.job.config
+    classes = len(plan.facts["classes"])
+    fields = {
+        "command": job.command,
+        "space": config.space,
+        "genotype": job.genotype.name if job.genotype is not None else None,
+        "device": str(plan.device),
+        "data": {"name": config.data.name, "classes": classes, **plan.counts},
+        "epochs": config.epochs,
+        "steps_per_epoch": plan.steps_per_epoch,
+        "steps": plan.steps_per_epoch * config.epochs,
+        **as_json(plan.size),
+        "out": str(plan.path),
+        "config": config_file.as_mapping(config),
+    }
+    print(json.dumps(fields))
+
+
+def show(plan: Plan) -> None:
+    """Print the table that every run begins with, on standard error."""
+    job, config, facts, size = plan.job, plan.job.config, plan.facts, plan.size
+    splits = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items())
+    epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
+    rows = {
+        "device": devices.describe(plan.device),
+        "data": f"{config.data.name}: {splits}; {len(facts['classes'])} classes, "
+        f"{facts['channels']} x {facts['size']} x {facts['size']}",
+        "network": f"{config.network.channels} channels, {config.network.layers} cells",
+        "parameters": f"{size.parameters:,}"
+        + (f" and {size.alphas} alphas" if size.alphas else ""),
+        "MACs": f"{size.macs:,} an image",
+        "steps": f"{epochs} of {plan.steps_per_epoch:,}, batch {config.data.batch_size}",
+        "memory": f"about {format_bytes(size.memory_bytes)} in a step",
+        "seed": str(config.seed),
+        "output": str(plan.path),
+    }
+    if config.alphas is not None:
+        rows["order"] = f"{config.alphas.order} ({config.alphas.hypergradient})"
+    title = f"darts {job.words}" + (f" {job.genotype.name}" if job.genotype is not None else "")
+    error_console().print(plan_table(title, rows))

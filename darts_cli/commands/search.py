@@ -1,6 +1,7 @@
 """`darts search`: find a cell by gradient descent on alphas and weights together."""
 
 from darts_cli.commands import training
+from darts_cli.commands.job import Job
 from darts_cli.commands.options import Options, settle
 
 
@@ -14,4 +15,4 @@ def search(space: str, options: Options) -> None:
         training.resume("search", options)
         return
     config = settle("search", space, options)
-    training.start(training.Job(command="search", config=config, genotype=None), options)
+    training.start(Job(command="search", config=config, genotype=None), options)

@@ -39,8 +39,7 @@ def fit(state: State, session: Session) -> bool:
             if not _train_epoch(state, session, request):
                 return False
             _finish_epoch(state, session)
-            last = state.position.epoch == session.config.epochs
-            if request.signal is not None and not last:
+            if request.signal is not None and state.position.epoch < session.config.epochs:
                 _leave(state, session, request)
     return True
 

@@ -23,15 +23,8 @@ LAYOUT = "DIR/<class>/*.png, or DIR/train/<class>/*.png with DIR/val or DIR/test
 
 _CHUNK = 128
 _NAMED = 8
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-
+_BOMB = Image.DecompressionBombError
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, _BOMB)
 
 T = TypeVar("T")
 
@@ -126,9 +119,9 @@ class Found:
 def find(folder: Path) -> Found:
     """The images of a folder, its classes sorted by name; none is opened.
 
-    `test/` is the test split and `val/` beside it `valid`; without `test/` it is
-    `val/` that tests. Files and folders whose names begin with a dot, other files than
-    `SUFFIXES` and folders inside a class's folder are passed over.
+    `test/` is the test split and `val/` beside it `valid`; without `test/` it is `val/`
+    that tests. Hidden files and folders, files of other `SUFFIXES` and folders inside a
+    class's folder are passed over.
 
     Raises:
         DataError: if the folder is laid out otherwise, a class is empty, or the
@@ -137,9 +130,8 @@ def find(folder: Path) -> Found:
     train, validation, test = folder / "train", folder / "val", folder / "test"
     places = {"train": folder}
     if train.is_dir():
-        known = {"train", "val", "test"}
-        beside = [entry.name for entry in _entries(folder) if entry.is_dir()]
-        if unknown := set(beside) - known:
+        folders = {entry.name for entry in _entries(folder) if entry.is_dir()}
+        if unknown := folders - {"train", "val", "test"}:
             raise DataError(
                 f"{folder}: expected val or test beside train, found {_list(unknown)};"
                 " rename or move it"
@@ -346,7 +338,7 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
 
 def _unreadable(path: str, error: Exception) -> DataError:
     reason = getattr(error, "strerror", None) or str(error).replace(repr(path), "")
-    reason = " ".join(reason.split())
     return DataError(
-        f"{path}: expected an image, found what cannot be decoded ({reason}); replace or remove it"
+        f"{path}: expected an image, found what cannot be decoded ({' '.join(reason.split())});"
+        " replace or remove it"
     )

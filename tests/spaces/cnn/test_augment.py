@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
 from darts_cli.errors import ConfigError
@@ -17,21 +16,10 @@ from darts_cli.spaces.cnn.augment import (
     prepare_photograph,
     shift,
 )
-
-few = settings(max_examples=25, deadline=None, derandomize=True)
-
-
-def random_pixels(batch: int, channels: int, size: int, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (batch, channels, size, size), generator=random, dtype=torch.uint8)
+from tests.spaces.cnn.pictures import FEW, photograph, random_pixels
 
 
-def photograph(mode: str = "RGB") -> Image.Image:
-    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode)
-
-
-@few
+@FEW
 @given(padding=st.integers(0, 5), channels=st.sampled_from([1, 3]), seed=st.integers(0, 1000))
 def test_crops_and_flips_are_those_of_a_loop_over_images(
     padding: int, channels: int, seed: int
@@ -84,7 +72,7 @@ def test_normalised_pixels_are_those_of_numpy() -> None:
     assert result.dtype == torch.float32
 
 
-@few
+@FEW
 @given(side=st.integers(1, 9), seed=st.integers(0, 1000))
 def test_cutout_blanks_a_square_about_its_centre_clipped_at_the_borders(
     side: int, seed: int

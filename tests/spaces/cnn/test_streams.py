@@ -4,12 +4,10 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 from torch import Tensor
 
 from darts_cli.engine.task import Batch
@@ -24,18 +22,7 @@ from darts_cli.spaces.cnn.streams import (
     Training,
     _leave_signals_to_parent,
 )
-
-few = settings(max_examples=25, deadline=None, derandomize=True)
-
-
-def random_pixels(batch: int, channels: int, size: int, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return torch.randint(256, (batch, channels, size, size), generator=random, dtype=torch.uint8)
-
-
-def photograph(mode: str = "RGB") -> Image.Image:
-    noise = np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    return Image.fromarray(noise).convert(mode)
+from tests.spaces.cnn.pictures import FEW, random_pixels
 
 
 def make_stream(
@@ -72,7 +59,7 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
     )
 
 
-@few
+@FEW
 @given(images=st.integers(1, 20), batch_size=st.integers(2, 9))
 def test_training_leaves_out_a_last_batch_of_one_image_and_evaluation_keeps_it(
     images: int, batch_size: int
@@ -107,7 +94,7 @@ def test_batches_are_channels_last_single_precision_with_classes_as_int64() -> N
         assert (batch.inputs.dtype, batch.targets.dtype) == (torch.float32, torch.int64)
 
 
-@few
+@FEW
 @given(seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 1000), start=st.integers(0, 6))
 def test_batches_are_a_function_of_seed_epoch_and_number(seed: int, epoch: int, start: int) -> None:
     whole, rest = (

@@ -1,0 +1,122 @@
+"""The flags that commands share, with their help texts."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+RUN, NETWORK, DATA, DEVICE = "Run", "Network and optimizers", "Data", "Device"
+
+
+class Space(StrEnum):
+    """The spaces that can be searched."""
+
+    CNN = "cnn"
+
+
+class Hypergradient(StrEnum):
+    """How the second order's product is computed."""
+
+    FINITE_DIFFERENCE = "finite-difference"
+    EXACT = "exact"
+
+
+class Order(StrEnum):
+    """Of the hypergradient."""
+
+    FIRST = "first"
+    SECOND = "second"
+
+
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="NAME|DIR",
+        help="cifar10, cifar100, digits, or a folder of images: DIR/CLASS/* or DIR/train/CLASS/*.",
+        rich_help_panel=DATA,
+    ),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="Resize images to this side in pixels.", rich_help_panel=DATA),
+]
+BatchSize = Annotated[int | None, typer.Option(help="Examples in a step.", rich_help_panel=DATA)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="New directory of the run.",
+        show_default="runs/...",
+        rich_help_panel=RUN,
+    ),
+]
+Seed = Annotated[
+    int | None,
+    typer.Option(help="All randomness follows from it.", show_default="0", rich_help_panel=RUN),
+]
+Epochs = Annotated[
+    int | None, typer.Option(help="Passes over the training data.", rich_help_panel=RUN)
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", help="YAML file of settings, such as a run's config.yaml.", rich_help_panel=RUN
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change any setting; repeatable.", rich_help_panel=RUN
+    ),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="Set of defaults.",
+        show_default="named like the data, else cifar",
+        rich_help_panel=RUN,
+    ),
+]
+Resume = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Go on with the run in DIR under its settings.", rich_help_panel=RUN
+    ),
+]
+MaxSteps = Annotated[
+    int | None,
+    typer.Option(help="Stop after this many steps in all, state saved.", rich_help_panel=RUN),
+]
+CheckpointEvery = Annotated[
+    float,
+    typer.Option(
+        metavar="MINUTES", help="Minutes between checkpoints in an epoch.", rich_help_panel=RUN
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print the plan as JSON and do nothing.", rich_help_panel=RUN),
+]
+Gpu = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="CUDA device N.",
+        show_default="the best device there is",
+        rich_help_panel=DEVICE,
+    ),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="cpu, mps, cuda or cuda:N.", rich_help_panel=DEVICE),
+]
+Channels = Annotated[
+    int | None, typer.Option(help="Channels of the first cells.", rich_help_panel=NETWORK)
+]
+Layers = Annotated[int | None, typer.Option(help="Cells.", rich_help_panel=NETWORK)]
+LearningRate = Annotated[
+    float | None,
+    typer.Option("--lr", help="First learning rate of the weights.", rich_help_panel=NETWORK),
+]
+Output = Annotated[Path | None, typer.Option(help="File to write.")]
