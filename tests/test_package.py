@@ -55,7 +55,10 @@ def code_block(heading: str) -> list[str]:
 def run_script(lines: list[str], folder: Path) -> list[str]:
     """Run lines of shell with `darts` on the path; the lines of standard output."""
     script = "\n".join(["set -eu", f'darts() {{ "{sys.executable}" -m darts_cli "$@"; }}', *lines])
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    # A make above this one, `make test` itself, would pass its flags on and have its say in the output.
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
+    environment = {name: value for name, value in os.environ.items() if name not in outer}
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         ["bash", "-c", script],
         cwd=folder,
