@@ -14,6 +14,52 @@ def _require(condition: bool, key: str, value: object, expected: str, flag: str 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TextDataConfig:
+    """Which text, and how it is cut into segments."""
+
+    name: str = "ptb"
+    """A corpus by name, or a folder with train.txt, valid.txt and test.txt."""
+    root: str = "~/.cache/darts"
+    """Where the folders `ptb` and `wikitext2` are looked for."""
+    batch_size: int = 64
+    """Places of the text that are read side by side."""
+    segment: int = 35
+    """Words between steps; the learning rate is that of a segment of this length."""
+    short_portion: float = 0.05
+    """Share of the segments that are half as long (Merity et al., 2018, section 5)."""
+    segment_spread: float = 5.0
+    """Standard deviation of a segment's length; 0: none."""
+    min_count: int = 1
+    """Words that are rarer than this in the training text become `<unk>`."""
+    evaluation_batch: int = 10
+    """Places of the text that are read side by side when it is evaluated after an epoch."""
+
+    def __post_init__(self) -> None:
+        _require(
+            1 <= self.batch_size <= 65_536,
+            "data.batch_size",
+            self.batch_size,
+            "1 to 65536",
+            "--batch-size",
+        )
+        _require(1 <= self.segment <= 10_000, "data.segment", self.segment, "1 to 10000")
+        _require(0 <= self.short_portion <= 1, "data.short_portion", self.short_portion, "0 to 1")
+        _require(
+            0 <= self.segment_spread <= 1000,
+            "data.segment_spread",
+            self.segment_spread,
+            "0 to 1000",
+        )
+        _require(self.min_count >= 1, "data.min_count", self.min_count, "1 or more", "--min-count")
+        _require(
+            1 <= self.evaluation_batch <= 65_536,
+            "data.evaluation_batch",
+            self.evaluation_batch,
+            "1 to 65536",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDataConfig:
     """Which images, how they are split, augmented and cut into batches."""
 
@@ -105,6 +151,37 @@ class ConvNetworkConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class RecurrentNetworkConfig:
+    """The language model around a recurrent cell, and what regularises it (appendix A.4)."""
+
+    width: int = 300
+    """Of the embedding and of the cell's states."""
+    dropout_output: float = 0.75
+    """Of the cell's output."""
+    dropout_hidden: float = 0.25
+    """Of every state before its product with the weights, one mask a segment."""
+    dropout_input: float = 0.75
+    """Of the words that the cell reads, one mask a segment."""
+    dropout_embedding: float = 0.2
+    """Of the embedded words, one mask a segment."""
+    dropout_words: float = 0.0
+    """Of whole words of the vocabulary."""
+    activation: float = 0.0
+    """Weight of the mean square of the output (Merity et al., 2017)."""
+    slowness: float = 1e-3
+    """Weight of the mean square of the change of state from word to word."""
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.width <= 65_536, "network.width", self.width, "1 to 65536", "--width")
+        for name in ("output", "hidden", "input", "embedding", "words"):
+            key, value = f"dropout_{name}", getattr(self, f"dropout_{name}")
+            _require(0 <= value < 1, f"network.{key}", value, "0 to less than 1")
+        for key in ("activation", "slowness"):
+            value = getattr(self, key)
+            _require(0 <= value <= 1000, f"network.{key}", value, "0 to 1000")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsConfig:
     """How the weights are trained: SGD."""
 
@@ -112,7 +189,7 @@ class WeightsConfig:
     """Learning rate of the first epoch."""
     lr_min: float = 0.001
     """Learning rate that the cosine schedule ends at."""
-    schedule: Literal["cosine", "exponential"] = "cosine"
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     """`cosine`: from `lr` to `lr_min`. `exponential`: times `decay_rate` an epoch."""
     decay_rate: float = 0.97
     """Factor an epoch of the exponential schedule (appendix A.3)."""
@@ -124,6 +201,12 @@ class WeightsConfig:
     """Largest norm of the weights' gradient; 0: no clipping."""
     label_smoothing: float = 0.0
     """Share of the target spread over all classes."""
+    averaging_patience: int = 0
+    """Epochs that validation may stall before the weights are averaged; 0: they never are."""
+    loss_limit: float | None = None
+    """A training loss above this counts as diverged; None: only one that is not finite."""
+    rollbacks: int = 0
+    """How often a diverged training goes back to its best checkpoint before it gives up."""
 
     def __post_init__(self) -> None:
         _require(0 < self.lr <= 1000, "weights.lr", self.lr, "more than 0, at most 1000", "--lr")
@@ -148,6 +231,15 @@ class WeightsConfig:
             self.label_smoothing,
             "0 to less than 1",
         )
+        _require(
+            0 <= self.averaging_patience <= 1000,
+            "weights.averaging_patience",
+            self.averaging_patience,
+            "0 to 1000",
+        )
+        limit = self.loss_limit
+        _require(limit is None or limit > 0, "weights.loss_limit", limit, "more than 0, or null")
+        _require(0 <= self.rollbacks <= 1000, "weights.rollbacks", self.rollbacks, "0 to 1000")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,9 +288,9 @@ class Config:
     """All randomness of the run follows from it."""
     epochs: int = 50
     """Passes over the training data."""
-    data: ImageDataConfig
-    """Images, splits, augmentation, batches."""
-    network: ConvNetworkConfig
+    data: ImageDataConfig | TextDataConfig
+    """Images or text, splits, batches."""
+    network: ConvNetworkConfig | RecurrentNetworkConfig
     """Size and regularisers of the network."""
     weights: WeightsConfig
     """The optimizer of the weights."""
@@ -216,6 +308,45 @@ _SEARCH = Config(
     network=ConvNetworkConfig(),
     weights=WeightsConfig(),
     alphas=AlphasConfig(),
+)
+
+# For a small network on a small text, which the paper's dropout would leave nothing of.
+_LIGHT = {
+    "dropout_output": 0.3,
+    "dropout_hidden": 0.1,
+    "dropout_input": 0.3,
+    "dropout_embedding": 0.1,
+}
+
+_TEXT_SEARCH = Config(
+    space="rnn",
+    recipe="ptb",
+    data=TextDataConfig(batch_size=256, segment_spread=0.0),
+    network=RecurrentNetworkConfig(),
+    weights=WeightsConfig(
+        lr=20.0, lr_min=0.0, schedule="constant", momentum=0.0, weight_decay=5e-7, clip=0.25
+    ),
+    alphas=AlphasConfig(lr=3e-3, betas=(0.9, 0.999), virtual_clip=0.25),
+)
+
+_TEXT_TRAIN = Config(
+    space="rnn",
+    recipe="ptb",
+    epochs=3600,
+    data=TextDataConfig(),
+    network=RecurrentNetworkConfig(width=850, dropout_words=0.1),
+    weights=WeightsConfig(
+        lr=20.0,
+        lr_min=0.0,
+        schedule="constant",
+        momentum=0.0,
+        weight_decay=8e-7,
+        clip=0.25,
+        averaging_patience=5,
+        # Three times a uniform guess over 10,000 words.
+        loss_limit=30.0,
+        rollbacks=5,
+    ),
 )
 
 _TRAIN = Config(
@@ -240,7 +371,24 @@ RECIPES: dict[str, dict[str, dict[str, Config]]] = {
                 network=ConvNetworkConfig(channels=4, layers=5),
                 alphas=AlphasConfig(lr=3e-3),
             ),
-        }
+        },
+        "rnn": {
+            # Appendix A.4.
+            "ptb": _TEXT_SEARCH,
+            "wikitext2": replace(
+                _TEXT_SEARCH,
+                recipe="wikitext2",
+                data=replace(_TEXT_SEARCH.data, name="wikitext2"),
+            ),
+            # Not the paper's: sized so that two CPU cores search pydoc in minutes.
+            "pydoc": replace(
+                _TEXT_SEARCH,
+                recipe="pydoc",
+                epochs=3,
+                data=TextDataConfig(name="pydoc", batch_size=32, segment_spread=0.0, min_count=3),
+                network=RecurrentNetworkConfig(width=64, **_LIGHT),
+            ),
+        },
     },
     "train": {
         "cnn": {
@@ -277,7 +425,26 @@ RECIPES: dict[str, dict[str, dict[str, Config]]] = {
                 ),
                 network=ConvNetworkConfig(channels=8, layers=5, auxiliary=0.4, drop_path=0.1),
             ),
-        }
+        },
+        "rnn": {
+            # Appendix A.4.
+            "ptb": _TEXT_TRAIN,
+            "wikitext2": replace(
+                _TEXT_TRAIN,
+                recipe="wikitext2",
+                data=TextDataConfig(name="wikitext2"),
+                network=RecurrentNetworkConfig(width=700, dropout_words=0.1, dropout_hidden=0.15),
+                weights=replace(_TEXT_TRAIN.weights, weight_decay=5e-7),
+            ),
+            # Not the paper's: sized for pydoc on two CPU cores.
+            "pydoc": replace(
+                _TEXT_TRAIN,
+                recipe="pydoc",
+                epochs=10,
+                data=TextDataConfig(name="pydoc", batch_size=32, min_count=3),
+                network=RecurrentNetworkConfig(width=128, **_LIGHT),
+            ),
+        },
     },
 }
 """For each command and space, the recipes by name; the first is the default."""

@@ -141,9 +141,11 @@ def softmax(row: Sequence[float]) -> list[float]:
     return [power / total for power in powers]
 
 
-def summarize(genotype: Genotype) -> str:
-    """A line a cell: how many skip connections it has, and the edges of its nodes."""
-    skips = genotype.count("skip_connect")
+def summarize(genotype: Genotype, skip: str) -> str:
+    """A line a cell: how many edges hand a state on as it is, by `skip`, and those of its nodes."""
+    skips = genotype.count(skip)
+    # `skip_connect` is a skip connection, `identity` an identity connection.
+    kind = skip.removesuffix("_connect")
     lines = []
     for name, cell in genotype.cells.items():
         nodes = (
@@ -151,7 +153,7 @@ def summarize(genotype: Genotype) -> str:
             for node in cell.nodes
         )
         plural = "" if skips[name] == 1 else "s"
-        lines.append(f"  {name} ({skips[name]} skip connection{plural}): {' '.join(nodes)}")
+        lines.append(f"  {name} ({skips[name]} {kind} connection{plural}): {' '.join(nodes)}")
     return "\n".join(lines)
 
 

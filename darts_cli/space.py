@@ -26,6 +26,8 @@ class SearchSpace:
     """The candidate operations of an edge, in the order of the columns of the alphas."""
     discrete_only: tuple[str, ...] = ()
     """Operations that a genotype may use although they are no candidates."""
+    skip: str = "skip_connect"
+    """The primitive that hands a state on as it is; a cell full of it has collapsed."""
     edges_per_node: int | None = None
     """How many edges a node of a genotype must have; None: any number from one on."""
 

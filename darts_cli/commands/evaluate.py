@@ -20,7 +20,7 @@ def evaluate_checkpoint(
     *,
     data_name: str | None,
     split: str,
-    batch_size: int,
+    batch_size: int | None,
     gpu: int | None,
     device_name: str | None,
 ) -> None:
@@ -42,17 +42,17 @@ def evaluate_checkpoint(
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
     data = job.domain.load(config, device, search=False, facts=metadata["facts"])
-    stream = data.evaluation_stream(split, batch_size)
+    stream = data.evaluation_stream(split, batch_size or job.domain.evaluation_batch)
     task = job.domain.build(config, metadata["facts"], job.genotype)
-    load_network(task, tensors)
+    load_network(task, tensors, averaged=True)
     task.module.to(device)
     with devices.one_line_out_of_memory():
-        measures = evaluate(task, stream, {}, device)
-    count = data.counts[split]
+        measures, count = evaluate(task, stream, {}, device)
+    unit = job.domain.describe(config, metadata["facts"]).unit
     error_console().print(
         f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}"
     )
-    print(f"{format_measures(measures)}  ({count:,} examples)")
+    print(f"{format_measures(measures)}  ({count:,} {unit}s)")
     # Other data has a file of its own, so that it does not take the place of the run's result.
     other = "" if data_name is None else f"-{Path(data_name).name}"
     path = file.with_name(f"{file.stem}-{split}{other}.json")

@@ -14,7 +14,17 @@ from darts_cli.genotype_file import parse
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.domains import DOMAINS
 
-_METADATA = ("kind", "config", "facts", "genotype", "position", "best")
+_METADATA = (
+    "kind",
+    "config",
+    "facts",
+    "genotype",
+    "position",
+    "best",
+    "averaged",
+    "watched",
+    "rollbacks",
+)
 """What the metadata of a whole checkpoint has."""
 
 

@@ -16,7 +16,7 @@ from darts_cli.commands.job import Job
 from darts_cli.config import Config
 from darts_cli.engine import devices, strategies
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Domain, Facts, Task
+from darts_cli.engine.task import Description, Domain, Facts, Task
 from darts_cli.genotype import Genotype
 from darts_cli.progress import error_console, plan_table
 
@@ -51,7 +51,7 @@ def measure(domain: Domain, config: Config, facts: Facts, genotype: Genotype | N
             parameters=_evaluation_parameters(task),
             training_parameters=weights,
             alphas=sum(weights.numel() for weights in mixture.values()),
-            macs=_macs(domain, facts, task, mixture),
+            macs=_macs(domain, config, facts, task, mixture),
             memory_bytes=_memory(domain, config, facts, task, mixture, weights),
         )
 
@@ -64,10 +64,10 @@ def _evaluation_parameters(task: Task) -> int:
     )
 
 
-def _macs(domain: Domain, facts: Facts, task: Task, mixture: Mixture) -> int:
+def _macs(domain: Domain, config: Config, facts: Facts, task: Task, mixture: Mixture) -> int:
     task.module.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        task.forward(domain.example(facts, 1), mixture)
+        task.forward(domain.example(config, facts, single=True), mixture)
     # The counter takes a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2
 
@@ -85,7 +85,7 @@ def _memory(
         return tensor
 
     task.module.train()
-    batch = domain.example(facts, config.data.batch_size)
+    batch = domain.example(config, facts, single=False)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = task.objective(task.forward(batch, mixture), batch)
     del loss
@@ -93,12 +93,6 @@ def _memory(
     second = config.alphas is not None and config.alphas.order == "second"
     copies = 6 if second else 3
     return sum(kept.values()) + copies * weights * _FLOAT_BYTES
-
-
-def steps(config: Config, examples: int) -> int:
-    """Training steps of an epoch; a last batch of one example is left out."""
-    full, rest = divmod(examples, config.data.batch_size)
-    return full + (rest > 1)
 
 
 def format_bytes(number: float) -> str:
@@ -126,8 +120,12 @@ class Plan:
     @property
     def steps_per_epoch(self) -> int:
         """Steps that train the weights."""
-        share = self.job.config.data.search_portion if self.job.search else 1.0
-        return steps(self.job.config, round(share * self.counts["train"]))
+        return self.job.domain.steps(self.job.config, self.counts, search=self.job.search)
+
+    @property
+    def description(self) -> Description:
+        """In the words of the space."""
+        return self.job.domain.describe(self.job.config, self.facts)
 
 
 def make(
@@ -146,13 +144,12 @@ def print_json(plan: Plan) -> None:
     """Print the table, and the plan as one JSON object on standard output."""
     show(plan)
     job, config = plan.job, plan.job.config
-    classes = len(plan.facts["classes"])
     fields = {
         "command": job.command,
         "space": config.space,
         "genotype": job.genotype.name if job.genotype is not None else None,
         "device": str(plan.device),
-        "data": {"name": config.data.name, "classes": classes, **plan.counts},
+        "data": {"name": config.data.name, **plan.description.fields, **plan.counts},
         "epochs": config.epochs,
         "steps_per_epoch": plan.steps_per_epoch,
         "steps": plan.steps_per_epoch * config.epochs,
@@ -165,18 +162,17 @@ def print_json(plan: Plan) -> None:
 
 def show(plan: Plan) -> None:
     """Print the table that every run begins with, on standard error."""
-    job, config, facts, size = plan.job, plan.job.config, plan.facts, plan.size
+    job, config, size, words = plan.job, plan.job.config, plan.size, plan.description
     splits = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items())
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
     rows = {
         "device": devices.describe(plan.device),
-        "data": f"{config.data.name}: {splits}; {len(facts['classes'])} classes, "
-        f"{facts['channels']} x {facts['size']} x {facts['size']}",
-        "network": f"{config.network.channels} channels, {config.network.layers} cells",
+        "data": f"{config.data.name}: {splits}; {words.data}",
+        "network": words.network,
         "parameters": f"{size.parameters:,}"
         + (f" and {size.alphas} alphas" if size.alphas else ""),
-        "MACs": f"{size.macs:,} an image",
-        "steps": f"{epochs} of {plan.steps_per_epoch:,}, batch {config.data.batch_size}",
+        "MACs": f"{size.macs:,} for one {words.unit}",
+        "steps": f"{epochs} of {plan.steps_per_epoch:,}, batch {words.batch}",
         "memory": f"about {format_bytes(size.memory_bytes)} in a step",
         "seed": str(config.seed),
         "output": str(plan.path),

@@ -2,14 +2,16 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from darts_cli.config import Config
+from darts_cli import checkpoint
+from darts_cli.config import Config, WeightsConfig
 from darts_cli.engine import artifacts
 from darts_cli.engine.artifacts import Session
 from darts_cli.engine.interruption import StopRequest, listening
@@ -18,8 +20,8 @@ from darts_cli.engine.randomness import count
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Stream, Task
-from darts_cli.errors import Interrupted
+from darts_cli.engine.task import Batch, Output, Stream, Task
+from darts_cli.errors import DivergenceError, Interrupted
 from darts_cli.genotype import summarize
 from darts_cli.progress import format_measures
 
@@ -31,14 +33,18 @@ def fit(state: State, session: Session) -> bool:
         Whether the last epoch is done; False after `max_steps`.
 
     Raises:
-        DivergenceError: if a loss is not finite.
+        DivergenceError: if a loss is not finite or too large, and going back to the best
+            checkpoint has been tried as often as the settings allow.
         Interrupted: if a signal came; the state is saved.
     """
     with listening() as request, session.reporter:
         while state.position.epoch < session.config.epochs:
-            if not _train_epoch(state, session, request):
-                return False
-            _finish_epoch(state, session)
+            try:
+                if not _train_epoch(state, session, request):
+                    return False
+                _finish_epoch(state, session)
+            except DivergenceError as error:
+                _roll_back(state, session, error)
             if request.signal is not None and state.position.epoch < session.config.epochs:
                 _leave(state, session, request)
     return True
@@ -53,7 +59,10 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
     state.task.begin_epoch(position.epoch)
     stream = session.streams.weights
     reporter.begin_epoch(
-        epoch=position.epoch + 1, epochs=config.epochs, step=position.step, steps=len(stream)
+        epoch=position.epoch + 1,
+        epochs=config.epochs,
+        step=position.step,
+        steps=stream.steps(position.epoch),
     )
     saved_at = time.monotonic()
     alphas_batches = _endless(session.streams.alphas, position.total)
@@ -61,6 +70,7 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         if session.max_steps is not None and position.total >= session.max_steps:
             artifacts.save(state, session)
             return False
+        state.optimizer.param_groups[0]["lr"] = rate * batch.lr_scale
         if state.architect is not None:
             search_step(state, batch, next(alphas_batches), config.seed)
         train_step(state, batch, config)
@@ -68,7 +78,7 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         position.total += 1
         reporter.advance()
         if reporter.due():
-            measures = _finite(state.meter.peek(), state)
+            measures = _sound(state.task.report(state.meter.peek()), state, config.weights)
             reporter.show(f"{format_measures(measures)}  lr {rate:.4g}  {session.device_status()}")
         if request.signal is not None:
             _leave(state, session, request)
@@ -84,17 +94,22 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> None:
     if architect is None:
         raise ValueError("a search step needs an architect")
 
-    def loss(batch: Batch, purpose: str) -> Callable[[], Tensor]:
-        def compute() -> Tensor:
-            # Seeded at every call: both sides of the finite difference see the same masks.
-            torch.manual_seed(count(seed, purpose, position.epoch, position.step))
-            return task.loss(task.forward(batch, architect.mixture()), batch)
+    train, valid = _carry(train, state, "weights"), _carry(valid, state, "alphas")
 
-        return compute
+    def run(batch: Batch, purpose: str) -> Output:
+        # Seeded at every call: both sides of the finite difference see the same masks.
+        torch.manual_seed(count(seed, purpose, position.epoch, position.step))
+        return task.forward(batch, architect.mixture())
+
+    def valid_loss() -> Tensor:
+        output = run(valid, "validation")
+        _keep_hidden(output, state, "alphas")
+        return task.loss(output, valid)
 
     architect.step(
-        train_loss=loss(train, "virtual"),
-        valid_loss=loss(valid, "validation"),
+        # The state that it ends in goes nowhere: the weights' own pass is still to come.
+        train_loss=lambda: task.loss(run(train, "virtual"), train),
+        valid_loss=valid_loss,
         optimizer=state.optimizer,
         state=list(task.module.buffers()),
     )
@@ -103,14 +118,28 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> None:
 def train_step(state: State, batch: Batch, config: Config) -> None:
     """Move the weights, and count the batch."""
     task, position = state.task, state.position
-    torch.manual_seed(count(config.seed, "weights", position.epoch, position.step))
+    batch = _carry(batch, state, "weights")
+    torch.manual_seed(count(state.draws(config.seed), "weights", position.epoch, position.step))
     output = task.forward(batch, fixed_mixture(state))
+    _keep_hidden(output, state, "weights")
     state.optimizer.zero_grad(set_to_none=True)
     task.objective(output, batch).backward()
     if config.weights.clip:
         clip_grad_norm_(state.optimizer.param_groups[0]["params"], config.weights.clip)
     state.optimizer.step()
+    if state.average is not None:
+        state.average.update()
     state.meter.add(task.tally(output, batch))
+
+
+def _carry(batch: Batch, state: State, name: str) -> Batch:
+    """The batch with the state that the one before it left behind, if it goes on from there."""
+    return replace(batch, hidden=state.hidden.get(name)) if batch.continues else batch
+
+
+def _keep_hidden(output: Output, state: State, name: str) -> None:
+    if output.hidden is not None:
+        state.hidden[name] = output.hidden.detach()
 
 
 def fixed_mixture(state: State) -> Mixture:
@@ -124,20 +153,26 @@ def fixed_mixture(state: State) -> Mixture:
 @torch.inference_mode()
 def evaluate(
     task: Task, stream: Stream, mixture: Mixture, device: torch.device
-) -> dict[str, float]:
-    """Means of the task's measures over a whole split."""
+) -> tuple[dict[str, float], int]:
+    """What the task reports of a whole split, and of how many examples."""
     meter = Meter(task.measures, device)
     task.module.eval()
+    hidden = None
     for batch in stream.batches(0):
-        meter.add(task.tally(task.forward(batch, mixture), batch))
-    return meter.read()
+        output = task.forward(replace(batch, hidden=hidden) if batch.continues else batch, mixture)
+        hidden = output.hidden
+        meter.add(task.tally(output, batch))
+    return task.report(meter.read()), meter.count()
 
 
 def _endless(stream: Stream | None, start: int) -> Iterator[Batch]:
     """The batches of a stream, epoch after epoch, from number `start` of all on."""
     if stream is None:
         return
-    epoch, step = divmod(start, len(stream))
+    epoch, step = 0, start
+    while step >= stream.steps(epoch):
+        step -= stream.steps(epoch)
+        epoch += 1
     while True:
         yield from stream.batches(epoch, step)
         epoch, step = epoch + 1, 0
@@ -145,19 +180,20 @@ def _endless(stream: Stream | None, start: int) -> Iterator[Batch]:
 
 def _finish_epoch(state: State, session: Session) -> None:
     """Evaluate, leave the epoch's files, and report."""
-    position, streams = state.position, session.streams
-    trained = _finite(state.meter.read(), state)
+    config, position, streams = session.config, state.position, session.streams
+    trained = _sound(state.task.report(state.meter.read()), state, config.weights)
     state.check_finite()
     record: dict[str, Any] = {
         "epoch": position.epoch + 1,
         "step": position.total,
-        "lr": state.optimizer.param_groups[0]["lr"],
+        "lr": learning_rate(config.weights, position.epoch, config.epochs),
         "train": trained,
     }
-    line = f"epoch {position.epoch + 1}/{session.config.epochs}  train {format_measures(trained)}"
+    line = f"epoch {position.epoch + 1}/{config.epochs}  train {format_measures(trained)}"
     if streams.watched is not None:
         device = state.meter.sums.device
-        watched = evaluate(state.task, streams.watched, fixed_mixture(state), device)
+        with state.evaluated():
+            watched, _ = evaluate(state.task, streams.watched, fixed_mixture(state), device)
         record[streams.watched_name] = watched
         line += f"  {streams.watched_name} {format_measures(watched)}"
     position.epoch += 1
@@ -165,24 +201,67 @@ def _finish_epoch(state: State, session: Session) -> None:
     state.meter.reset()
     if state.architect is not None:
         genotype = artifacts.write_architecture(state.architect, session, position.epoch)
-        record["skip_connections"] = genotype.count("skip_connect")
-        line += "\n" + summarize(genotype)
+        record["skip_connections"] = genotype.count(session.space.skip)
+        line += "\n" + summarize(genotype, session.space.skip)
     # A search watches what trains its alphas, and a test set chooses nothing: neither has a best.
-    loss = record.get("valid", {}).get("loss", math.inf)
-    if state.architect is None and loss < state.best:
-        state.best = loss
-        artifacts.save(state, session, best=True)
+    if state.architect is None and "valid" in record:
+        _judge(state, session, record["valid"]["loss"])
     session.run.append_metrics(record)
     # Last, since a run goes on from it: whatever a kill leaves out before, it does again.
     artifacts.save(state, session)
     session.reporter.say(line)
 
 
-def _finite(measures: dict[str, float], state: State) -> dict[str, float]:
+def _judge(state: State, session: Session, loss: float) -> None:
+    """Keep the best checkpoint, and average the weights once validation has stalled.
+
+    It has when its loss exceeds the smallest of all epochs but the last
+    `averaging_patience` (the non-monotone criterion of Merity et al., 2018).
+    """
+    if loss < state.best:
+        state.best = loss
+        artifacts.save(state, session, best=True)
+    patience = session.config.weights.averaging_patience
+    if not patience:
+        return
+    earlier = state.watched[:-patience]
+    if state.average is None and earlier and loss > min(earlier):
+        state.begin_averaging()
+        session.reporter.say("validation has stalled: the weights are averaged from here on")
+    state.watched.append(loss)
+
+
+def _sound(measures: dict[str, float], state: State, config: WeightsConfig) -> dict[str, float]:
     """The measures, unless training has diverged; nothing is saved then."""
-    if all(math.isfinite(value) for value in measures.values()):
-        return measures
-    raise state.divergence("the loss")
+    if not all(math.isfinite(value) for value in measures.values()):
+        raise state.divergence("the loss is not a finite number any more")
+    loss, limit = measures.get("loss", 0.0), config.loss_limit
+    if limit is not None and loss > limit:
+        raise state.divergence(f"the loss is {loss:.4g}, above weights.loss_limit ({limit:g})")
+    return measures
+
+
+def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
+    """Go on from the best checkpoint with other random numbers, as often as the settings allow.
+
+    Raises:
+        DivergenceError: the one given, once that has been tried often enough.
+    """
+    limit, attempts = session.config.weights.rollbacks, state.rollbacks
+    if attempts >= limit:
+        if not limit:
+            raise error
+        raise DivergenceError(f"{error}; gone back to the best checkpoint {limit} times in vain")
+    run = session.run
+    file = run.best if run.best.is_file() else run.last
+    state.restore(*checkpoint.read(file))
+    state.rollbacks = attempts + 1
+    run.keep_metrics(state.position.epoch)
+    artifacts.save(state, session)
+    session.reporter.say(
+        f"{str(error).split(';')[0]}: back to {file.name}, epoch {state.position.epoch}, "
+        f"with other random numbers ({state.rollbacks} of {limit} times)"
+    )
 
 
 def _leave(state: State, session: Session, request: StopRequest) -> None:

@@ -29,6 +29,10 @@ class Meter:
         """The means so far, waiting for the device; empty before the first batch."""
         return self._means(self.sums.cpu())
 
+    def count(self) -> int:
+        """How many examples the means are of, waiting for the device."""
+        return int(self.sums[-1].item())
+
     def peek(self) -> dict[str, float]:
         """The means as of a moment ago, without waiting."""
         if self.sums.device.type != "cuda":

@@ -17,9 +17,15 @@ def _exponential(config: WeightsConfig, epoch: int, _epochs: int) -> float:
     return config.lr * config.decay_rate**epoch
 
 
+def _constant(config: WeightsConfig, _epoch: int, _epochs: int) -> float:
+    """`lr` throughout."""
+    return config.lr
+
+
 SCHEDULES: dict[str, Callable[[WeightsConfig, int, int], float]] = {
     "cosine": _cosine,
     "exponential": _exponential,
+    "constant": _constant,
 }
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 
 from darts_cli.engine.architect import Architect
+from darts_cli.engine.averaging import Average
 from darts_cli.engine.meter import Meter
+from darts_cli.engine.randomness import count
 from darts_cli.engine.task import Task
 from darts_cli.errors import CheckpointError, DivergenceError
 
@@ -37,6 +40,14 @@ class State:
     position: Position = field(default_factory=Position)
     best: float = math.inf
     """The smallest validation loss so far."""
+    hidden: dict[str, Tensor] = field(default_factory=dict)
+    """What a recurrent network's last batches left behind, for `weights` and for `alphas`."""
+    average: Average | None = None
+    """Of the weights, once validation has stalled."""
+    watched: list[float] = field(default_factory=list)
+    """The validation loss of every epoch so far, where the weights may be averaged."""
+    rollbacks: int = 0
+    """How often a divergence was answered by going back to the best checkpoint."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything, by the names that checkpoints use."""
@@ -50,8 +61,23 @@ class State:
             named |= _prefixed("alphas", alphas)
             for key, values in _optimizer_state(self.architect.optimizer, alphas).items():
                 named |= _prefixed(f"architect.{key}", values)
+        if self.average is not None:
+            named |= _prefixed("average", network.to_published(self.average.means))
+        named |= _prefixed("hidden", self.hidden)
         named["meter"] = self.meter.sums
         return named
+
+    def begin_averaging(self) -> None:
+        """Average the weights from here on."""
+        self.average = Average(dict(self.task.module.named_parameters()))
+
+    def evaluated(self) -> AbstractContextManager[None]:
+        """The weights that evaluation is of, their average where there is one, while it lasts."""
+        return self.average.applied() if self.average is not None else nullcontext()
+
+    def draws(self, seed: int) -> int:
+        """The seed of all draws in training: another one after every rollback."""
+        return count(seed, "rollback", self.rollbacks) if self.rollbacks else seed
 
     def check_finite(self) -> None:
         """Wait for the device and make sure that no weight, statistic or alpha has diverged.
@@ -63,21 +89,27 @@ class State:
         if self.architect is not None:
             tensors += self.architect.alphas.values()
         if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
-            raise self.divergence("a weight")
+            raise self.divergence("a weight is not a finite number any more")
 
     def divergence(self, what: str) -> DivergenceError:
-        """The error for a run in which `what` is not finite any more."""
+        """The error for a run that has gone wrong in the way that `what` says."""
         position, rate = self.position, self.optimizer.param_groups[0]["lr"]
         return DivergenceError(
-            f"{what} is not a finite number any more (epoch {position.epoch + 1}, "
-            f"step {position.step}, learning rate {rate:.4g}); "
+            f"{what} (epoch {position.epoch + 1}, step {position.step}, "
+            f"learning rate {rate:.4g}); "
             "start a new run with a smaller one by --lr; the last checkpoint is kept"
         )
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint says besides tensors."""
         best = self.best if math.isfinite(self.best) else None
-        return {"position": asdict(self.position), "best": best}
+        return {
+            "position": asdict(self.position),
+            "best": best,
+            "averaged": self.average.count if self.average is not None else None,
+            "watched": self.watched,
+            "rollbacks": self.rollbacks,
+        }
 
     def restore(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
         """Become what a checkpoint holds.
@@ -88,6 +120,7 @@ class State:
         network, module = self.task.network, self.task.module
         load_network(self.task, tensors)
         weights = dict(module.named_parameters())
+        self.optimizer.state.clear()
         for key, values in _by_key(tensors, "optimizer").items():
             _restore_optimizer(self.optimizer, weights, key, network.from_published(values))
         if self.architect is not None:
@@ -95,6 +128,16 @@ class State:
             load_alphas(alphas, tensors)
             for key, values in _by_key(tensors, "architect").items():
                 _restore_optimizer(self.architect.optimizer, alphas, key, values)
+        self.average = None
+        if metadata["averaged"] is not None:
+            self.average = Average(weights)
+            self.average.count = metadata["averaged"]
+            self.average.load(network.from_published(_with_prefix(tensors, "average")))
+        device = self.meter.sums.device
+        self.hidden = {
+            name: tensor.to(device) for name, tensor in _with_prefix(tensors, "hidden").items()
+        }
+        self.watched, self.rollbacks = list(metadata["watched"]), metadata["rollbacks"]
         self.meter.sums.copy_(_take(tensors, "meter", self.meter.sums))
         self.position = Position(**metadata["position"])
         self.best = math.inf if metadata["best"] is None else metadata["best"]
@@ -111,17 +154,20 @@ def load_alphas(alphas: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
             alpha.copy_(_take(tensors, f"alphas.{cell}", alpha))
 
 
-def load_network(task: Task, tensors: Mapping[str, Tensor]) -> None:
+def load_network(task: Task, tensors: Mapping[str, Tensor], *, averaged: bool = False) -> None:
     """Load the weights and buffers of a checkpoint into a network.
+
+    Args:
+        task: Whose network it is.
+        tensors: Of the checkpoint.
+        averaged: Whether the means of the weights take their place, where there are some.
 
     Raises:
         CheckpointError: naming the first tensor that is missing, or of another shape.
     """
-    published = {
-        name.removeprefix("network."): tensor
-        for name, tensor in tensors.items()
-        if name.startswith("network.")
-    }
+    published = _with_prefix(tensors, "network")
+    if averaged:
+        published |= _with_prefix(tensors, "average")
     expected = task.network.to_published(task.module.state_dict())
     for name, tensor in expected.items():
         _take(published, name, tensor)
@@ -146,6 +192,16 @@ def _take(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
 
 def _prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors named `prefix.name`, by name."""
+    start = f"{prefix}."
+    return {
+        name.removeprefix(start): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(start)
+    }
 
 
 def _by_key(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, dict[str, Tensor]]:

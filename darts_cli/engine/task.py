@@ -18,10 +18,16 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch: images `[B, C, H, W]` and their classes `[B]`."""
+    """One batch: images `[B, C, H, W]` and their classes `[B]`, or words and the next, `[T, B]`."""
 
     inputs: Tensor
     targets: Tensor
+    hidden: Tensor | None = None
+    """The state that a recurrent network starts from; None: its first one."""
+    continues: bool = False
+    """Whether this batch goes on where the one before ended, so that the state is carried over."""
+    lr_scale: float = 1.0
+    """Factor of the learning rate in this step: a segment's length over the usual one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +35,17 @@ class Output:
     """What a network makes of a batch."""
 
     logits: Tensor
-    auxiliary: Tensor | None = None
-    """Logits of the auxiliary head, in training where there is one."""
+    auxiliary: tuple[Tensor, ...] = ()
+    """What regularisers need besides: logits of the auxiliary head, states of a recurrent cell."""
+    hidden: Tensor | None = None
+    """The state that a recurrent network ends in."""
 
 
 class Stream(Protocol):
     """A split of the data in batches; those of an epoch are a function of the epoch's number."""
 
-    def __len__(self) -> int:
-        """Batches in an epoch."""
+    def steps(self, epoch: int) -> int:
+        """Batches in `epoch`, one or more."""
         ...
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -99,6 +107,10 @@ class Task(Protocol):
         """Sums over the batch and their count, `[len(measures) + 1]`, outside the graph."""
         ...
 
+    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The means of the measures, with what follows from them, such as a perplexity."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Streams:
@@ -143,12 +155,33 @@ class Data(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Description:
+    """What a run's plan says in the words of its space."""
+
+    data: str
+    """What there is to know of the data besides its size."""
+    fields: Mapping[str, Any]
+    """The same for a program."""
+    network: str
+    """The network's size."""
+    batch: str
+    """What a step reads."""
+    unit: str
+    """What is counted: `image`, `word`."""
+
+
 class Domain(Protocol):
     """A space with the networks and the data that belong to it."""
 
     @property
     def space(self) -> SearchSpace:
         """Cells, edges and primitives."""
+        ...
+
+    @property
+    def evaluation_batch(self) -> int:
+        """How much `darts eval` reads at once where nothing is said."""
         ...
 
     def locate(self, config: Config) -> Config:
@@ -177,6 +210,14 @@ class Domain(Protocol):
         """The network of a genotype, or the supernet where that is None."""
         ...
 
-    def example(self, facts: Facts, batch_size: int) -> Batch:
-        """A batch of the right shapes, made on torch's default device."""
+    def example(self, config: Config, facts: Facts, *, single: bool) -> Batch:
+        """One unit alone, or a training batch, of the right shapes, on torch's default device."""
+        ...
+
+    def steps(self, config: Config, counts: Mapping[str, int], *, search: bool) -> int:
+        """Steps of an epoch; where they are drawn, about as many."""
+        ...
+
+    def describe(self, config: Config, facts: Facts) -> Description:
+        """Words about a run, for its plan."""
         ...

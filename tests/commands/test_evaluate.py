@@ -40,7 +40,7 @@ def test_measures_and_the_file_are_printed_in_this_order(darts: Darts, run: Path
     found = json.loads((run / "last-test.json").read_text())
     assert result.out == (
         f"loss {found['loss']:.4f}  top1 {100 * found['top1']:.2f} %  "
-        f"top5 {100 * found['top5']:.2f} %  (179 examples)\nrun/last-test.json\n"
+        f"top5 {100 * found['top5']:.2f} %  (179 images)\nrun/last-test.json\n"
     )
     assert result.err.startswith("last.safetensors on test of digits, cpu (")
     assert len(result.err.splitlines()) == 1

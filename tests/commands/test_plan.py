@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from darts_cli.commands import plan
-from darts_cli.config import RECIPES, Config
+from darts_cli.config import RECIPES, Config, ConvNetworkConfig
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
+from darts_cli.spaces.cnn.task import ImageDomain
 from darts_cli.spaces.domains import DOMAINS
 
 CIFAR = {"classes": [str(index) for index in range(10)], "channels": 3, "size": 32}
@@ -35,6 +36,7 @@ def test_the_papers_training_has_its_published_size() -> None:
 
 def test_an_auxiliary_head_counts_in_training_alone() -> None:
     config = small("train")
+    assert isinstance(config.network, ConvNetworkConfig)
     without = replace(config, network=replace(config.network, auxiliary=0.0))
     with_head, plain = measure(config), measure(without)
     assert with_head.parameters == plain.parameters == plain.training_parameters
@@ -71,7 +73,7 @@ def test_measuring_leaves_torchs_random_numbers_alone() -> None:
     ("examples", "steps"), [(64, 4), (65, 4), (66, 5), (16, 1), (17, 1), (2, 1), (79, 5)]
 )
 def test_a_last_batch_of_one_example_is_no_step(examples: int, steps: int) -> None:
-    assert plan.steps(small("train"), examples) == steps
+    assert ImageDomain().steps(small("train"), {"train": examples}, search=False) == steps
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def test_a_dry_run_prints_the_papers_training_as_one_json_object(
     assert plan["alphas"] == 0
     assert (plan["command"], plan["genotype"]) == ("train", "darts_v2")
     assert (plan["epochs"], plan["steps_per_epoch"], plan["steps"]) == (600, 521, 312_600)
-    assert "528,359,040 an image" in result.err
+    assert "528,359,040 for one image" in result.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -25,4 +25,9 @@ def test_the_exponential_loses_3_percent_an_epoch() -> None:
 
 
 def test_every_schedule_of_the_settings_exists() -> None:
-    assert set(SCHEDULES) == {"cosine", "exponential"}
+    assert set(SCHEDULES) == {"cosine", "exponential", "constant"}
+
+
+def test_a_constant_rate_is_the_first_one_throughout() -> None:
+    config = WeightsConfig(lr=20.0, lr_min=0.0, schedule="constant")
+    assert {learning_rate(config, epoch, 10) for epoch in range(10)} == {20.0}

@@ -89,6 +89,9 @@ class ToyTask:
         right = (output.logits.argmax(dim=1) == batch.targets).sum()
         return torch.stack([size * self.loss(output, batch), right.float(), torch.tensor(size)])
 
+    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+        return dict(means)
+
 
 @dataclass
 class ToyStream:
@@ -99,7 +102,7 @@ class ToyStream:
     batch: int = 6
     read: list[tuple[int, int]] = field(default_factory=list)
 
-    def __len__(self) -> int:
+    def steps(self, _epoch: int) -> int:
         return self.length
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:

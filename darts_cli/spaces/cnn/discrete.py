@@ -182,11 +182,11 @@ class DiscreteNetwork(nn.Module):
         else:
             s0 = self.stem0(images)
             s1 = self.stem1(s0)
-        auxiliary = None
+        auxiliary: tuple[Tensor, ...] = ()
         for index, cell in enumerate(self.cells):
             s0, s1 = s1, cell(s0, s1, self.drop_path)
             if self.training and self.auxiliary_head is not None and index == self.auxiliary_after:
-                auxiliary = self.auxiliary_head(s1)
+                auxiliary = (self.auxiliary_head(s1),)
         return Output(self.classifier(s1.mean(dim=(2, 3))), auxiliary)
 
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

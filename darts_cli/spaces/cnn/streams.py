@@ -150,8 +150,8 @@ class ImageStream:
     training: Training | None = None
     """None: evaluation, in order and not augmented."""
 
-    def __len__(self) -> int:
-        """Batches in an epoch; in training a last one of a single image is left out.
+    def steps(self, _epoch: int) -> int:
+        """Batches in any epoch; in training a last one of a single image is left out.
 
         BatchNorm cannot normalise one value.
         """
@@ -160,7 +160,7 @@ class ImageStream:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` from number `start` on, on the source's device."""
-        steps = range(start, len(self))
+        steps = range(start, self.steps(epoch))
         order = self._order(epoch)
         targets = self.source.targets
         numbers = move(order.numbers, targets.device)

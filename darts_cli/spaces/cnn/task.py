@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.config import Config
+from darts_cli.config import Config, ConvNetworkConfig, ImageDataConfig
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Facts, Output
+from darts_cli.engine.task import Batch, Description, Facts, Output
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.cnn import data
@@ -38,7 +38,8 @@ class ImageTask:
     def begin_epoch(self, epoch: int) -> None:
         """Raise the drop path probability linearly over the epochs (section 3.3)."""
         if isinstance(self.network, DiscreteNetwork):
-            self.network.drop_path = self.config.network.drop_path * epoch / self.config.epochs
+            _, settings = _settings(self.config)
+            self.network.drop_path = settings.drop_path * epoch / self.config.epochs
 
     def forward(self, batch: Batch, mixture: Mixture) -> Output:
         """Logits `[B, classes]` of images `[B, C, H, W]`."""
@@ -56,9 +57,9 @@ class ImageTask:
         """The cross-entropy, with smoothed labels and the auxiliary head's share where set."""
         smoothing = self.config.weights.label_smoothing
         loss = F.cross_entropy(output.logits, batch.targets, label_smoothing=smoothing)
-        if output.auxiliary is not None:
-            auxiliary = F.cross_entropy(output.auxiliary, batch.targets, label_smoothing=smoothing)
-            loss = loss + self.config.network.auxiliary * auxiliary
+        for logits in output.auxiliary:
+            auxiliary = F.cross_entropy(logits, batch.targets, label_smoothing=smoothing)
+            loss = loss + _settings(self.config)[1].auxiliary * auxiliary
         return loss
 
     @torch.no_grad()
@@ -73,11 +74,16 @@ class ImageTask:
             [loss, right[:, 0].sum().to(loss), right.any(dim=1).sum().to(loss), count]
         )
 
+    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The means alone."""
+        return dict(means)
+
 
 class ImageDomain:
     """The convolutional space with its networks and image data."""
 
     space: SearchSpace = CNN
+    evaluation_batch = 256
 
     def locate(self, config: Config) -> Config:
         """The settings with a folder of images by its absolute path."""
@@ -89,7 +95,7 @@ class ImageDomain:
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""
-        summary = data.inspect(config.data, search=search)
+        summary = data.inspect(_settings(config)[0], search=search)
         classes = [str(index) for index in range(summary.classes)]
         facts = {"classes": classes, "channels": summary.channels, "size": summary.size}
         return facts, summary.counts
@@ -99,22 +105,50 @@ class ImageDomain:
     ) -> ImageData:
         """Read the images; see `data.load`."""
         known = None if facts is None else ImageFacts.from_json(facts)
-        return data.load(config.data, device=device, search=search, facts=known)
+        return data.load(_settings(config)[0], device=device, search=search, facts=known)
 
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> ImageTask:
         """The network of a genotype, or the supernet where that is None."""
+        _, settings = _settings(config)
         classes, channels = len(facts["classes"]), facts["channels"]
         network: Supernet | DiscreteNetwork
         if genotype is None:
-            network = Supernet(config.network, classes=classes, image_channels=channels)
+            network = Supernet(settings, classes=classes, image_channels=channels)
         else:
-            network = DiscreteNetwork(
-                config.network, genotype, classes=classes, image_channels=channels
-            )
+            network = DiscreteNetwork(settings, genotype, classes=classes, image_channels=channels)
         return ImageTask(network.to(memory_format=torch.channels_last), config)
 
-    def example(self, facts: Facts, batch_size: int) -> Batch:
+    def example(self, config: Config, facts: Facts, *, single: bool) -> Batch:
         """Images `[B, C, H, W]` of zeros and classes `[B]`."""
+        batch_size = 1 if single else config.data.batch_size
         shape = (batch_size, facts["channels"], facts["size"], facts["size"])
         targets = torch.zeros(batch_size, dtype=torch.long)
         return Batch(torch.zeros(shape).to(memory_format=torch.channels_last), targets)
+
+    def steps(self, config: Config, counts: Mapping[str, int], *, search: bool) -> int:
+        """Batches of the weights' images; a last one of a single image is left out."""
+        settings, _ = _settings(config)
+        share = settings.search_portion if search else 1.0
+        full, rest = divmod(round(share * counts["train"]), settings.batch_size)
+        return full + (rest > 1)
+
+    def describe(self, config: Config, facts: Facts) -> Description:
+        """Words about a run, for its plan."""
+        settings, network = _settings(config)
+        classes, channels, size = len(facts["classes"]), facts["channels"], facts["size"]
+        return Description(
+            data=f"{classes} classes, {channels} x {size} x {size}",
+            fields={"classes": classes},
+            network=f"{network.channels} channels, {network.layers} cells",
+            batch=f"{settings.batch_size}",
+            unit="image",
+        )
+
+
+def _settings(config: Config) -> tuple[ImageDataConfig, ConvNetworkConfig]:
+    """The settings of this space."""
+    if not isinstance(config.data, ImageDataConfig) or not isinstance(
+        config.network, ConvNetworkConfig
+    ):
+        raise TypeError(f"settings of the space {config.space!r} given to the convolutional one")
+    return config.data, config.network

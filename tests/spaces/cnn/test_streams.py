@@ -70,8 +70,8 @@ def test_training_leaves_out_a_last_batch_of_one_image_and_evaluation_keeps_it(
     trained = [len(batch.targets) for batch in training.batches(0)]
     evaluated = [len(batch.targets) for batch in evaluation.batches(0)]
 
-    assert len(training) == len(trained)
-    assert len(evaluation) == len(evaluated)
+    assert training.steps(0) == len(trained)
+    assert evaluation.steps(0) == len(evaluated)
     assert sum(evaluated) == images
     assert sum(trained) == (images - 1 if images % batch_size == 1 else images)
     assert 1 not in trained

@@ -58,9 +58,9 @@ def test_the_objective_adds_the_auxiliary_heads_share_and_smooths_labels() -> No
         right = logs[torch.arange(5), targets]
         return -(0.9 * right + 0.1 * logs.mean(1)).mean()
 
-    found = make_task(config).objective(Output(logits, auxiliary), batch)
+    found = make_task(config).objective(Output(logits, (auxiliary,)), batch)
     torch.testing.assert_close(found, smoothed(logits) + 0.4 * smoothed(auxiliary))
-    plain = make_task(config).loss(Output(logits, auxiliary), batch)
+    plain = make_task(config).loss(Output(logits, (auxiliary,)), batch)
     torch.testing.assert_close(plain, F.cross_entropy(logits, targets))
 
 
@@ -84,8 +84,10 @@ def test_a_search_is_of_the_supernet_and_training_of_the_genotype() -> None:
 
 def test_an_example_fits_the_network() -> None:
     task = make_task()
-    batch = ImageDomain().example(FACTS, 2)
-    assert task.forward(batch, {}).logits.shape == (2, 7)
+    for single, size in ((True, 1), (False, 96)):
+        batch = ImageDomain().example(TRAIN, FACTS, single=single)
+        task.module.train(not single)
+        assert task.forward(batch, {}).logits.shape == (size, 7)
 
 
 def test_the_primitives_are_the_published_ones_in_their_order() -> None:

@@ -1,0 +1,103 @@
+"""Going back to the best checkpoint when training has diverged."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from darts_cli import checkpoint
+from darts_cli.config import Config
+from darts_cli.engine.loop import fit
+from darts_cli.engine.task import Batch, Output
+from darts_cli.errors import DivergenceError
+from tests.engine.toy import ToyTask, make_config, make_session, make_state
+
+
+class Failing(ToyTask):
+    """Its loss turns into something else at some of the weights' steps, counted over the run."""
+
+    def __init__(self, failures: dict[int, float]) -> None:
+        super().__init__()
+        self.failures = failures
+        self.calls = 0
+
+    def objective(self, output: Output, batch: Batch) -> Tensor:
+        self.calls += 1
+        return super().objective(output, batch) * self.failures.get(self.calls, 1.0)
+
+    def tally(self, output: Output, batch: Batch) -> Tensor:
+        sums = super().tally(output, batch)
+        sums[0] *= self.failures.get(self.calls, 1.0)
+        return sums
+
+
+def settings(rollbacks: int, limit: float | None = None) -> Config:
+    config = make_config(search=False)
+    weights = replace(config.weights, rollbacks=rollbacks, loss_limit=limit)
+    return replace(config, weights=weights)
+
+
+def run(path: Path, failures: dict[int, float], config: Config):  # type: ignore[no-untyped-def]
+    state = make_state(config)
+    state.task = Failing(failures)
+    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0, momentum=0.9)
+    session = make_session(config, path)
+    # As every run does before its first step.
+    checkpoint.write(session.run.last, state.tensors(), {**session.metadata, **state.metadata()})
+    fit(state, session)
+    return state, session
+
+
+@pytest.mark.parametrize("failure", [float("nan"), float("inf"), 1e4])
+def test_training_goes_back_to_the_best_checkpoint_and_on_with_other_numbers(
+    tmp_path: Path, failure: float
+) -> None:
+    # The second of three epochs of four steps goes wrong.
+    state, session = run(tmp_path / "run", {6: failure}, settings(2, limit=100.0))
+    assert state.position.epoch == 3
+    assert state.rollbacks == 1
+    assert [record["epoch"] for record in session.run.read_metrics()] == [1, 2, 3]
+    log = session.run.log.read_text()
+    assert "back to best.safetensors, epoch 1, with other random numbers (1 of 2 times)" in log
+    plain, _ = run(tmp_path / "plain", {}, settings(2, limit=100.0))
+    first, second = state.tensors(), plain.tensors()
+    assert not torch.equal(first["network.outer.weight"], second["network.outer.weight"])
+
+
+def test_a_first_epoch_that_diverges_starts_again_from_the_newest_checkpoint(
+    tmp_path: Path,
+) -> None:
+    state, session = run(tmp_path / "run", {2: float("nan")}, settings(1))
+    assert (state.position.epoch, state.rollbacks) == (3, 1)
+    assert "back to last.safetensors, epoch 0" in session.run.log.read_text()
+
+
+def test_a_training_that_diverges_again_and_again_is_an_error_with_its_number(
+    tmp_path: Path,
+) -> None:
+    failures = dict.fromkeys(range(6, 100), float("nan"))
+    with pytest.raises(DivergenceError) as error:
+        run(tmp_path / "run", failures, settings(3))
+    text = str(error.value)
+    assert text.startswith("the loss is not a finite number any more (epoch 2, step 4, ")
+    assert text.endswith("; gone back to the best checkpoint 3 times in vain")
+    tensors, metadata = checkpoint.read(tmp_path / "run" / "last.safetensors")
+    assert metadata["rollbacks"] == 3
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+
+
+def test_a_loss_above_the_limit_is_named_with_it(tmp_path: Path) -> None:
+    with pytest.raises(
+        DivergenceError, match=r"^the loss is .*, above weights.loss_limit \(0\.1\)"
+    ):
+        run(tmp_path / "run", {}, settings(0, limit=0.1))
+
+
+def test_a_rollback_is_kept_by_a_checkpoint(tmp_path: Path) -> None:
+    state, _ = run(tmp_path / "run", {6: float("nan")}, settings(2))
+    fresh = make_state(settings(2))
+    fresh.restore(*checkpoint.read(tmp_path / "run" / "last.safetensors"))
+    assert fresh.rollbacks == state.rollbacks == 1
+    assert fresh.draws(5) == state.draws(5) != 5
