@@ -26,6 +26,7 @@ from darts_cli.flags import (
     Layers,
     LearningRate,
     MaxSteps,
+    MinCount,
     Order,
     Out,
     Output,
@@ -34,6 +35,7 @@ from darts_cli.flags import (
     Seed,
     Set,
     Space,
+    Width,
 )
 
 app = typer.Typer(
@@ -65,6 +67,7 @@ def search(
     space: Annotated[Space, typer.Argument(help="What is searched.", show_default=False)],
     data: Data = None,
     image_size: ImageSize = None,
+    min_count: MinCount = None,
     batch_size: BatchSize = None,
     order: Annotated[
         Order | None,
@@ -86,6 +89,7 @@ def search(
     ] = None,
     channels: Channels = None,
     layers: Layers = None,
+    width: Width = None,
     lr: LearningRate = None,
     out: Out = None,
     seed: Seed = None,
@@ -100,7 +104,7 @@ def search(
     gpu: Gpu = None,
     device: Device = None,
 ) -> None:
-    """Search a cell; without flags, the paper's second-order search on CIFAR-10.
+    """Search a cell; without flags, the paper's second-order search on CIFAR-10 or PTB.
 
     Prints the directory of the run, which holds the genotype of the newest alphas.
     """
@@ -112,12 +116,14 @@ def search(
         Options(
             data=data,
             image_size=image_size,
+            min_count=min_count,
             batch_size=batch_size,
             order=order.value if order is not None else None,
             hypergradient=hypergradient.value if hypergradient is not None else None,
             strategy=strategy,
             channels=channels,
             layers=layers,
+            width=width,
             lr=lr,
             out=out,
             seed=seed,
@@ -160,9 +166,11 @@ def train(
     ] = None,
     data: Data = None,
     image_size: ImageSize = None,
+    min_count: MinCount = None,
     batch_size: BatchSize = None,
     channels: Channels = None,
     layers: Layers = None,
+    width: Width = None,
     lr: LearningRate = None,
     out: Out = None,
     seed: Seed = None,
@@ -177,7 +185,7 @@ def train(
     gpu: Gpu = None,
     device: Device = None,
 ) -> None:
-    """Train the network of a genotype; without other flags, the paper's training on CIFAR-10.
+    """Train the network of a genotype; without other flags, as in the paper, on CIFAR-10 or PTB.
 
     Prints the directory of the run, which holds the checkpoint.
     """
@@ -189,9 +197,11 @@ def train(
         Options(
             data=data,
             image_size=image_size,
+            min_count=min_count,
             batch_size=batch_size,
             channels=channels,
             layers=layers,
+            width=width,
             lr=lr,
             out=out,
             seed=seed,
@@ -217,12 +227,18 @@ def evaluate(
         str, typer.Option(help="train, valid or test.", rich_help_panel=DATA)
     ] = "test",
     batch_size: Annotated[
-        int, typer.Option(min=1, help="Examples at once.", rich_help_panel=DATA)
-    ] = 256,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Examples at once; for text, places read side by side.",
+            show_default="256 images, 1 text",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     gpu: Gpu = None,
     device: Device = None,
 ) -> None:
-    """Measure a trained network on a split of its data, or of other data with the same classes.
+    """Measure a trained network on a split of its data, or of other data with its classes or words.
 
     Prints the measures, and the JSON file with them.
     """

@@ -13,6 +13,7 @@ class Space(StrEnum):
     """The spaces that can be searched."""
 
     CNN = "cnn"
+    RNN = "rnn"
 
 
 class Hypergradient(StrEnum):
@@ -34,13 +35,18 @@ Data = Annotated[
     typer.Option(
         "--data",
         metavar="NAME|DIR",
-        help="cifar10, cifar100, digits, or a folder of images: DIR/CLASS/* or DIR/train/CLASS/*.",
+        help="Images: cifar10, cifar100, digits, or DIR with CLASS/* or train/CLASS/*. Text: ptb, "
+        "wikitext2, pydoc, or DIR with train.txt, valid.txt, test.txt.",
         rich_help_panel=DATA,
     ),
 ]
 ImageSize = Annotated[
     int | None,
     typer.Option(help="Resize images to this side in pixels.", rich_help_panel=DATA),
+]
+MinCount = Annotated[
+    int | None,
+    typer.Option(help="Words that are rarer become <unk>.", rich_help_panel=DATA),
 ]
 BatchSize = Annotated[int | None, typer.Option(help="Examples in a step.", rich_help_panel=DATA)]
 Out = Annotated[
@@ -74,7 +80,7 @@ Recipe = Annotated[
     str | None,
     typer.Option(
         help="Set of defaults.",
-        show_default="named like the data, else cifar",
+        show_default="named like the data, else cifar or ptb",
         rich_help_panel=RUN,
     ),
 ]
@@ -112,9 +118,13 @@ Device = Annotated[
     typer.Option(metavar="NAME", help="cpu, mps, cuda or cuda:N.", rich_help_panel=DEVICE),
 ]
 Channels = Annotated[
-    int | None, typer.Option(help="Channels of the first cells.", rich_help_panel=NETWORK)
+    int | None, typer.Option(help="Of the first convolutional cells.", rich_help_panel=NETWORK)
 ]
-Layers = Annotated[int | None, typer.Option(help="Cells.", rich_help_panel=NETWORK)]
+Width = Annotated[
+    int | None,
+    typer.Option(help="Of embedding and recurrent states.", rich_help_panel=NETWORK),
+]
+Layers = Annotated[int | None, typer.Option(help="Convolutional cells.", rich_help_panel=NETWORK)]
 LearningRate = Annotated[
     float | None,
     typer.Option("--lr", help="First learning rate of the weights.", rich_help_panel=NETWORK),

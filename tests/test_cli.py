@@ -60,7 +60,7 @@ def test_help_of_a_command_tells_its_usage(darts: Darts, command: str) -> None:
     [
         ("search", "(second)"),
         ("search", "(runs/...)"),
-        ("train", "(named like the data, else cifar)"),
+        ("train", "(named like the data, else cifar or ptb)"),
         ("train", "(the best device there is)"),
         ("derive", "(the newest)"),
         ("viz", "(the terminal)"),
@@ -130,10 +130,10 @@ def test_wrong_usage_is_one_line_that_says_where_to_look(
 
 def test_an_unknown_space_is_refused_with_the_known_ones(darts: Darts) -> None:
     assert darts("search", "mlp").refusal() == (
-        "Invalid value for 'space': 'mlp' is not one of 'cnn' (see darts search --help)"
+        "Invalid value for 'space': 'mlp' is not one of 'cnn', 'rnn' (see darts search --help)"
     )
     assert darts("search").refusal() == (
-        "Missing argument 'space'. Choose from: cnn (see darts search --help)"
+        "Missing argument 'space'. Choose from: cnn, rnn (see darts search --help)"
     )
 
 

@@ -198,6 +198,11 @@ OUT_OF_RANGE = [
     ("weights.clip=nan", "0 or more", ""),
     ("weights.label_smoothing=-0.1", "0 to less than 1", ""),
     ("weights.label_smoothing=1.0", "0 to less than 1", ""),
+    ("weights.averaging_patience=-1", "0 to 1000", ""),
+    ("weights.averaging_patience=1001", "0 to 1000", ""),
+    ("weights.loss_limit=0.0", "more than 0, or null", ""),
+    ("weights.rollbacks=-1", "0 to 1000", ""),
+    ("weights.rollbacks=1001", "0 to 1000", ""),
     ("alphas.lr=0.0", "more than 0, at most 10", ""),
     ("alphas.lr=10.5", "more than 0, at most 10", ""),
     ("alphas.betas=[0.5, 1.0]", "two numbers from 0 to less than 1", ""),
@@ -208,23 +213,53 @@ OUT_OF_RANGE = [
     ("alphas.init_scale=10.5", "0 to 10", ""),
     ("alphas.virtual_clip=-1.0", "0 or more", ""),
 ]
+RNN_OUT_OF_RANGE = [
+    ("data.batch_size=0", "1 to 65536", "--batch-size"),
+    ("data.batch_size=65537", "1 to 65536", "--batch-size"),
+    ("data.segment=0", "1 to 10000", ""),
+    ("data.segment=10001", "1 to 10000", ""),
+    ("data.short_portion=-0.5", "0 to 1", ""),
+    ("data.short_portion=1.5", "0 to 1", ""),
+    ("data.segment_spread=-0.5", "0 to 1000", ""),
+    ("data.segment_spread=1000.5", "0 to 1000", ""),
+    ("data.min_count=0", "1 or more", "--min-count"),
+    ("data.evaluation_batch=0", "1 to 65536", ""),
+    ("data.evaluation_batch=65537", "1 to 65536", ""),
+    ("network.width=0", "1 to 65536", "--width"),
+    ("network.width=65537", "1 to 65536", "--width"),
+    *(
+        (f"network.dropout_{name}={value}", "0 to less than 1", "")
+        for name in ("output", "hidden", "input", "embedding", "words")
+        for value in (-0.5, 1.0)
+    ),
+    ("network.activation=-0.5", "0 to 1000", ""),
+    ("network.activation=1000.5", "0 to 1000", ""),
+    ("network.slowness=-0.5", "0 to 1000", ""),
+    ("network.slowness=1000.5", "0 to 1000", ""),
+]
 
 
-@pytest.mark.parametrize(("assignment", "expected", "flag"), OUT_OF_RANGE)
+@pytest.mark.parametrize(
+    ("space", "assignment", "expected", "flag"),
+    [
+        *(("cnn", *row) for row in OUT_OF_RANGE),
+        *(("rnn", *row) for row in RNN_OUT_OF_RANGE),
+    ],
+)
 def test_a_value_out_of_range_names_its_key_and_the_remedy(
-    assignment: str, expected: str, flag: str
+    space: str, assignment: str, expected: str, flag: str
 ) -> None:
     key, value = assignment.split("=")
     with pytest.raises(ConfigError) as caught:
-        change(assignment)
+        change(assignment, space)
     remedy = f"use {flag} or --set {key}=..." if flag else f"use --set {key}=..."
     assert str(caught.value) == f"{key}: found {value}, expected {expected}; {remedy}"
     assert caught.value.exit_status == 2
 
 
-def change(assignment: str) -> Config:
+def change(assignment: str, space: str = "cnn") -> Config:
     settings = parse_assignments([assignment])
-    return override(recipe("search", "cnn", "cifar", None), settings, "--set")
+    return override(recipe("search", space, None, None), settings, "--set")
 
 
 @pytest.mark.parametrize(
@@ -264,18 +299,20 @@ def test_the_ends_of_a_range_belong_to_it(assignment: str) -> None:
     assert str(found) == text
 
 
-def test_every_setting_with_a_range_is_tried_out_of_it() -> None:
-    # A new setting has to join the list above, or to be one that no number can be wrong for.
-    tried = {assignment.split("=")[0] for assignment, _, _ in OUT_OF_RANGE}
+@pytest.mark.parametrize("space", ["cnn", "rnn"])
+def test_every_setting_with_a_range_is_tried_out_of_it(space: str) -> None:
+    # A new setting has to join the lists above, or to be one that no number can be wrong for.
+    rows = [*OUT_OF_RANGE, *RNN_OUT_OF_RANGE]
+    tried = {assignment.split("=")[0] for assignment, _, _ in rows}
     free = {
         *("space", "recipe", "data.name", "data.root", "data.augmentation", "data.flip"),
         *("network.stem", "weights.schedule"),
         *("alphas.order", "alphas.hypergradient", "alphas.strategy"),
     }
     settings = set()
-    for key, value in as_mapping(recipe("search", "cnn", None, None)).items():
+    for key, value in as_mapping(recipe("search", space, None, None)).items():
         settings |= {f"{key}.{inner}" for inner in value} if isinstance(value, dict) else {key}
-    assert settings == tried | free
+    assert settings <= tried | free
 
 
 @pytest.mark.parametrize("command", ["search", "train"])
@@ -286,7 +323,7 @@ def test_the_flags_that_errors_name_exist(command: str) -> None:
         for parameter in getattr(group, "commands")[command].params  # noqa: B009 - typed as Command
         for option in parameter.opts
     }
-    flags = {flag for _, _, flag in OUT_OF_RANGE if flag}
+    flags = {flag for _, _, flag in [*OUT_OF_RANGE, *RNN_OUT_OF_RANGE] if flag}
     assert flags | {"--set", "--recipe", "--config"} <= options
 
 
@@ -295,3 +332,49 @@ def test_settings_cannot_be_changed_in_place() -> None:
     with pytest.raises(FrozenInstanceError):
         config.epochs = 3  # type: ignore[misc]
     assert re.fullmatch(r"Config\(space='cnn', recipe='cifar', seed=0, epochs=50, .*", str(config))
+
+
+# Design, section 3: DARTS, appendix A.4.
+PAPER_RNN: dict[tuple[str, str], dict[str, Any]] = {
+    ("search", "ptb"): {
+        "epochs": 50,
+        "data": {"batch_size": 256, "segment": 35, "short_portion": 0.05, "segment_spread": 0},
+        "network": {"width": 300, "dropout_words": 0, "dropout_hidden": 0.25},
+        "weights": {"weight_decay": 5e-7, "averaging_patience": 0},
+        "alphas": {"lr": 3e-3, "betas": [0.9, 0.999], "weight_decay": 1e-3, "virtual_clip": 0.25},
+    },
+    ("train", "ptb"): {
+        "epochs": 3600,
+        "data": {"batch_size": 64, "segment": 35, "short_portion": 0.05, "segment_spread": 5},
+        "network": {"width": 850, "dropout_words": 0.1, "dropout_hidden": 0.25},
+        "weights": {"weight_decay": 8e-7, "averaging_patience": 5},
+    },
+    ("train", "wikitext2"): {
+        "epochs": 3600,
+        "data": {"name": "wikitext2", "batch_size": 64, "segment": 35, "segment_spread": 5},
+        "network": {"width": 700, "dropout_words": 0.1, "dropout_hidden": 0.15},
+        "weights": {"weight_decay": 5e-7, "averaging_patience": 5},
+    },
+}
+EVERY_RNN = {
+    "data": {"evaluation_batch": 10, "min_count": 1},
+    "network": {
+        "dropout_output": 0.75,
+        "dropout_input": 0.75,
+        "dropout_embedding": 0.2,
+        "activation": 0,
+        "slowness": 1e-3,
+    },
+    "weights": {"lr": 20, "schedule": "constant", "momentum": 0, "clip": 0.25},
+}
+
+
+@pytest.mark.parametrize(("command", "name"), PAPER_RNN)
+def test_recurrent_defaults_are_the_papers(command: str, name: str) -> None:
+    found = as_mapping(recipe(command, "rnn", name, None))
+    for expected in (PAPER_RNN[command, name], EVERY_RNN):
+        for key, value in expected.items():
+            inner = value if isinstance(value, dict) else {}
+            assert {k: found[key][k] for k in inner} == inner
+            if not inner:
+                assert found[key] == value

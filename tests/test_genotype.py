@@ -26,15 +26,7 @@ from darts_cli.spaces import SPACES
 
 GOLDEN = Path(__file__).parent / "golden"
 CNN = SPACES["cnn"]
-RNN = SearchSpace(
-    name="rnn",
-    cells=("recurrent",),
-    inputs=1,
-    nodes=8,
-    kept_inputs=1,
-    primitives=("none", "tanh", "relu", "sigmoid", "identity"),
-    edges_per_node=1,
-)
+RNN = SPACES["rnn"]
 # One node with three inputs, of which it keeps two: the smallest space that drops an edge.
 SMALL = SearchSpace(
     name="small",
@@ -259,7 +251,7 @@ def test_a_summary_counts_the_skip_connections_of_each_cell() -> None:
     reduce = CellGenotype(((Edge("skip_connect", 0), Edge("skip_connect", 1)),), (2,))
     genotype = Genotype(space="cnn", name="tiny", cells={"normal": normal, "reduce": reduce})
     assert genotype.count("skip_connect") == {"normal": 1, "reduce": 2}
-    assert summarize(genotype) == (
+    assert summarize(genotype, "skip_connect") == (
         "  normal (1 skip connection): [sep_conv_3x3 0, skip_connect 1]\n"
         "  reduce (2 skip connections): [skip_connect 0, skip_connect 1]"
     )

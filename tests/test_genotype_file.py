@@ -36,7 +36,7 @@ OPERATIONS = (
     "max_pool_3x3, avg_pool_3x3, skip_connect, sep_conv_3x3, sep_conv_5x5, dil_conv_3x3, "
     "dil_conv_5x5, sep_conv_7x7, conv_7x1_1x7"
 )
-NAMES = "amoebanet, darts_v1, darts_v2, nasnet"
+NAMES = "amoebanet, darts_v1, darts_v2, nasnet, rnn_darts_v1, rnn_darts_v2, rnn_enas"
 
 RNN = SearchSpace(
     name="rnn",
@@ -295,7 +295,7 @@ MISTAKES = {
     "unknown space": (
         "space: cnn",
         "space: gnn",
-        "line 2: found space 'gnn', expected one of cnn",
+        "line 2: found space 'gnn', expected one of cnn, rnn",
     ),
     "not YAML": (
         "[2, 3]",
@@ -472,6 +472,20 @@ ABBREVIATIONS = {
     "mx": "max_pool_3x3",
     "id": "skip_connect",
 }
+PUBLISHED_RNN = {
+    "rnn_darts_v1": (
+        "relu.0 relu.1 tanh.2 relu.3 relu.4 identity.1 relu.5 relu.1",
+        (1, 2, 3, 4, 5, 6, 7, 8),
+    ),
+    "rnn_darts_v2": (
+        "sigmoid.0 relu.1 relu.1 identity.1 tanh.2 sigmoid.5 tanh.3 relu.5",
+        (1, 2, 3, 4, 5, 6, 7, 8),
+    ),
+    "rnn_enas": (
+        "tanh.0 tanh.1 relu.1 tanh.3 tanh.3 relu.3 relu.4 relu.7 relu.8 relu.8 relu.8",
+        (2, 5, 6, 9, 10, 11),
+    ),
+}
 PUBLISHED = {
     "nasnet": (
         ("s5.1+s3.0 s5.0+s3.0 av.1+id.0 av.0+av.0 s3.1+id.1", (2, 3, 4, 5, 6)),
@@ -493,7 +507,7 @@ PUBLISHED = {
 
 
 def test_the_genotypes_that_ship_are_the_published_ones() -> None:
-    assert sorted(shipped()) == sorted(PUBLISHED)
+    assert sorted(shipped()) == sorted([*PUBLISHED, *PUBLISHED_RNN])
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -510,10 +524,22 @@ def test_a_shipped_genotype_is_the_published_table(name: str) -> None:
         assert found.concat == concat
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED_RNN)
+def test_a_shipped_recurrent_genotype_is_the_published_table(name: str) -> None:
+    genotype = load(name, SPACES)
+    assert (genotype.name, genotype.space) == (name, "rnn")
+    table, concat = PUBLISHED_RNN[name]
+    found = genotype.cells["recurrent"]
+    edges = [f"{edge.operation}.{edge.source}" for (edge,) in found.nodes]
+    assert edges == table.split()
+    assert found.concat == concat
+
+
+@pytest.mark.parametrize("name", [*PUBLISHED, *PUBLISHED_RNN])
 def test_a_shipped_genotype_names_its_architecture_and_paper(name: str) -> None:
     origin = load(name, SPACES).origin
     assert list(origin) == ["architecture", "paper"]
-    assert re.search(r"(ICLR|CVPR|AAAI) 20\d\d$", origin["paper"])
-    authors = {"nasnet": "Zoph", "amoebanet": "Real"}.get(name, "Liu, Simonyan and Yang, DARTS")
+    assert re.search(r"(ICLR|CVPR|AAAI|ICML) 20\d\d$", origin["paper"])
+    others = {"nasnet": "Zoph", "amoebanet": "Real", "rnn_enas": "Pham"}
+    authors = others.get(name, "Liu, Simonyan and Yang, DARTS")
     assert origin["paper"].startswith(authors)

@@ -14,9 +14,11 @@ _SETTINGS = {
     "epochs": "epochs",
     "data": "data.name",
     "image_size": "data.image_size",
+    "min_count": "data.min_count",
     "batch_size": "data.batch_size",
     "channels": "network.channels",
     "layers": "network.layers",
+    "width": "network.width",
     "lr": "weights.lr",
     "order": "alphas.order",
     "hypergradient": "alphas.hypergradient",
@@ -40,8 +42,10 @@ class Options:
     epochs: int | None = None
     batch_size: int | None = None
     image_size: int | None = None
+    min_count: int | None = None
     channels: int | None = None
     layers: int | None = None
+    width: int | None = None
     lr: float | None = None
     order: str | None = None
     hypergradient: str | None = None
@@ -86,17 +90,28 @@ def settle(command: str, space: str, options: Options) -> Config:
         command, space, options.recipe or from_recipe, from_set or options.data or in_file
     )
     config = config_file.override(config, from_file, str(options.config))
-    config = config_file.override(config, _flags(options), f"darts {command}")
+    config = config_file.override(config, _flags(options, config), f"darts {command}")
     return config_file.override(config, assigned, "--set")
 
 
-def _flags(options: Options) -> dict[str, Any]:
-    """The flags that were given, as nested settings."""
+def _flags(options: Options, config: Config) -> dict[str, Any]:
+    """The flags that were given, as nested settings.
+
+    Raises:
+        ConfigError: if one is of another space.
+    """
     nested: dict[str, Any] = {}
     for flag, setting in _SETTINGS.items():
         value = getattr(options, flag)
         if value is not None:
             *section, key = setting.split(".")
+            group = getattr(config, section[0]) if section else config
+            if group is not None and not hasattr(group, key):
+                raise ConfigError(
+                    f"--{flag.replace('_', '-')}: not for {config.space}, "
+                    f"expected --set {section[0]}.KEY=VALUE with one of "
+                    f"{', '.join(field.name for field in fields(group))}"
+                )
             inner = nested.setdefault(section[0], {}) if section else nested
             inner[key] = value
     return nested

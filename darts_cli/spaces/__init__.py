@@ -2,5 +2,6 @@
 
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.cnn.primitives import CNN
+from darts_cli.spaces.rnn.primitives import RNN
 
-SPACES: dict[str, SearchSpace] = {"cnn": CNN}
+SPACES: dict[str, SearchSpace] = {"cnn": CNN, "rnn": RNN}

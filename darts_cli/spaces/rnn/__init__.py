@@ -1,0 +1,1 @@
+"""The recurrent space: a cell that reads a text word by word."""

@@ -1,0 +1,153 @@
+"""The text of the recurrent space by name or folder, its splits and streams."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from darts_cli.config import TextDataConfig
+from darts_cli.engine.task import Facts, Streams
+from darts_cli.errors import DataError
+from darts_cli.spaces.rnn import text
+from darts_cli.spaces.rnn.facts import TextFacts
+from darts_cli.spaces.rnn.streams import EvaluationStream, Lengths, SegmentStream
+from darts_cli.spaces.rnn.text import Lines, Text
+
+
+def _find_corpus(config: TextDataConfig) -> Text:
+    return text.find_folder(Path(config.root).expanduser() / config.name, config.name)
+
+
+def _find_pydoc(_config: TextDataConfig) -> Text:
+    return text.find_pydoc()
+
+
+CORPORA: dict[str, Callable[[TextDataConfig], Text]] = {
+    "ptb": _find_corpus,
+    "wikitext2": _find_corpus,
+    "pydoc": _find_pydoc,
+}
+"""What `--data` knows by name; anything else is a folder."""
+
+
+def _find_folder(config: TextDataConfig) -> Text:
+    return text.find_folder(Path(config.name).expanduser(), config.name)
+
+
+def load(
+    config: TextDataConfig, *, device: torch.device, search: bool, facts: TextFacts | None = None
+) -> "TextData":
+    """Find a text, and number its words.
+
+    Args:
+        config: names the text.
+        device: where the batches are wanted.
+        search: whether the test text is left unread.
+        facts: of a checkpoint's text, whose vocabulary is used then.
+
+    Raises:
+        DataError: if the text is missing, damaged, too short, or has words that the
+            vocabulary lacks.
+    """
+    found = CORPORA.get(config.name, _find_folder)(config)
+    new = facts is None
+    if facts is None:
+        vocabulary = text.build_vocabulary(found.splits["train"](), config.min_count)
+        facts = TextFacts(name=config.name, vocabulary=vocabulary)
+    splits = {
+        name: lines for name, lines in found.splits.items() if not (search and name == "test")
+    }
+    loaded = TextData(facts=facts, config=config, device=device, splits=splits)
+    if new:
+        # A word that training would meet only hours later is better met now.
+        for split in splits:
+            loaded.read(split)
+    return loaded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextData:
+    """The words of a run, numbered when they are first asked for."""
+
+    facts: TextFacts
+    """What a checkpoint keeps."""
+    config: TextDataConfig
+    device: torch.device
+    """Where the batches are wanted."""
+    splits: dict[str, Lines]
+    """The texts that may be read."""
+    numbered: dict[str, Tensor] = field(default_factory=dict)
+    """Numbers of words, `[N]` on the CPU, of those that were."""
+
+    def describe(self) -> Facts:
+        """Name and vocabulary, as JSON values."""
+        return asdict(self.facts)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Words of each split."""
+        return {
+            split: len(self.numbered[split]) if split in self.numbered else sum(map(len, lines()))
+            for split, lines in self.splits.items()
+        }
+
+    def search_streams(self, seed: int) -> Streams:
+        """The training text for the weights, the validation text for the alphas."""
+        return Streams(
+            weights=self._segments("train", "weights", seed),
+            alphas=self._segments("valid", "alphas", seed),
+            watched=self.evaluation_stream("valid", self.config.evaluation_batch),
+        )
+
+    def train_streams(self, seed: int) -> Streams:
+        """The training text for the weights; the validation text is watched."""
+        return Streams(
+            weights=self._segments("train", "train", seed),
+            watched=self.evaluation_stream("valid", self.config.evaluation_batch),
+        )
+
+    def evaluation_stream(self, split: str, batch_size: int) -> EvaluationStream:
+        """A text in order.
+
+        Raises:
+            DataError: if there is no such split.
+        """
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise DataError(
+                f"{self.config.name}: found no split {split!r} to read; use one of {known}"
+            )
+        return EvaluationStream.of(self.read(split).to(self.device), batch_size)
+
+    def _segments(self, split: str, purpose: str, seed: int) -> SegmentStream:
+        config = self.config
+        words, needed = self.read(split), config.batch_size * config.segment + 1
+        if len(words) < needed:
+            raise DataError(
+                f"{config.name}, {split}: found {len(words):,} words, expected {needed:,} or more "
+                f"for one batch of {config.batch_size} segments of {config.segment}; "
+                "use a smaller --batch-size"
+            )
+        # The alphas' text is read in segments of the usual length, as published.
+        varied = purpose != "alphas"
+        lengths = Lengths(
+            segment=config.segment,
+            short_portion=config.short_portion if varied else 0.0,
+            spread=config.segment_spread if varied else 0.0,
+        )
+        return SegmentStream.of(
+            words.to(self.device), config.batch_size, lengths=lengths, seed=seed, purpose=purpose
+        )
+
+    def read(self, split: str) -> Tensor:
+        """The numbers of a text's words, int64 `[N]` on the CPU.
+
+        Raises:
+            DataError: if the text is damaged, or has words that the vocabulary lacks.
+        """
+        if split not in self.numbered:
+            what = f"{self.config.name}, {split}"
+            self.numbered[split] = text.encode(self.splits[split](), self.facts.vocabulary, what)
+        return self.numbered[split]

@@ -1,0 +1,18 @@
+"""The operations of recurrent cells, by name: `networks.py` holds the functions.
+
+Names alone, so that genotypes are checked without importing torch.
+"""
+
+from darts_cli.space import NO_OPERATION, SearchSpace
+
+RNN = SearchSpace(
+    name="rnn",
+    cells=("recurrent",),
+    inputs=1,
+    nodes=8,
+    kept_inputs=1,
+    # In the order of the published alphas' columns.
+    primitives=(NO_OPERATION, "tanh", "relu", "sigmoid", "identity"),
+    skip="identity",
+    edges_per_node=1,
+)

@@ -1,0 +1,152 @@
+"""Language modelling as a task for the engine."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
+from darts_cli.engine.strategies import Mixture
+from darts_cli.engine.task import Batch, Description, Facts, Output
+from darts_cli.genotype import Genotype
+from darts_cli.space import SearchSpace
+from darts_cli.spaces.rnn import data
+from darts_cli.spaces.rnn.data import TextData
+from darts_cli.spaces.rnn.facts import TextFacts
+from darts_cli.spaces.rnn.networks import DiscreteCell, LanguageModel, RecurrentCell, SearchCell
+from darts_cli.spaces.rnn.primitives import RNN
+from darts_cli.spaces.rnn.streams import IGNORED
+
+
+class TextTask:
+    """A language model with its cross-entropy a word, in nats."""
+
+    measures = ("loss",)
+
+    def __init__(self, network: LanguageModel) -> None:
+        self.network = network
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        return self.network
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing changes from epoch to epoch."""
+
+    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+        """Logits `[T, B, V]` of the words after words `[T, B]`."""
+        output: Output = self.network(batch.inputs, batch.hidden, mixture)
+        return output
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """The mean cross-entropy of a word."""
+        return F.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
+
+    def objective(self, output: Output, batch: Batch) -> Tensor:
+        """The cross-entropy, with the activation and slowness of the cell's output."""
+        config = self.network.config
+        states, dropped = output.auxiliary
+        loss = self.loss(output, batch)
+        if config.activation:
+            loss = loss + config.activation * dropped.square().mean()
+        # A segment of one word has no change of state.
+        if config.slowness and len(states) > 1:
+            loss = loss + config.slowness * (states[1:] - states[:-1]).square().mean()
+        return loss
+
+    @torch.no_grad()
+    def tally(self, output: Output, batch: Batch) -> Tensor:
+        """The sum of the cross-entropies and the number of predicted words: `[2]`."""
+        targets = batch.targets.flatten()
+        loss = F.cross_entropy(output.logits.flatten(0, 1), targets, reduction="sum")
+        return torch.stack([loss, (targets != IGNORED).sum().to(loss)])
+
+    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+        """The loss, its perplexity, and the same in bits a word."""
+        if "loss" not in means:
+            return {}
+        loss = means["loss"]
+        perplexity = math.exp(loss) if loss < math.log(2) * 1000 else math.inf
+        return {"loss": loss, "perplexity": perplexity, "bits_per_word": loss / math.log(2)}
+
+
+class TextDomain:
+    """The recurrent space with its networks and text."""
+
+    space: SearchSpace = RNN
+    evaluation_batch = 1
+
+    def locate(self, config: Config) -> Config:
+        """The settings with a folder of text by its absolute path."""
+        folder = Path(config.data.name).expanduser()
+        # A corpus's name means that corpus, even where a folder is called the same.
+        if config.data.name in data.CORPORA or not folder.is_dir():
+            return config
+        return replace(config, data=replace(config.data, name=str(folder.resolve())))
+
+    def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
+        """Vocabulary and counts, for which the text has to be read."""
+        found = data.load(_settings(config)[0], device=torch.device("cpu"), search=search)
+        return found.describe(), found.counts
+
+    def load(
+        self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
+    ) -> TextData:
+        """Read the text; see `data.load`."""
+        known = None if facts is None else TextFacts.from_json(facts)
+        return data.load(_settings(config)[0], device=device, search=search, facts=known)
+
+    def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> TextTask:
+        """The language model with the cell of a genotype, or that of the search."""
+        _, network = _settings(config)
+        cell: RecurrentCell
+        if genotype is None:
+            cell = SearchCell(RNN, network.width)
+        else:
+            cell = DiscreteCell(genotype, network.width)
+        return TextTask(LanguageModel(network, cell, len(facts["vocabulary"])))
+
+    def example(self, config: Config, _facts: Facts, *, single: bool) -> Batch:
+        """One word, or a batch of segments, `[T, B]`."""
+        settings, _ = _settings(config)
+        shape = (1, 1) if single else (settings.segment, settings.batch_size)
+        words = torch.zeros(shape, dtype=torch.long)
+        return Batch(words, words)
+
+    def steps(
+        self,
+        config: Config,
+        counts: Mapping[str, int],
+        *,
+        search: bool,  # noqa: ARG002 (both read the whole training text)
+    ) -> int:
+        """Segments of an epoch on average; their lengths are drawn."""
+        settings, _ = _settings(config)
+        mean = settings.segment * (1 - settings.short_portion / 2)
+        return max(1, round((counts["train"] - 1) // settings.batch_size / mean))
+
+    def describe(self, config: Config, facts: Facts) -> Description:
+        """Words about a run, for its plan."""
+        words = len(facts["vocabulary"])
+        settings, network = _settings(config)
+        return Description(
+            data=f"vocabulary {words:,}",
+            fields={"vocabulary": words},
+            network=f"width {network.width}",
+            batch=f"{settings.batch_size} segments of {settings.segment} words",
+            unit="word",
+        )
+
+
+def _settings(config: Config) -> tuple[TextDataConfig, RecurrentNetworkConfig]:
+    """The settings of this space."""
+    if not isinstance(config.data, TextDataConfig) or not isinstance(
+        config.network, RecurrentNetworkConfig
+    ):
+        raise TypeError(f"settings of the space {config.space!r} given to the recurrent one")
+    return config.data, config.network

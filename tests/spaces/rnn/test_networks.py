@@ -1,0 +1,331 @@
+"""The language model against golden outputs and search steps, exact sizes, and its dropouts."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn import functional as F
+
+from darts_cli.config import RECIPES, AlphasConfig, RecurrentNetworkConfig
+from darts_cli.engine.architect import Architect, hypergradient, next_step
+from darts_cli.engine.task import Batch
+from darts_cli.errors import CheckpointError
+from darts_cli.genotype_file import load
+from darts_cli.spaces import SPACES
+from darts_cli.spaces.rnn.networks import ACTIVATIONS, DiscreteCell, LanguageModel, SearchCell
+from darts_cli.spaces.rnn.primitives import RNN
+from darts_cli.spaces.rnn.task import TextDomain, TextTask
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+GENOTYPES = {"DARTS_V1": "rnn_darts_v1", "DARTS_V2": "rnn_darts_v2", "ENAS": "rnn_enas"}
+NO_DROPOUT = {
+    f"dropout_{name}": 0.0 for name in ("output", "hidden", "input", "embedding", "words")
+}
+
+
+@pytest.fixture(autouse=True)
+def _double_precision() -> object:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+def read(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    with safe_open(GOLDEN / f"{name}.safetensors", framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
+
+
+def starting_with(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def assert_golden(found: Tensor, expected: Tensor) -> None:
+    """Within a relative error of 1e-6 in norm."""
+    assert (found - expected).norm() <= 1e-6 * expected.norm()
+
+
+def make_search(width: int = 6, words: int = 11, **dropouts: float) -> LanguageModel:
+    config = RecurrentNetworkConfig(width=width, **(NO_DROPOUT | dropouts))
+    return LanguageModel(config, SearchCell(RNN, width), words)
+
+
+@pytest.mark.parametrize("genotype", GENOTYPES)
+def test_a_discrete_model_equals_the_golden_one(genotype: str) -> None:
+    tensors, facts = read(f"rnn_{genotype}")
+    width, words = int(facts["nhid"]), int(facts["vocab"])
+    cell = DiscreteCell(load(GENOTYPES[genotype], SPACES), width)
+    model = LanguageModel(RecurrentNetworkConfig(width=width), cell, words)
+    model.load_state_dict(model.from_published(starting_with(tensors, "state.")))
+    output = model.eval()(tensors["input"], tensors["hidden"][0], {})
+    assert_golden(output.logits.log_softmax(-1), tensors["log_prob"])
+    assert output.hidden is not None
+    assert_golden(output.hidden, tensors["hidden_next"][0])
+
+
+class GoldenSearch:
+    """A recorded search of three steps, and ours made ready to follow it."""
+
+    def __init__(self, order: str) -> None:
+        self.tensors, facts = read(f"rnn_search_{order}")
+        width, words = int(facts["nhid"]), int(facts["vocab"])
+        config = RecurrentNetworkConfig(
+            width=width,
+            slowness=float(facts["beta"]),
+            **NO_DROPOUT,
+        )
+        self.network = LanguageModel(config, SearchCell(RNN, width), words)
+        self.network.load_state_dict(
+            self.network.from_published(starting_with(self.tensors, "state."))
+        )
+        self.task = TextTask(self.network)
+        self.clip = float(facts["clip"])
+        self.architect = Architect(
+            {"recurrent": self.tensors["alphas"].clone()},
+            AlphasConfig(
+                lr=float(facts["arch_lr"]),
+                betas=(0.9, 0.999),
+                order="first" if order == "first" else "second",
+                virtual_clip=self.clip,
+            ),
+        )
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), lr=float(facts["lr"]), weight_decay=float(facts["wdecay"])
+        )
+
+    def batch(self, step: int, split: str) -> Batch:
+        inputs, targets, hidden = (
+            self.tensors[f"step{step}.{split}.{name}"] for name in ("input", "target", "hidden")
+        )
+        return Batch(inputs, targets, hidden=hidden[0], continues=True)
+
+    def loss(self, step: int, split: str) -> Tensor:
+        batch = self.batch(step, split)
+        return self.task.loss(self.task.forward(batch, self.architect.mixture()), batch)
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_three_search_steps_with_carried_states_equal_the_golden_ones(order: str) -> None:
+    golden = GoldenSearch(order)
+    for step in range(3):
+        (gradient,) = golden.architect.step(
+            train_loss=lambda step=step: golden.loss(step, "train"),  # type: ignore[misc]
+            valid_loss=lambda step=step: golden.loss(step, "valid"),  # type: ignore[misc]
+            optimizer=golden.optimizer,
+            state=list(golden.network.buffers()),
+        )
+        assert_golden(gradient, golden.tensors[f"step{step}.grad_alphas"])
+        assert_golden(
+            golden.architect.alphas["recurrent"], golden.tensors[f"step{step}.alphas_after"]
+        )
+        batch = golden.batch(step, "train")
+        output = golden.task.forward(batch, golden.architect.mixture())
+        assert_golden(output.logits.log_softmax(-1), golden.tensors[f"step{step}.log_prob"])
+        assert_golden(golden.task.loss(output, batch), golden.tensors[f"step{step}.raw_loss"])
+        objective = golden.task.objective(output, batch)
+        assert_golden(objective, golden.tensors[f"step{step}.loss"])
+        golden.optimizer.zero_grad()
+        objective.backward()
+        norm = torch.nn.utils.clip_grad_norm_(golden.network.parameters(), golden.clip)
+        assert_golden(norm, golden.tensors[f"step{step}.grad_norm"])
+        golden.optimizer.step()
+        golden.architect.optimizer.zero_grad()
+        if step < 2:
+            carried = golden.tensors[f"step{step + 1}.train.hidden"][0]
+            assert output.hidden is not None
+            assert_golden(output.hidden, carried)
+    expected = starting_with(golden.tensors, "final.")
+    for name, tensor in golden.network.to_published(golden.network.state_dict()).items():
+        # Statistics are left out: the recording moved them in virtual passes too.
+        if "running_" not in name and "num_batches_tracked" not in name:
+            assert_golden(tensor, expected[name])
+
+
+@pytest.mark.parametrize(
+    ("genotype", "words", "width", "parameters"),
+    [
+        ("rnn_darts_v1", 10_000, 850, 22_960_000),
+        ("rnn_darts_v2", 10_000, 850, 22_960_000),
+        ("rnn_enas", 10_000, 850, 27_295_000),
+        ("rnn_darts_v2", 33_278, 700, 33_127_878),
+        ("rnn_enas", 33_278, 700, 36_067_878),
+        (None, 10_000, 300, 4_810_000),
+    ],
+)
+def test_models_have_their_published_sizes(
+    genotype: str | None, words: int, width: int, parameters: int
+) -> None:
+    with torch.device("meta"):
+        cell = (
+            SearchCell(RNN, width)
+            if genotype is None
+            else DiscreteCell(load(genotype, SPACES), width)
+        )
+        model = LanguageModel(RecurrentNetworkConfig(width=width), cell, words)
+    assert sum(weight.numel() for weight in model.parameters()) == parameters
+
+
+def test_a_search_has_180_alphas() -> None:
+    assert len(RNN.edges) * len(RNN.primitives) == 180
+
+
+def test_every_primitive_but_none_has_a_function() -> None:
+    assert tuple(ACTIVATIONS) == RNN.primitives[1:]
+
+
+def plain_search_cell(
+    model: LanguageModel, words: Tensor, hidden: Tensor, alphas: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Logits and last state straight from the formulas, edge by edge and operation by operation."""
+    cell = model.cell
+    shares = iter(alphas.softmax(-1))
+    rows = [[next(shares) for _ in range(node + 1)] for node in range(8)]
+
+    def norm(state: Tensor) -> Tensor:
+        return F.batch_norm(state, None, None, training=True)
+
+    outputs = []
+    for word in F.embedding(words, model.encoder.weight):
+        both = torch.cat([word, hidden], dim=-1) @ cell.input_weight
+        gate, candidate = both.chunk(2, -1)
+        states = [norm(hidden + gate.sigmoid() * (candidate.tanh() - hidden))]
+        for node in range(8):
+            total = torch.zeros_like(hidden)
+            for source, share in enumerate(rows[node]):
+                state = states[source]
+                gate, candidate = (state @ cell.node_weights[node]).chunk(2, -1)
+                for column, name in enumerate(RNN.primitives[1:], start=1):
+                    step = gate.sigmoid() * (ACTIVATIONS[name](candidate) - state)
+                    total = total + share[column] * (state + step)
+            states.append(norm(total))
+        hidden = torch.stack(states[1:]).mean(0)
+        outputs.append(hidden)
+    logits = F.linear(torch.stack(outputs), model.encoder.weight, model.decoder_bias)
+    return logits, hidden
+
+
+def test_the_search_cell_is_the_sum_over_edges_and_operations() -> None:
+    torch.manual_seed(0)
+    model = make_search()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight)
+    words, hidden, alphas = torch.randint(11, (4, 5)), torch.randn(5, 6), torch.randn(36, 5)
+    output = model(words, hidden, {"recurrent": alphas.softmax(-1)})
+    logits, last = plain_search_cell(model, words, hidden, alphas)
+    torch.testing.assert_close(output.logits, logits, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(output.hidden, last, rtol=1e-10, atol=1e-10)
+
+
+def test_reading_in_two_parts_with_the_state_carried_is_reading_at_once() -> None:
+    torch.manual_seed(0)
+    cell = DiscreteCell(load("rnn_enas", SPACES), 6)
+    model = LanguageModel(RecurrentNetworkConfig(width=6), cell, 11).eval()
+    words = torch.randint(11, (7, 3))
+    whole = model(words, None, {})
+    first = model(words[:4], None, {})
+    second = model(words[4:], first.hidden, {})
+    torch.testing.assert_close(torch.cat([first.logits, second.logits]), whole.logits)
+    torch.testing.assert_close(second.hidden, whole.hidden)
+
+
+def test_dropout_of_words_zeroes_whole_words_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    config = RecurrentNetworkConfig(width=3, **(NO_DROPOUT | {"dropout_words": 0.4}))
+    model = LanguageModel(config, SearchCell(RNN, 3), 5000)
+    words = torch.arange(5000).repeat(2, 1).t()
+    ratio = model._embed(words) / F.embedding(words, model.encoder.weight)
+    # A word is dropped everywhere or nowhere.
+    assert torch.equal(ratio[:, 0], ratio[:, 1])
+    kept = ratio[:, 0, 0]
+    assert torch.all((kept == 0) | ((kept - 1 / 0.6).abs() < 1e-9))
+    assert (kept != 0).double().mean().item() == pytest.approx(0.6, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["output", "hidden", "input", "embedding"])
+def test_masks_are_the_same_at_every_word_and_off_in_evaluation(name: str) -> None:
+    torch.manual_seed(0)
+    model = make_search(40, 11, **{f"dropout_{name}": 0.5})
+    states = torch.ones(6, 3, 40)
+    dropped = model._drop(states, 0.5)
+    assert all(torch.equal(step, dropped[0]) for step in dropped)
+    assert set(dropped.unique().tolist()) == {0.0, 2.0}
+    words, mixture = torch.randint(11, (4, 3)), {"recurrent": torch.full((36, 5), 0.2)}
+    one, other = (model(words, None, mixture).logits for _ in range(2))
+    assert not torch.equal(one, other)
+    model.eval()
+    one, other = (model(words, None, mixture).logits for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_the_published_layout_round_trips_and_a_tied_decoder_is_one_tensor() -> None:
+    model = make_search()
+    own = model.state_dict()
+    published = model.to_published(own)
+    assert "decoder.weight" not in published
+    assert {"encoder.weight", "decoder.bias", "rnns.0._W0", "rnns.0._Ws.7"} <= published.keys()
+    assert published["rnns.0.bn.running_mean"].shape == (6,)
+    tied = published | {"decoder.weight": published["encoder.weight"].clone()}
+    back = model.from_published(tied)
+    assert back.keys() == own.keys()
+    assert all(torch.equal(back[name], own[name]) for name in own)
+    with pytest.raises(CheckpointError, match=r"differs from encoder\.weight, expected a tied"):
+        model.from_published(published | {"decoder.weight": torch.zeros(11, 6)})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_replayed_masks_give_the_exact_hypergradient_and_fresh_ones_do_not(seed: int) -> None:
+    # At the paper's dropout rates, in a small network (facts: 0.72 to -0.5 without the replay).
+    def cosine(*, replay: bool) -> float:
+        torch.manual_seed(seed)
+        width, words = 16, 30
+        model = LanguageModel(RecurrentNetworkConfig(width=width), SearchCell(RNN, width), words)
+        for weight in model.parameters():
+            torch.nn.init.uniform_(weight, -0.3, 0.3)
+        task = TextTask(model)
+        alphas = (1e-3 * torch.randn(36, 5)).requires_grad_()
+        batches = [
+            Batch(torch.randint(words, (6, 8)), torch.randint(words, (6, 8))) for _ in range(2)
+        ]
+        optimizer = torch.optim.SGD(model.parameters(), lr=20.0, weight_decay=5e-7)
+        calls = iter(range(100))
+
+        def loss(number: int) -> Tensor:
+            torch.manual_seed(1000 * seed + number + (0 if replay else 10 * next(calls)))
+            output = task.forward(batches[number], {"recurrent": alphas.softmax(-1)})
+            return task.loss(output, batches[number])
+
+        def implicit(*, exact: bool) -> Tensor:
+            """The part of the hypergradient that the virtual step brings in."""
+            (whole,) = hypergradient(
+                train_loss=lambda: loss(0),
+                valid_loss=lambda: loss(1),
+                weights=list(model.parameters()),
+                alphas=[alphas],
+                step=next_step(optimizer, 0.25),
+                state=list(model.buffers()),
+                exact=exact,
+            )
+            return whole
+
+        return F.cosine_similarity(
+            implicit(exact=False).flatten(), implicit(exact=True).flatten(), dim=0
+        ).item()
+
+    assert cosine(replay=True) > 0.95
+    assert cosine(replay=False) < 0.95
+
+
+def test_a_domain_builds_what_a_config_says() -> None:
+    facts = {"name": "x", "vocabulary": [str(number) for number in range(11)]}
+    config = RECIPES["search"]["rnn"]["pydoc"]
+    with torch.device("meta"):
+        task = TextDomain().build(config, facts, None)
+        batch = TextDomain().example(config, facts, single=False)
+        output = task.forward(batch, {"recurrent": torch.zeros(36, 5)})
+    assert output.logits.shape == (35, 32, 11)

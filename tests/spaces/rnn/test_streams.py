@@ -1,0 +1,112 @@
+"""Segments for training, and evaluation that predicts every word once."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from darts_cli.engine.loop import evaluate
+from darts_cli.engine.task import Batch, Output
+from darts_cli.spaces.rnn.streams import IGNORED, EvaluationStream, Lengths, SegmentStream
+
+PAPER = Lengths(segment=35, short_portion=0.05, spread=5.0)
+
+
+def make_stream(words: int = 200, batch: int = 3, lengths: Lengths = PAPER) -> SegmentStream:
+    return SegmentStream.of(torch.arange(words), batch, lengths=lengths, seed=0, purpose="train")
+
+
+def test_rows_of_a_batch_go_on_from_segment_to_segment() -> None:
+    stream = make_stream()
+    batches = list(stream.batches(0))
+    assert len(batches) == stream.steps(0)
+    assert [batch.continues for batch in batches] == [False] + [True] * (len(batches) - 1)
+    inputs = torch.cat([batch.inputs for batch in batches])
+    # 199 words have a next one: three rows of 66.
+    assert torch.equal(inputs, torch.arange(198).view(3, 66).t())
+    for batch in batches:
+        assert torch.equal(batch.targets, batch.inputs + 1)
+        assert batch.lr_scale == len(batch.inputs) / 35
+
+
+@given(st.integers(0, 50), st.integers(0, 20))
+def test_an_epoch_resumed_at_any_step_is_the_same(epoch: int, start: int) -> None:
+    stream = make_stream(2000)
+    whole = list(stream.batches(epoch))
+    start = min(start, len(whole))
+    rest = list(stream.batches(epoch, start))
+    assert len(rest) == len(whole) - start
+    for one, other in zip(rest, whole[start:], strict=True):
+        assert torch.equal(one.inputs, other.inputs)
+        assert (one.continues, one.lr_scale) == (other.continues, other.lr_scale)
+
+
+@given(st.integers(1, 500), st.integers(0, 1000))
+def test_lengths_are_bounded_and_add_up(words: int, seed: int) -> None:
+    drawn = PAPER.draw(words, torch.Generator().manual_seed(seed))
+    assert sum(drawn) == words
+    assert all(5 <= length <= 55 for length in drawn[:-1])
+    assert 1 <= drawn[-1] <= 55
+
+
+def test_lengths_are_35_or_17_without_a_spread_and_vary_as_published_with_one() -> None:
+    plain = Lengths(segment=35, short_portion=0.05, spread=0.0)
+    drawn = plain.draw(35 * 20_000, torch.Generator().manual_seed(0))[:-1]
+    assert set(drawn) == {35, 17}
+    assert drawn.count(17) / len(drawn) == pytest.approx(0.05, abs=0.006)
+    spread = torch.tensor(
+        Lengths(segment=35, short_portion=0.0, spread=5.0).draw(
+            35 * 20_000, torch.Generator().manual_seed(0)
+        )[:-1]
+    ).double()
+    # Cut down to whole words, which takes half a word on average.
+    assert spread.mean().item() == pytest.approx(34.5, abs=0.2)
+    assert spread.std().item() == pytest.approx(5.0, abs=0.2)
+
+
+def test_epochs_are_cut_in_places_of_their_own() -> None:
+    stream = make_stream(2000)
+    cuts = {tuple(len(batch.inputs) for batch in stream.batches(epoch)) for epoch in range(4)}
+    assert len(cuts) == 4
+
+
+@given(st.integers(2, 300), st.integers(1, 400))
+def test_evaluation_predicts_every_word_but_the_first_once(words: int, batch: int) -> None:
+    stream = EvaluationStream.of(torch.arange(words), batch)
+    batches = list(stream.batches(0))
+    assert len(batches) == stream.steps(0)
+    targets = torch.cat([part.targets.flatten() for part in batches])
+    predicted = targets[targets != IGNORED]
+    assert torch.equal(predicted.sort().values, torch.arange(1, words))
+    for part in batches:
+        right = part.targets != IGNORED
+        assert torch.equal(part.targets[right], part.inputs[right] + 1)
+
+
+class Counting:
+    """A model whose state counts the words it has read; its loss is that state."""
+
+    measures = ("loss",)
+
+    def __init__(self) -> None:
+        self.module = torch.nn.Identity()
+
+    def forward(self, batch: Batch, mixture: object) -> Output:
+        before = batch.hidden if batch.hidden is not None else torch.zeros(batch.inputs.shape[1])
+        read = torch.arange(1, len(batch.inputs) + 1)[:, None] + before
+        return Output(read, hidden=read[-1])
+
+    def tally(self, output: Output, batch: Batch) -> torch.Tensor:
+        right = batch.targets != IGNORED
+        return torch.stack([output.logits[right].sum(), right.sum()])
+
+    def report(self, means: dict[str, float]) -> dict[str, float]:
+        return means
+
+
+@pytest.mark.parametrize(("batch", "expected"), [(1, 1000.5), (2, 500.5), (2000, 1.0)])
+def test_the_state_is_carried_through_an_evaluation(batch: int, expected: float) -> None:
+    stream = EvaluationStream.of(torch.arange(2001), batch)
+    found, count = evaluate(Counting(), stream, {}, torch.device("cpu"))  # type: ignore[arg-type]
+    assert found["loss"] == expected
+    assert count == 2000
