@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
-from darts_cli.config import RECIPES, Config
+from darts_cli.config import Config
 from darts_cli.engine.task import Domain
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import parse
+from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.domains import DOMAINS
 

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
-from darts_cli.config import Config, recipe
+from darts_cli.config import Config
 from darts_cli.errors import ConfigError
+from darts_cli.recipes import recipe
 
 _SETTINGS = {
     "seed": "seed",

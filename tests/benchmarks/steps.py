@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 import torch
 
-from darts_cli.config import RECIPES
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.loop import search_step, train_step
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Batch
+from darts_cli.recipes import RECIPES
 from darts_cli.spaces.cnn.primitives import CNN
 from darts_cli.spaces.cnn.task import ImageDomain
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from darts_cli.commands import plan
-from darts_cli.config import RECIPES, Config, ConvNetworkConfig
+from darts_cli.config import Config, ConvNetworkConfig
 from darts_cli.genotype_file import load
+from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.task import ImageDomain
 from darts_cli.spaces.domains import DOMAINS

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from darts_cli.config import RECIPES, Config, ConvNetworkConfig
+from darts_cli.config import Config, ConvNetworkConfig
 from darts_cli.engine.task import Batch, Output
 from darts_cli.genotype_file import load
+from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.discrete import DiscreteNetwork
 from darts_cli.spaces.cnn.networks import Supernet

@@ -8,11 +8,12 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
-from darts_cli.config import RECIPES, AlphasConfig, RecurrentNetworkConfig
+from darts_cli.config import AlphasConfig, RecurrentNetworkConfig
 from darts_cli.engine.architect import Architect, hypergradient, next_step
 from darts_cli.engine.task import Batch
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
+from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.networks import ACTIVATIONS, DiscreteCell, LanguageModel, SearchCell
 from darts_cli.spaces.rnn.primitives import RNN

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from darts_cli.config import RECIPES, AlphasConfig, RecurrentNetworkConfig
+from darts_cli.config import AlphasConfig, RecurrentNetworkConfig
 from darts_cli.engine import loop
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.meter import Meter
@@ -17,6 +17,7 @@ from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES
 from darts_cli.engine.task import Batch, Output
 from darts_cli.genotype_file import load
+from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.networks import DiscreteCell, LanguageModel, SearchCell
 from darts_cli.spaces.rnn.primitives import RNN

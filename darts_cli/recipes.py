@@ -1,0 +1,184 @@
+"""The sets of defaults: every number of the paper, and where in it that comes from."""
+
+from dataclasses import replace
+
+from darts_cli.config import (
+    AlphasConfig,
+    Config,
+    ConvNetworkConfig,
+    ImageDataConfig,
+    RecurrentNetworkConfig,
+    TextDataConfig,
+    WeightsConfig,
+)
+from darts_cli.errors import ConfigError
+
+_SEARCH = Config(
+    recipe="cifar",
+    data=ImageDataConfig(),
+    network=ConvNetworkConfig(),
+    weights=WeightsConfig(),
+    alphas=AlphasConfig(),
+)
+
+# For a small network on a small text, which the paper's dropout would leave nothing of.
+_LIGHT = {
+    "dropout_output": 0.3,
+    "dropout_hidden": 0.1,
+    "dropout_input": 0.3,
+    "dropout_embedding": 0.1,
+}
+
+_TEXT_SEARCH = Config(
+    space="rnn",
+    recipe="ptb",
+    data=TextDataConfig(batch_size=256, segment_spread=0.0),
+    network=RecurrentNetworkConfig(),
+    weights=WeightsConfig(
+        lr=20.0, lr_min=0.0, schedule="constant", momentum=0.0, weight_decay=5e-7, clip=0.25
+    ),
+    alphas=AlphasConfig(lr=3e-3, betas=(0.9, 0.999), virtual_clip=0.25),
+)
+
+_TEXT_TRAIN = Config(
+    space="rnn",
+    recipe="ptb",
+    epochs=3600,
+    data=TextDataConfig(),
+    network=RecurrentNetworkConfig(width=850, dropout_words=0.1),
+    weights=WeightsConfig(
+        lr=20.0,
+        lr_min=0.0,
+        schedule="constant",
+        momentum=0.0,
+        weight_decay=8e-7,
+        clip=0.25,
+        averaging_patience=5,
+        # Three times a uniform guess over 10,000 words.
+        loss_limit=30.0,
+        rollbacks=5,
+    ),
+)
+
+_TRAIN = Config(
+    recipe="cifar",
+    epochs=600,
+    data=ImageDataConfig(batch_size=96, cutout=16),
+    network=ConvNetworkConfig(channels=36, layers=20, auxiliary=0.4, drop_path=0.2),
+    weights=WeightsConfig(lr_min=0.0),
+)
+
+RECIPES: dict[str, dict[str, dict[str, Config]]] = {
+    "search": {
+        "cnn": {
+            # Appendix A.1.
+            "cifar": _SEARCH,
+            # Not the paper's: sized so that two CPU cores search digits in two minutes.
+            "digits": replace(
+                _SEARCH,
+                recipe="digits",
+                epochs=8,
+                data=ImageDataConfig(name="digits", crop_padding=1, flip=False),
+                network=ConvNetworkConfig(channels=4, layers=5),
+                alphas=AlphasConfig(lr=3e-3),
+            ),
+        },
+        "rnn": {
+            # Appendix A.4.
+            "ptb": _TEXT_SEARCH,
+            "wikitext2": replace(
+                _TEXT_SEARCH,
+                recipe="wikitext2",
+                data=replace(_TEXT_SEARCH.data, name="wikitext2"),
+            ),
+            # Not the paper's: sized so that two CPU cores search pydoc in minutes.
+            "pydoc": replace(
+                _TEXT_SEARCH,
+                recipe="pydoc",
+                epochs=3,
+                data=TextDataConfig(name="pydoc", batch_size=32, segment_spread=0.0, min_count=3),
+                network=RecurrentNetworkConfig(width=64, **_LIGHT),
+            ),
+        },
+    },
+    "train": {
+        "cnn": {
+            # Appendix A.2.
+            "cifar": _TRAIN,
+            # Appendix A.3.
+            "imagenet": replace(
+                _TRAIN,
+                recipe="imagenet",
+                epochs=250,
+                data=ImageDataConfig(
+                    name="imagenet",
+                    batch_size=128,
+                    augmentation="imagenet",
+                    image_size=224,
+                    workers=4,
+                ),
+                network=ConvNetworkConfig(stem="imagenet", channels=48, layers=14, auxiliary=0.4),
+                weights=WeightsConfig(
+                    lr=0.1,
+                    lr_min=0.0,
+                    schedule="exponential",
+                    weight_decay=3e-5,
+                    label_smoothing=0.1,
+                ),
+            ),
+            # Not the paper's: sized for digits on two CPU cores.
+            "digits": replace(
+                _TRAIN,
+                recipe="digits",
+                epochs=30,
+                data=ImageDataConfig(
+                    name="digits", batch_size=64, crop_padding=1, flip=False, cutout=2
+                ),
+                network=ConvNetworkConfig(channels=8, layers=5, auxiliary=0.4, drop_path=0.1),
+            ),
+        },
+        "rnn": {
+            # Appendix A.4.
+            "ptb": _TEXT_TRAIN,
+            "wikitext2": replace(
+                _TEXT_TRAIN,
+                recipe="wikitext2",
+                data=TextDataConfig(name="wikitext2"),
+                network=RecurrentNetworkConfig(width=700, dropout_words=0.1, dropout_hidden=0.15),
+                weights=replace(_TEXT_TRAIN.weights, weight_decay=5e-7),
+            ),
+            # Not the paper's: sized for pydoc on two CPU cores.
+            "pydoc": replace(
+                _TEXT_TRAIN,
+                recipe="pydoc",
+                epochs=10,
+                data=TextDataConfig(name="pydoc", batch_size=32, min_count=3),
+                network=RecurrentNetworkConfig(width=128, **_LIGHT),
+            ),
+        },
+    },
+}
+"""For each command and space, the recipes by name; the first is the default."""
+
+
+def recipe(command: str, space: str, name: str | None, data: str | None) -> Config:
+    """The settings that a command starts from.
+
+    Args:
+        command: `search` or `train`.
+        space: A search space.
+        name: What `--recipe` says; None: the one named like the data, else the first.
+        data: What `--data` says.
+
+    Raises:
+        ConfigError: if there is no such recipe.
+    """
+    recipes = RECIPES[command][space]
+    if name is None:
+        name = data if data in recipes else next(iter(recipes))
+    if name not in recipes:
+        raise ConfigError(
+            f"--recipe {name}: no such recipe for {command} {space}, "
+            f"expected one of {', '.join(recipes)}"
+        )
+    return recipes[name]
