@@ -127,6 +127,27 @@ def test_the_readmes_own_images_example_runs_as_written(flowers: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_readmes_own_text_example_runs_as_written(tmp_path: Path) -> None:
+    (tmp_path / "letters").mkdir()
+    for split, times in (("train", 100), ("valid", 40), ("test", 20)):
+        text = "the cat sat on the mat\na dog ran\n" * times
+        (tmp_path / "letters" / f"{split}.txt").write_text(text, encoding="utf-8")
+    lines = [re.sub(r" --(epochs|width) \d+", "", line) for line in code_block("Your own text")]
+    small = "--epochs 1 --width 4 --batch-size 4"
+    lines = [
+        f"{line} {small}" if line.startswith(("darts search", "darts train")) else line
+        for line in lines
+    ]
+    output = run_script(lines, tmp_path)
+    assert output[0] == "runs/search"
+    assert output[-1] == "cell.svg"
+    assert {path.name for path in (tmp_path / "runs" / "train").glob("best-*.json")} == {
+        "best-valid.json",
+        "best-test.json",
+    }
+
+
+@pytest.mark.slow
 def test_the_readmes_experiments_of_the_paper_are_valid_commands(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for label in ("cat", "dog"):
