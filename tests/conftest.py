@@ -69,6 +69,15 @@ def call(*args: object) -> Result:
 
 
 @pytest.fixture
+def double_precision() -> Iterator[None]:
+    """New tensors are float64 for the length of a test."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
+
+
+@pytest.fixture
 def darts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Darts:
     """`darts(*args)` in an empty directory."""
     monkeypatch.chdir(tmp_path)

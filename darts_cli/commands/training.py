@@ -12,7 +12,7 @@ from darts_cli import checkpoint, config_file
 from darts_cli.commands import plan
 from darts_cli.commands.job import Job, read_job
 from darts_cli.commands.options import Options, refuse_changes
-from darts_cli.config import AlphasConfig
+from darts_cli.config import AlphasConfig, Config
 from darts_cli.engine import artifacts, devices, strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import Session, versions
@@ -35,7 +35,7 @@ def start(job: Job, options: Options) -> None:
         DartsError: for whatever a user can mend.
     """
     device = devices.choose(options.gpu, options.device)
-    job = replace(job, config=job.domain.locate(job.config))
+    job = replace(job, config=_locate(job))
     path = options.out or _default_path(job)
     if options.dry_run:
         facts, counts = job.domain.outline(job.config, search=job.search)
@@ -56,6 +56,14 @@ def start(job: Job, options: Options) -> None:
     # So that a run that is killed at any later moment can be resumed.
     artifacts.save(state, session)
     _carry_out(state, session)
+
+
+def _locate(job: Job) -> Config:
+    """The settings with a data folder by its absolute path, so that a run goes on from anywhere."""
+    config, folder = job.config, Path(job.config.data.name).expanduser()
+    if config.data.name in job.domain.data_names or not folder.is_dir():
+        return config
+    return replace(config, data=replace(config.data, name=str(folder.resolve())))
 
 
 def resume(command: str, options: Options) -> None:

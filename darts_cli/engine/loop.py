@@ -94,7 +94,8 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> None:
     if architect is None:
         raise ValueError("a search step needs an architect")
 
-    train, valid = _carry(train, state, "weights"), _carry(valid, state, "alphas")
+    train = _carry(train, state.hidden.get("weights"))
+    valid = _carry(valid, state.hidden.get("alphas"))
 
     def run(batch: Batch, purpose: str) -> Output:
         # Seeded at every call: both sides of the finite difference see the same masks.
@@ -118,7 +119,7 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> None:
 def train_step(state: State, batch: Batch, config: Config) -> None:
     """Move the weights, and count the batch."""
     task, position = state.task, state.position
-    batch = _carry(batch, state, "weights")
+    batch = _carry(batch, state.hidden.get("weights"))
     torch.manual_seed(count(state.draws(config.seed), "weights", position.epoch, position.step))
     output = task.forward(batch, fixed_mixture(state))
     _keep_hidden(output, state, "weights")
@@ -132,9 +133,9 @@ def train_step(state: State, batch: Batch, config: Config) -> None:
     state.meter.add(task.tally(output, batch))
 
 
-def _carry(batch: Batch, state: State, name: str) -> Batch:
+def _carry(batch: Batch, hidden: Tensor | None) -> Batch:
     """The batch with the state that the one before it left behind, if it goes on from there."""
-    return replace(batch, hidden=state.hidden.get(name)) if batch.continues else batch
+    return replace(batch, hidden=hidden) if batch.continues else batch
 
 
 def _keep_hidden(output: Output, state: State, name: str) -> None:
@@ -159,7 +160,7 @@ def evaluate(
     task.module.eval()
     hidden = None
     for batch in stream.batches(0):
-        output = task.forward(replace(batch, hidden=hidden) if batch.continues else batch, mixture)
+        output = task.forward(_carry(batch, hidden), mixture)
         hidden = output.hidden
         meter.add(task.tally(output, batch))
     return task.report(meter.read()), meter.count()

@@ -1,6 +1,6 @@
 """What a space has to provide, and what travels between it and the engine."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -180,12 +180,13 @@ class Domain(Protocol):
         ...
 
     @property
-    def evaluation_batch(self) -> int:
-        """How much `darts eval` reads at once where nothing is said."""
+    def data_names(self) -> Collection[str]:
+        """What `--data` means by name, even where a folder is called the same."""
         ...
 
-    def locate(self, config: Config) -> Config:
-        """The settings with absolute paths, so that a run goes on from any directory."""
+    @property
+    def evaluation_batch(self) -> int:
+        """How much `darts eval` reads at once where nothing is said."""
         ...
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:

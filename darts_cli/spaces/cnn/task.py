@@ -1,8 +1,6 @@
 """Image classification as a task for the engine."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -83,15 +81,8 @@ class ImageDomain:
     """The convolutional space with its networks and image data."""
 
     space: SearchSpace = CNN
+    data_names = frozenset(data.DATASETS)
     evaluation_batch = 256
-
-    def locate(self, config: Config) -> Config:
-        """The settings with a folder of images by its absolute path."""
-        folder = Path(config.data.name).expanduser()
-        # A data set's name means that data set, even where a folder is called the same.
-        if config.data.name in data.DATASETS or not folder.is_dir():
-            return config
-        return replace(config, data=replace(config.data, name=str(folder.resolve())))
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""

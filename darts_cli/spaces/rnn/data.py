@@ -13,18 +13,18 @@ from darts_cli.errors import DataError
 from darts_cli.spaces.rnn import text
 from darts_cli.spaces.rnn.facts import TextFacts
 from darts_cli.spaces.rnn.streams import EvaluationStream, Lengths, SegmentStream
-from darts_cli.spaces.rnn.text import Lines, Text
+from darts_cli.spaces.rnn.text import Lines
 
 
-def _find_corpus(config: TextDataConfig) -> Text:
+def _find_corpus(config: TextDataConfig) -> dict[str, Lines]:
     return text.find_folder(Path(config.root).expanduser() / config.name, config.name)
 
 
-def _find_pydoc(_config: TextDataConfig) -> Text:
+def _find_pydoc(_config: TextDataConfig) -> dict[str, Lines]:
     return text.find_pydoc()
 
 
-CORPORA: dict[str, Callable[[TextDataConfig], Text]] = {
+CORPORA: dict[str, Callable[[TextDataConfig], dict[str, Lines]]] = {
     "ptb": _find_corpus,
     "wikitext2": _find_corpus,
     "pydoc": _find_pydoc,
@@ -32,7 +32,7 @@ CORPORA: dict[str, Callable[[TextDataConfig], Text]] = {
 """What `--data` knows by name; anything else is a folder."""
 
 
-def _find_folder(config: TextDataConfig) -> Text:
+def _find_folder(config: TextDataConfig) -> dict[str, Lines]:
     return text.find_folder(Path(config.name).expanduser(), config.name)
 
 
@@ -54,11 +54,9 @@ def load(
     found = CORPORA.get(config.name, _find_folder)(config)
     new = facts is None
     if facts is None:
-        vocabulary = text.build_vocabulary(found.splits["train"](), config.min_count)
+        vocabulary = text.build_vocabulary(found["train"](), config.min_count)
         facts = TextFacts(name=config.name, vocabulary=vocabulary)
-    splits = {
-        name: lines for name, lines in found.splits.items() if not (search and name == "test")
-    }
+    splits = {name: lines for name, lines in found.items() if not (search and name == "test")}
     loaded = TextData(facts=facts, config=config, device=device, splits=splits)
     if new:
         # A word that training would meet only hours later is better met now.

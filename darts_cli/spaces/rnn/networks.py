@@ -7,6 +7,7 @@ Its initial state and each of its nodes are highway steps from an earlier state
 halves of one matrix).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -32,7 +33,7 @@ _INIT_RANGE = 0.04
 """Weights start uniform between minus this and this, as published."""
 
 
-class RecurrentCell(nn.Module):
+class RecurrentCell(nn.Module, ABC):
     """What the discrete cell and that of the search share: weights, masks, the walk over time."""
 
     def __init__(self, width: int, nodes: int) -> None:
@@ -71,6 +72,7 @@ class RecurrentCell(nn.Module):
             states.append(hidden)
         return torch.stack(states)
 
+    @abstractmethod
     def prepare(self, mask: Tensor | None, mixture: Mixture) -> Callable[[Tensor], Tensor]:
         """What stays the same from word to word, bound to the function that runs the nodes.
 
@@ -81,7 +83,6 @@ class RecurrentCell(nn.Module):
         Returns:
             A function from the initial state of the cell, `[B, D]`, to its output, `[B, D]`.
         """
-        raise NotImplementedError
 
 
 class DiscreteCell(RecurrentCell):

@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -79,15 +77,8 @@ class TextDomain:
     """The recurrent space with its networks and text."""
 
     space: SearchSpace = RNN
+    data_names = frozenset(data.CORPORA)
     evaluation_batch = 1
-
-    def locate(self, config: Config) -> Config:
-        """The settings with a folder of text by its absolute path."""
-        folder = Path(config.data.name).expanduser()
-        # A corpus's name means that corpus, even where a folder is called the same.
-        if config.data.name in data.CORPORA or not folder.is_dir():
-            return config
-        return replace(config, data=replace(config.data, name=str(folder.resolve())))
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
         """Vocabulary and counts, for which the text has to be read."""

@@ -4,9 +4,9 @@ import re
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,15 +26,7 @@ Lines = Callable[[], Iterator[list[str]]]
 """The words of each line, read anew at every call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text by split."""
-
-    name: str
-    splits: dict[str, Lines]
-
-
-def find_folder(folder: Path, name: str) -> Text:
+def find_folder(folder: Path, name: str) -> dict[str, Lines]:
     """The files of a folder that are named after splits.
 
     Raises:
@@ -50,7 +42,7 @@ def find_folder(folder: Path, name: str) -> Text:
         raise DataError(
             f"--data {name}: expected a folder with {FILES}, found no {missing[0]}.txt in {folder}"
         )
-    return Text(name, {split: _lines_of(folder / f"{split}.txt") for split in SPLITS})
+    return {split: _lines_of(folder / f"{split}.txt") for split in SPLITS}
 
 
 def _lines_of(path: Path) -> Lines:
@@ -80,7 +72,7 @@ def _decode(line: bytes, path: Path, number: int) -> str:
         ) from None
 
 
-def find_pydoc() -> Text:
+def find_pydoc() -> dict[str, Lines]:
     """The topics of Python's own help: of every ten one is for validation and one a test."""
     from pydoc_data.topics import topics  # it is large, and only wanted here
 
@@ -98,7 +90,7 @@ def find_pydoc() -> Text:
 
         return read
 
-    return Text("pydoc", {split: lines_of(split) for split in SPLITS})
+    return {split: lines_of(split) for split in SPLITS}
 
 
 def build_vocabulary(lines: Iterable[list[str]], min_count: int) -> tuple[str, ...]:
@@ -143,8 +135,4 @@ def encode(lines: Iterable[list[str]], vocabulary: tuple[str, ...], what: str) -
                     "to it"
                 )
             encoded.append(number)
-    return (
-        torch.tensor(encoded, dtype=torch.long)
-        if not encoded
-        else torch.frombuffer(encoded, dtype=torch.long).clone()
-    )
+    return torch.from_numpy(np.array(encoded, dtype=np.int64))

@@ -1,10 +1,7 @@
 """The supernet against golden search steps, exact sizes, and the published layout."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,29 +13,23 @@ from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.discrete import DiscreteNetwork
 from darts_cli.spaces.cnn.networks import Supernet, leaving_edges
 from darts_cli.spaces.cnn.primitives import CNN
+from tests.spaces.recorded import assert_golden, read, starting_with
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 TINY = ConvNetworkConfig(channels=2, layers=3)
-
-
-@pytest.fixture(autouse=True)
-def _double_precision() -> object:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
 
 
 class GoldenSearch:
     """A recorded search of three steps, and ours made ready to follow it."""
 
     def __init__(self, order: str) -> None:
-        with safe_open(GOLDEN / f"cnn_search_{order}.safetensors", framework="pt") as file:
-            self.tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            facts = file.metadata()
+        self.tensors, facts = read(f"cnn_search_{order}")
         config = ConvNetworkConfig(channels=int(facts["C"]), layers=int(facts["layers"]))
         self.network = Supernet(config, classes=int(facts["num_classes"]))
-        self.network.load_state_dict(self.network.from_published(self.starting_with("state.")))
+        self.network.load_state_dict(
+            self.network.from_published(starting_with(self.tensors, "state."))
+        )
         self.network.to(memory_format=torch.channels_last)
         alphas = {cell: self.tensors[f"alphas_{cell}"].clone() for cell in CNN.cells}
         self.architect = Architect(
@@ -53,13 +44,6 @@ class GoldenSearch:
             foreach=True,
         )
         self.clip = float(facts["grad_clip"])
-
-    def starting_with(self, prefix: str) -> dict[str, Tensor]:
-        return {
-            name.removeprefix(prefix): tensor
-            for name, tensor in self.tensors.items()
-            if name.startswith(prefix)
-        }
 
     def loss(self, step: int, split: str) -> Tensor:
         images = self.tensors[f"step{step}.{split}.input"]
@@ -76,11 +60,6 @@ class GoldenSearch:
         self.optimizer.step()
         self.architect.optimizer.zero_grad()
         return loss.detach(), norm
-
-
-def assert_golden(found: Tensor, expected: Tensor) -> None:
-    """Within a relative error of 1e-6 in norm."""
-    assert (found - expected).norm() <= 1e-6 * expected.norm()
 
 
 @pytest.mark.slow
@@ -102,7 +81,7 @@ def test_three_search_steps_equal_the_golden_ones(order: str) -> None:
         assert_golden(loss, golden.tensors[f"step{step}.train_loss"])
         assert_golden(norm, golden.tensors[f"step{step}.grad_norm"])
     final = golden.network.to_published(golden.network.state_dict())
-    expected = golden.starting_with("final.")
+    expected = starting_with(golden.tensors, "final.")
     assert final.keys() | {"final_eval_logits"} == expected.keys() | {"final_eval_logits"}
     for name, tensor in final.items():
         # Statistics are left out: the recording moved them in virtual passes too.

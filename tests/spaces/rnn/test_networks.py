@@ -1,55 +1,27 @@
 """The language model against golden outputs and search steps, exact sizes, and its dropouts."""
 
-from pathlib import Path
-
 import pytest
 import torch
-from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional as F
 
 from darts_cli.config import AlphasConfig, RecurrentNetworkConfig
-from darts_cli.engine.architect import Architect, hypergradient, next_step
+from darts_cli.engine.architect import Architect
 from darts_cli.engine.task import Batch
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
-from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.networks import ACTIVATIONS, DiscreteCell, LanguageModel, SearchCell
 from darts_cli.spaces.rnn.primitives import RNN
-from darts_cli.spaces.rnn.task import TextDomain, TextTask
+from darts_cli.spaces.rnn.task import TextTask
+from tests.spaces.recorded import assert_golden, read, starting_with
 
-GOLDEN = Path(__file__).parents[2] / "golden"
+pytestmark = pytest.mark.usefixtures("double_precision")
+
 GENOTYPES = {"DARTS_V1": "rnn_darts_v1", "DARTS_V2": "rnn_darts_v2", "ENAS": "rnn_enas"}
 NO_DROPOUT = {
     f"dropout_{name}": 0.0 for name in ("output", "hidden", "input", "embedding", "words")
 }
-
-
-@pytest.fixture(autouse=True)
-def _double_precision() -> object:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-def read(name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(GOLDEN / f"{name}.safetensors", framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}, file.metadata()  # noqa: SIM118
-
-
-def starting_with(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
-def assert_golden(found: Tensor, expected: Tensor) -> None:
-    """Within a relative error of 1e-6 in norm."""
-    assert (found - expected).norm() <= 1e-6 * expected.norm()
 
 
 def make_search(width: int = 6, words: int = 11, **dropouts: float) -> LanguageModel:
@@ -277,56 +249,3 @@ def test_the_published_layout_round_trips_and_a_tied_decoder_is_one_tensor() -> 
     assert all(torch.equal(back[name], own[name]) for name in own)
     with pytest.raises(CheckpointError, match=r"differs from encoder\.weight, expected a tied"):
         model.from_published(published | {"decoder.weight": torch.zeros(11, 6)})
-
-
-@pytest.mark.parametrize("seed", range(3))
-def test_replayed_masks_give_the_exact_hypergradient_and_fresh_ones_do_not(seed: int) -> None:
-    # At the paper's dropout rates, in a small network (facts: 0.72 to -0.5 without the replay).
-    def cosine(*, replay: bool) -> float:
-        torch.manual_seed(seed)
-        width, words = 16, 30
-        model = LanguageModel(RecurrentNetworkConfig(width=width), SearchCell(RNN, width), words)
-        for weight in model.parameters():
-            torch.nn.init.uniform_(weight, -0.3, 0.3)
-        task = TextTask(model)
-        alphas = (1e-3 * torch.randn(36, 5)).requires_grad_()
-        batches = [
-            Batch(torch.randint(words, (6, 8)), torch.randint(words, (6, 8))) for _ in range(2)
-        ]
-        optimizer = torch.optim.SGD(model.parameters(), lr=20.0, weight_decay=5e-7)
-        calls = iter(range(100))
-
-        def loss(number: int) -> Tensor:
-            torch.manual_seed(1000 * seed + number + (0 if replay else 10 * next(calls)))
-            output = task.forward(batches[number], {"recurrent": alphas.softmax(-1)})
-            return task.loss(output, batches[number])
-
-        def implicit(*, exact: bool) -> Tensor:
-            """The part of the hypergradient that the virtual step brings in."""
-            (whole,) = hypergradient(
-                train_loss=lambda: loss(0),
-                valid_loss=lambda: loss(1),
-                weights=list(model.parameters()),
-                alphas=[alphas],
-                step=next_step(optimizer, 0.25),
-                state=list(model.buffers()),
-                exact=exact,
-            )
-            return whole
-
-        return F.cosine_similarity(
-            implicit(exact=False).flatten(), implicit(exact=True).flatten(), dim=0
-        ).item()
-
-    assert cosine(replay=True) > 0.95
-    assert cosine(replay=False) < 0.95
-
-
-def test_a_domain_builds_what_a_config_says() -> None:
-    facts = {"name": "x", "vocabulary": [str(number) for number in range(11)]}
-    config = RECIPES["search"]["rnn"]["pydoc"]
-    with torch.device("meta"):
-        task = TextDomain().build(config, facts, None)
-        batch = TextDomain().example(config, facts, single=False)
-        output = task.forward(batch, {"recurrent": torch.zeros(36, 5)})
-    assert output.logits.shape == (35, 32, 11)

@@ -129,15 +129,7 @@ def cosine(seed: int) -> float:
     return F.cosine_similarity(found, exact, dim=0).item()
 
 
-@pytest.fixture
-def _double_precision() -> object:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(before)
-
-
-@pytest.mark.usefixtures("_double_precision")
+@pytest.mark.usefixtures("double_precision")
 @pytest.mark.parametrize("seed", range(5))
 def test_under_the_papers_dropout_the_finite_difference_is_close_to_the_exact_product(
     seed: int,
@@ -145,7 +137,7 @@ def test_under_the_papers_dropout_the_finite_difference_is_close_to_the_exact_pr
     assert cosine(seed) > 0.95
 
 
-@pytest.mark.usefixtures("_double_precision")
+@pytest.mark.usefixtures("double_precision")
 def test_without_the_replay_of_the_masks_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     # What `search_step` seeds with goes on counting, as a generator that is not set back would.
     calls = iter(range(1000))

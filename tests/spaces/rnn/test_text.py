@@ -17,7 +17,7 @@ def make_corpus(folder: Path, **texts: str) -> Path:
 
 def test_every_line_ends_with_eos_and_empty_ones_are_it_alone(tmp_path: Path) -> None:
     text = find_folder(make_corpus(tmp_path / "c", train="the cat\n\n sat  down "), "c")
-    assert list(text.splits["train"]()) == [
+    assert list(text["train"]()) == [
         ["the", "cat", "<eos>"],
         ["<eos>"],
         ["sat", "down", "<eos>"],
@@ -72,7 +72,7 @@ def test_bytes_that_are_no_utf8_are_named_with_their_line(tmp_path: Path) -> Non
     folder = make_corpus(tmp_path / "c")
     (folder / "train.txt").write_bytes(b"good\nbad \xff byte\n")
     with pytest.raises(DataError) as refusal:
-        list(find_folder(folder, "c").splits["train"]())
+        list(find_folder(folder, "c")["train"]())
     assert str(refusal.value) == (
         f"{folder / 'train.txt'}, line 2: found byte 0xff, expected UTF-8; "
         "convert the file, for instance with iconv"
@@ -83,12 +83,12 @@ def test_bytes_that_are_no_utf8_are_named_with_their_line(tmp_path: Path) -> Non
 def test_a_file_without_words_is_refused(tmp_path: Path, text: str) -> None:
     folder = make_corpus(tmp_path / "c", valid=text)
     with pytest.raises(DataError, match=r"valid\.txt: found no words, expected text"):
-        list(find_folder(folder, "c").splits["valid"]())
+        list(find_folder(folder, "c")["valid"]())
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     folder = make_corpus(tmp_path / "c")
-    lines = find_folder(folder, "c").splits["train"]
+    lines = find_folder(folder, "c")["train"]
     (folder / "train.txt").unlink()
     with pytest.raises(DataError, match=r"train\.txt: cannot be read \(No such file"):
         list(lines())
@@ -96,7 +96,7 @@ def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
 
 def test_pydoc_has_three_disjoint_parts_of_its_topics() -> None:
     text = find_pydoc()
-    sizes = {split: sum(map(len, lines())) for split, lines in text.splits.items()}
+    sizes = {split: sum(map(len, lines())) for split, lines in text.items()}
     assert sizes["train"] > 50_000
     assert min(sizes.values()) > 1_000
-    assert list(text.splits["test"]()) == list(text.splits["test"]())
+    assert list(text["test"]()) == list(text["test"]())
