@@ -11,7 +11,13 @@ from darts_cli.engine.task import Batch
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.rnn.networks import ACTIVATIONS, DiscreteCell, LanguageModel, SearchCell
+from darts_cli.spaces.rnn.networks import (
+    ACTIVATIONS,
+    DiscreteCell,
+    LanguageModel,
+    SearchCell,
+    multiply,
+)
 from darts_cli.spaces.rnn.primitives import RNN
 from darts_cli.spaces.rnn.task import TextTask
 from tests.spaces.recorded import assert_golden, read, starting_with
@@ -40,6 +46,34 @@ def test_a_discrete_model_equals_the_golden_one(genotype: str) -> None:
     assert_golden(output.logits.log_softmax(-1), tensors["log_prob"])
     assert output.hidden is not None
     assert_golden(output.hidden, tensors["hidden_next"][0])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+@pytest.mark.parametrize("width", [7, 12])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_product_is_the_same_on_any_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch, threads: int, width: int, rows: int
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    state, weight = torch.randn(rows, width), torch.randn(width, 5)
+    assert torch.allclose(multiply(state, weight), state @ weight, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("rows", "parts"), [(1, 4), (2, None)])
+def test_a_single_row_is_shared_out_among_threads(
+    monkeypatch: pytest.MonkeyPatch, rows: int, parts: int | None
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    shapes: list[int] = []
+    bmm = torch.bmm
+
+    def note(rows: Tensor, weights: Tensor) -> Tensor:
+        shapes.append(len(rows))
+        return bmm(rows, weights)
+
+    monkeypatch.setattr(torch, "bmm", note)
+    multiply(torch.randn(rows, 12), torch.randn(12, 5))
+    assert shapes == ([] if parts is None else [parts])
 
 
 class GoldenSearch:
