@@ -4,7 +4,7 @@ Messages and progress go to standard error: standard output is for results.
 """
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -31,8 +31,12 @@ _REFRESH_SECONDS = 0.25
 _PLAIN_SECONDS = 30.0
 """How often a line is printed where there is no terminal."""
 
-_PERCENT = {"top1", "top5"}
-"""Measures that are shares, shown as percentages."""
+_FORMATS: dict[str, Callable[[float], str]] = {
+    "top1": lambda share: f"{100 * share:.2f} %",
+    "top5": lambda share: f"{100 * share:.2f} %",
+    "perplexity": "{:.2f}".format,
+}
+"""How measures are shown that do not have four digits after the point."""
 
 
 def error_console() -> Console:
@@ -58,10 +62,9 @@ def plan_table(title: str, rows: Mapping[str, str]) -> Table:
 
 
 def format_measures(measures: Mapping[str, float]) -> str:
-    """`loss 1.234  top1 56.7 %` for `{"loss": 1.234, "top1": 0.567}`."""
+    """`loss 1.2340  top1 56.70 %` for `{"loss": 1.234, "top1": 0.567}`."""
     return "  ".join(
-        f"{name} {100 * value:.2f} %" if name in _PERCENT else f"{name} {value:.4f}"
-        for name, value in measures.items()
+        f"{name} {_FORMATS.get(name, '{:.4f}'.format)(value)}" for name, value in measures.items()
     )
 
 
@@ -81,9 +84,10 @@ class Reporter:
     A context manager: the bars are there from its entry to its exit.
     """
 
-    def __init__(self, console: Console, log: Path | None = None) -> None:
+    def __init__(self, console: Console, log: Path | None = None, unit: str = "example") -> None:
         self.console = console
         self._log = log
+        self._unit = unit
         # A dumb terminal cannot redraw a line, so it would show no bars at all.
         self._live = console.is_terminal and not console.is_dumb_terminal
         self._bars = _Bars(
@@ -103,6 +107,7 @@ class Reporter:
         self._label = ""
         self._shown_at = self._first_at = time.monotonic()
         self._step = self._steps = self._first_step = 0
+        self._examples = 0
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -126,16 +131,17 @@ class Reporter:
         self._epoch = self._bars.add_task(self._label, total=steps, completed=step)
         self._bars.update(self._run, completed=(epoch - 1) * steps + step)
         self._step, self._steps = step, steps
-        self._first_at, self._first_step = time.monotonic(), step
+        self._first_at, self._first_step, self._examples = time.monotonic(), step, 0
 
     def due(self) -> bool:
         """Whether it is time to read numbers and show them."""
         pause = _REFRESH_SECONDS if self._live else _PLAIN_SECONDS
         return time.monotonic() - self._shown_at >= pause
 
-    def advance(self) -> None:
-        """Count a step."""
+    def advance(self, examples: int) -> None:
+        """Count a step and the examples in it: images or words."""
         self._step += 1
+        self._examples += examples
         if self._live and self._epoch is not None and self._run is not None:
             self._bars.advance(self._epoch)
             self._bars.advance(self._run)
@@ -144,12 +150,13 @@ class Reporter:
         """Show the numbers of the moment."""
         self._shown_at = time.monotonic()
         elapsed = self._shown_at - self._first_at
-        rate = (self._step - self._first_step) / elapsed if elapsed > 0 else 0.0
-        line = f"{rate:.2f} steps/s  {numbers}"
+        steps = self._step - self._first_step
+        rate = self._examples / elapsed if elapsed > 0 else 0.0
+        line = f"{rate:,.1f} {self._unit}s/s  {numbers}"
         if self._live:
             self._bars.numbers = Text(line, overflow="ellipsis", no_wrap=True)
         else:
-            left = (self._steps - self._step) / rate if rate else 0.0
+            left = (self._steps - self._step) * elapsed / steps if steps else 0.0
             self._print(
                 f"{self._label}  step {self._step}/{self._steps}  {line}  "
                 f"epoch ends in {format_seconds(left)}"

@@ -66,14 +66,14 @@ def lines(text: str) -> Iterator[str]:
 
 
 def test_without_a_terminal_numbers_are_plain_lines(screen: StringIO, clock: Clock) -> None:
-    with Reporter(Console(file=screen, width=40)) as reporter:
+    with Reporter(Console(file=screen, width=40), unit="image") as reporter:
         reporter.begin_epoch(epoch=2, epochs=9, step=0, steps=40)
         for _ in range(10):
-            reporter.advance()
+            reporter.advance(64)
         clock.now += 4
         reporter.show("loss 1.2500  top1 50.00 %")
     assert screen.getvalue() == (
-        "epoch 2/9  step 10/40  2.50 steps/s  loss 1.2500  top1 50.00 %  epoch ends in 0:00:12\n"
+        "epoch 2/9  step 10/40  160.0 images/s  loss 1.2500  top1 50.00 %  epoch ends in 0:00:12\n"
     )
 
 
@@ -83,12 +83,12 @@ def test_an_epoch_that_is_resumed_counts_its_own_steps_for_the_rate(
     with Reporter(Console(file=screen)) as reporter:
         reporter.begin_epoch(epoch=1, epochs=1, step=30, steps=40)
         clock.now += 1
-        reporter.advance()
+        reporter.advance(64)
         clock.now += 1
-        reporter.advance()
+        reporter.advance(64)
         reporter.show("loss 1.0000")
     assert screen.getvalue() == (
-        "epoch 1/1  step 32/40  1.00 steps/s  loss 1.0000  epoch ends in 0:00:08\n"
+        "epoch 1/1  step 32/40  64.0 examples/s  loss 1.0000  epoch ends in 0:00:08\n"
     )
 
 
@@ -97,7 +97,7 @@ def test_numbers_shown_at_once_have_no_rate_yet(screen: StringIO, clock: Clock) 
         reporter.begin_epoch(epoch=1, epochs=1, step=0, steps=4)
         reporter.show("loss 1.0000")
     assert screen.getvalue() == (
-        "epoch 1/1  step 0/4  0.00 steps/s  loss 1.0000  epoch ends in 0:00:00\n"
+        "epoch 1/1  step 0/4  0.0 examples/s  loss 1.0000  epoch ends in 0:00:00\n"
     )
 
 
@@ -199,7 +199,7 @@ def test_live_bars_fit_in_eighty_columns(screen: StringIO, terminal: Console) ->
         for epoch in (598, 599):
             reporter.begin_epoch(epoch=epoch, epochs=600, step=0, steps=12_345)
             for _ in range(3):
-                reporter.advance()
+                reporter.advance(64)
             reporter.show("loss 1.2345  top1 56.70 %  top5 99.90 %  " + "NVIDIA H100 80 GiB " * 4)
             reporter._bars.refresh()
     shown = list(lines(screen.getvalue()))
@@ -207,7 +207,7 @@ def test_live_bars_fit_in_eighty_columns(screen: StringIO, terminal: Console) ->
     assert any(line.startswith("epoch 599/600 ") and "3/12345" in line for line in shown)
     total = 600 * 12_345
     assert any(line.startswith("run ") and f"{598 * 12_345 + 3}/{total}" in line for line in shown)
-    numbers = [line for line in shown if "steps/s  loss 1.2345  top1 56.70 %" in line]
+    numbers = [line for line in shown if "examples/s  loss 1.2345  top1 56.70 %" in line]
     assert numbers
     assert all(line.rstrip().endswith("…") for line in numbers)
 
@@ -267,11 +267,10 @@ def test_the_plan_without_a_terminal_is_plain_text(screen: StringIO) -> None:
         ({"loss": 1.23456}, "loss 1.2346"),
         ({"loss": 1.0, "top1": 0.56789, "top5": 1.0}, "loss 1.0000  top1 56.79 %  top5 100.00 %"),
         ({"loss": float("nan")}, "loss nan"),
+        ({"perplexity": 59.123, "bits_per_word": 5.9}, "perplexity 59.12  bits_per_word 5.9000"),
     ],
 )
-def test_measures_have_four_digits_and_shares_are_percentages(
-    measures: dict[str, float], text: str
-) -> None:
+def test_measures_have_the_digits_that_one_reads(measures: dict[str, float], text: str) -> None:
     assert format_measures(measures) == text
 
 

@@ -148,7 +148,7 @@ def _open_session(
         space=job.domain.space,
         streams=streams,
         run=run,
-        reporter=Reporter(error_console(), run.log),
+        reporter=Reporter(error_console(), run.log, job.domain.describe(job.config, facts).unit),
         metadata={
             "kind": job.command,
             "config": config_file.as_mapping(job.config),

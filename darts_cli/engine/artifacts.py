@@ -57,7 +57,9 @@ def save(state: State, session: Session, *, best: bool = False) -> None:
 def write_architecture(architect: Architect, session: Session, epoch: int) -> Genotype:
     """Write the alphas after `epoch`, counted from 1, and the genotype that they stand for."""
     run, alphas = session.run, architect.alphas
-    metadata = {**session.metadata, "kind": "alphas", "position": {"epoch": epoch}}
+    # Alphas do not depend on the data, whose vocabulary would be most of so small a file.
+    kept = {name: value for name, value in session.metadata.items() if name != "facts"}
+    metadata = {**kept, "kind": "alphas", "position": {"epoch": epoch}}
     named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
     checkpoint.write(run.alphas_of(epoch), named, metadata)
     rows = {cell: alpha.tolist() for cell, alpha in alphas.items()}

@@ -76,7 +76,7 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         train_step(state, batch, config)
         position.step += 1
         position.total += 1
-        reporter.advance()
+        reporter.advance(batch.targets.numel())
         if reporter.due():
             measures = _sound(state.task.report(state.meter.peek()), state, config.weights)
             reporter.show(f"{format_measures(measures)}  lr {rate:.4g}  {session.device_status()}")

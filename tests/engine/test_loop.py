@@ -99,6 +99,7 @@ def test_the_genotype_is_that_of_the_alphas_after_the_epoch(tmp_path: Path) -> N
     assert state.architect is not None
     assert torch.equal(tensors["alphas.cell"], state.architect.alphas["cell"])
     assert metadata["position"] == {"epoch": 2}
+    assert "facts" not in metadata
     genotype = parse(session.run.genotype.read_text(), {"toy": SPACE}, "genotype.yaml")
     derived, _ = derive(SPACE, {"cell": tensors["alphas.cell"].tolist()}, name="x")
     assert genotype.cells == derived.cells

@@ -161,6 +161,7 @@ def make_session(config: Config, path: Path, **changes: Any) -> Session:
                 "alphas": {"order": "second", "strategy": "darts"},
                 "data": {"name": "toy"},
             },
+            "facts": {},
         },
         "resume_command": "darts search toy --resume here",
     }
