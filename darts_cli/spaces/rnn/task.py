@@ -13,9 +13,10 @@ from darts_cli.engine.task import Batch, Description, Facts, Output
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.rnn import data
+from darts_cli.spaces.rnn.cells import DiscreteCell, RecurrentCell, SearchCell
 from darts_cli.spaces.rnn.data import TextData
 from darts_cli.spaces.rnn.facts import TextFacts
-from darts_cli.spaces.rnn.networks import DiscreteCell, LanguageModel, RecurrentCell, SearchCell
+from darts_cli.spaces.rnn.networks import LanguageModel
 from darts_cli.spaces.rnn.primitives import RNN
 from darts_cli.spaces.rnn.streams import IGNORED
 

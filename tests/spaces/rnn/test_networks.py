@@ -11,13 +11,9 @@ from darts_cli.engine.task import Batch
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.rnn.networks import (
-    ACTIVATIONS,
-    DiscreteCell,
-    LanguageModel,
-    SearchCell,
-    multiply,
-)
+from darts_cli.spaces.rnn.cells import DiscreteCell, SearchCell, multiply
+from darts_cli.spaces.rnn.networks import LanguageModel
+from darts_cli.spaces.rnn.operations import ACTIVATIONS
 from darts_cli.spaces.rnn.primitives import RNN
 from darts_cli.spaces.rnn.task import TextTask
 from tests.spaces.recorded import assert_golden, read, starting_with

@@ -19,7 +19,8 @@ from darts_cli.engine.task import Batch, Output
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.rnn.networks import DiscreteCell, LanguageModel, SearchCell
+from darts_cli.spaces.rnn.cells import DiscreteCell, SearchCell
+from darts_cli.spaces.rnn.networks import LanguageModel
 from darts_cli.spaces.rnn.primitives import RNN
 from darts_cli.spaces.rnn.streams import IGNORED
 from darts_cli.spaces.rnn.task import TextDomain, TextTask
