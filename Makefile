@@ -46,40 +46,46 @@ clean:  ## remove the environment, caches and the demo
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The demo is also the pattern for a pipeline of one's own: every artifact is a target, made from
-# the one before, so that make does again just what has to be done again. Copy these five rules,
-# put `--data DIR` for `--data digits`, and leave `--seed` as it is.
+# the one before, so that make does again just what has to be done again. Both spaces go by the
+# same five rules, in which $* is `cnn` or `rnn`. Copy them, put `--data DIR` for the data, and
+# leave `--seed` as it is.
 
-GENOTYPE   := $(DEMO)/search/genotype.yaml
-CHECKPOINT := $(DEMO)/train/last.safetensors
-ACCURACY   := $(DEMO)/train/last-test.json
-PICTURE    := $(DEMO)/cell.svg
+SPACES   := cnn rnn
+DATA_cnn := digits
+DATA_rnn := pydoc
 
-demo: $(ACCURACY) $(PICTURE)  ## search, derive, train, evaluate and draw on the digits images
-	@$(DARTS) viz $(GENOTYPE)
-	@echo
-	@echo "genotype    $(GENOTYPE)"
-	@echo "picture     $(PICTURE)"
-	@echo "checkpoint  $(CHECKPOINT)"
-	@echo "accuracy    $(ACCURACY)"
-	@cat $(ACCURACY)
+demo: $(SPACES:%=$(DEMO)/%/test.txt) $(SPACES:%=$(DEMO)/%/cell.svg)  ## both spaces from search to test, on digits and on Python's help
+	@for space in $(SPACES); do \
+		$(DARTS) viz $(DEMO)/$$space/genotype.yaml || exit; \
+		echo "genotype    $(DEMO)/$$space/genotype.yaml"; \
+		echo "picture     $(DEMO)/$$space/cell.svg"; \
+		echo "network     $(DEMO)/$$space/train"; \
+		echo "test        $$(head -n 1 $(DEMO)/$$space/test.txt)"; \
+		echo; \
+	done
 
 # Checkpoints are there long before a run is done, so that the targets of runs are files that are
 # touched at their end. A run that was stopped goes on where it was.
-$(DEMO)/search/done: | setup
-	@if [ -e $(@D)/last.safetensors ]; then $(DARTS) search cnn --resume $(@D); \
-	else $(DARTS) search cnn --data digits --seed $(SEED) --out $(@D); fi
+$(DEMO)/%/search/done: | setup
+	@if [ -e $(@D)/last.safetensors ]; then $(DARTS) search $* --resume $(@D); \
+	else $(DARTS) search $* --data $(DATA_$*) --seed $(SEED) --out $(@D); fi
 	@touch $@
 
-$(GENOTYPE): $(DEMO)/search/done
-	$(DARTS) derive $(DEMO)/search --output $@
+$(DEMO)/%/genotype.yaml: $(DEMO)/%/search/done
+	$(DARTS) derive $(<D) --output $@
 
-$(DEMO)/train/done: $(GENOTYPE)
+$(DEMO)/%/train/done: $(DEMO)/%/genotype.yaml
 	@if [ -e $(@D)/last.safetensors ]; then $(DARTS) train --resume $(@D); \
-	else $(DARTS) train --genotype $< --data digits --seed $(SEED) --out $(@D); fi
+	else $(DARTS) train --genotype $< --data $(DATA_$*) --seed $(SEED) --out $(@D); fi
 	@touch $@
 
-$(ACCURACY): $(DEMO)/train/done
-	$(DARTS) eval $(DEMO)/train
+# What `darts eval` prints; the same with all digits is in the JSON file that it names.
+$(DEMO)/%/test.txt: $(DEMO)/%/train/done
+	$(DARTS) eval $(<D) > $@
 
-$(PICTURE): $(GENOTYPE)
+$(DEMO)/%/cell.svg: $(DEMO)/%/genotype.yaml
 	$(DARTS) viz $< --output $@
+
+# What make would take for scratch files of its own, and remove; and half a file is no target.
+.PRECIOUS: $(DEMO)/%/search/done $(DEMO)/%/genotype.yaml $(DEMO)/%/train/done
+.DELETE_ON_ERROR:

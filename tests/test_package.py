@@ -161,3 +161,22 @@ def test_the_readmes_experiments_of_the_paper_are_valid_commands(tmp_path: Path)
     lines = [line.replace("--gpu 0", "--dry-run") for line in code_block("The paper's experiments")]
     assert len(run_script(lines, tmp_path)) == len(lines) == 6
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("space", "data"), [("cnn", "digits"), ("rnn", "pydoc")])
+def test_the_demo_goes_from_search_to_test_in_both_spaces(
+    tmp_path: Path, space: str, data: str
+) -> None:
+    (tmp_path / ".done").touch()
+    demo = tmp_path / "demo"
+    lines = run_script([f"make -n -f {ROOT / 'Makefile'} VENV={tmp_path} DEMO={demo} demo"], ROOT)
+    folder = demo / space
+    wanted = [
+        f"search {space} --data {data} --seed 0 --out {folder}/search",
+        f"derive {folder}/search --output {folder}/genotype.yaml",
+        f"train --genotype {folder}/genotype.yaml --data {data} --seed 0 --out {folder}/train",
+        f"eval {folder}/train > {folder}/test.txt",
+        f"viz {folder}/genotype.yaml --output {folder}/cell.svg",
+    ]
+    places = [next(n for n, line in enumerate(lines) if command in line) for command in wanted]
+    assert places == sorted(places)

@@ -201,3 +201,12 @@ def test_a_text_too_short_for_a_batch_leaves_nothing_behind(darts: Darts, verses
     text = darts(*SEARCH, "--data", verses, "--batch-size", 500, "--out", "run").refusal()
     assert "expected 3,001 or more for one batch of 500 segments of 6" in text
     assert not Path("run").exists()
+
+
+def test_a_search_needs_two_segments_side_by_side(darts: Darts, verses: Path) -> None:
+    text = darts(*SEARCH, "--data", verses, "--batch-size", 1, "--out", "run").refusal()
+    assert text == (
+        "--batch-size 1: expected 2 or more in a search, "
+        "whose BatchNorm is over the segments of a step"
+    )
+    assert not Path("run").exists()

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, Description, Facts, Output
+from darts_cli.errors import ConfigError
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.rnn import data
@@ -94,10 +95,19 @@ class TextDomain:
         return data.load(_settings(config)[0], device=device, search=search, facts=known)
 
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> TextTask:
-        """The language model with the cell of a genotype, or that of the search."""
-        _, network = _settings(config)
+        """The language model with the cell of a genotype, or that of the search.
+
+        Raises:
+            ConfigError: if a search has a batch of one segment.
+        """
+        settings, network = _settings(config)
         cell: RecurrentCell
         if genotype is None:
+            if settings.batch_size < 2:
+                raise ConfigError(
+                    f"--batch-size {settings.batch_size}: expected 2 or more in a search, "
+                    "whose BatchNorm is over the segments of a step"
+                )
             cell = SearchCell(RNN, network.width)
         else:
             cell = DiscreteCell(genotype, network.width)
