@@ -54,13 +54,13 @@ SPACES   := cnn rnn
 DATA_cnn := digits
 DATA_rnn := pydoc
 
-demo: $(SPACES:%=$(DEMO)/%/test.txt) $(SPACES:%=$(DEMO)/%/cell.svg)  ## both spaces from search to test, on digits and on Python's help
+demo: $(SPACES:%=$(DEMO)/%/measures.txt) $(SPACES:%=$(DEMO)/%/cell.svg)  ## both spaces from search to test, on digits and on Python's help
 	@for space in $(SPACES); do \
 		$(DARTS) viz $(DEMO)/$$space/genotype.yaml || exit; \
 		echo "genotype    $(DEMO)/$$space/genotype.yaml"; \
 		echo "picture     $(DEMO)/$$space/cell.svg"; \
 		echo "network     $(DEMO)/$$space/train"; \
-		echo "test        $$(head -n 1 $(DEMO)/$$space/test.txt)"; \
+		echo "measures    $$(grep '^test: ' $(DEMO)/$$space/measures.txt)"; \
 		echo; \
 	done
 
@@ -80,7 +80,7 @@ $(DEMO)/%/train/done: $(DEMO)/%/genotype.yaml
 	@touch $@
 
 # What `darts eval` prints; the same with all digits is in the JSON file that it names.
-$(DEMO)/%/test.txt: $(DEMO)/%/train/done
+$(DEMO)/%/measures.txt: $(DEMO)/%/train/done
 	$(DARTS) eval $(<D) > $@
 
 $(DEMO)/%/cell.svg: $(DEMO)/%/genotype.yaml

@@ -224,8 +224,13 @@ def evaluate(
     source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A trained network.")],
     data: Data = None,
     split: Annotated[
-        str, typer.Option(help="train, valid or test.", rich_help_panel=DATA)
-    ] = "test",
+        str | None,
+        typer.Option(
+            help="train, valid or test.",
+            show_default="test; of a text's run valid and test",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -240,7 +245,7 @@ def evaluate(
 ) -> None:
     """Measure a trained network on a split of its data, or of other data with its classes or words.
 
-    Prints the measures, and the JSON file with them.
+    Prints the measures of each split, and the JSON file with them.
     """
     from darts_cli.commands import evaluate as command
 

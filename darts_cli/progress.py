@@ -4,7 +4,8 @@ Messages and progress go to standard error: standard output is for results.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +67,24 @@ def format_measures(measures: Mapping[str, float]) -> str:
     return "  ".join(
         f"{name} {_FORMATS.get(name, '{:.4f}'.format)(value)}" for name, value in measures.items()
     )
+
+
+@contextmanager
+def bar(console: Console, label: str, steps: int) -> Iterator[Callable[[], None]]:
+    """A bar on a terminal while some steps last, and the function that counts one."""
+    columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
+    live = console.is_terminal and not console.is_dumb_terminal
+    with Progress(
+        *columns,
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        expand=True,
+        disable=not live,
+    ) as progress:
+        task = progress.add_task(label, total=steps)
+        yield lambda: progress.advance(task)
 
 
 class _Bars(Progress):

@@ -175,7 +175,7 @@ def test_the_demo_goes_from_search_to_test_in_both_spaces(
         f"search {space} --data {data} --seed 0 --out {folder}/search",
         f"derive {folder}/search --output {folder}/genotype.yaml",
         f"train --genotype {folder}/genotype.yaml --data {data} --seed 0 --out {folder}/train",
-        f"eval {folder}/train > {folder}/test.txt",
+        f"eval {folder}/train > {folder}/measures.txt",
         f"viz {folder}/genotype.yaml --output {folder}/cell.svg",
     ]
     places = [next(n for n, line in enumerate(lines) if command in line) for command in wanted]

@@ -11,7 +11,7 @@ from darts_cli.engine.loop import evaluate
 from darts_cli.engine.state import load_network
 from darts_cli.errors import CheckpointError
 from darts_cli.files import write_text
-from darts_cli.progress import error_console, format_measures
+from darts_cli.progress import bar, error_console, format_measures
 from darts_cli.run import Run
 
 
@@ -19,12 +19,20 @@ def evaluate_checkpoint(
     source: Path,
     *,
     data_name: str | None,
-    split: str,
+    split: str | None,
     batch_size: int | None,
     gpu: int | None,
     device_name: str | None,
 ) -> None:
     """Evaluate a checkpoint, print the measures, and write them beside it as JSON.
+
+    Args:
+        source: A run or a checkpoint.
+        data_name: Other data than the run's.
+        split: What is measured; None: of a run's own data what its space says, else `test`.
+        batch_size: Examples at once; None: as many as the space says.
+        gpu: Number of a CUDA device.
+        device_name: Name of a device.
 
     Raises:
         DartsError: for whatever a user can mend.
@@ -42,30 +50,36 @@ def evaluate_checkpoint(
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
     data = job.domain.load(config, device, search=False, facts=metadata["facts"])
-    stream = data.evaluation_stream(split, batch_size or job.domain.evaluation_batch)
+    splits = job.domain.evaluation_splits if data_name is None else ("test",)
+    batch_size = batch_size or job.domain.evaluation_batch
+    streams = {
+        name: data.evaluation_stream(name, batch_size)
+        for name in ((split,) if split is not None else splits)
+    }
     task = job.domain.build(config, metadata["facts"], job.genotype)
     load_network(task, tensors, averaged=True)
     task.module.to(device)
-    with devices.one_line_out_of_memory():
-        measures, count = evaluate(task, stream, {}, device)
     unit = job.domain.describe(config, metadata["facts"]).unit
-    error_console().print(
-        f"{file.name} on {split} of {config.data.name}, {devices.describe(device)}"
-    )
-    print(f"{format_measures(measures)}  ({count:,} {unit}s)")
-    # Other data has a file of its own, so that it does not take the place of the run's result.
-    other = "" if data_name is None else f"-{Path(data_name).name}"
-    path = file.with_name(f"{file.stem}-{split}{other}.json")
-    result = {
-        "checkpoint": file.name,
-        "data": Path(config.data.name).name,
-        "split": split,
-        "examples": count,
-        "epoch": metadata["position"]["epoch"],
-        **measures,
-    }
-    write_text(path, json.dumps(result, indent=2) + "\n")
-    print(path)
+    console = error_console()
+    for name, stream in streams.items():
+        console.print(f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}")
+        with devices.one_line_out_of_memory(), bar(console, name, stream.steps(0)) as advance:
+            measures, count = evaluate(task, stream, {}, device, advance)
+        print(f"{name}: {format_measures(measures)}  ({count:,} {unit}s)")
+        # Other data has a file of its own, so that it does not take the place of the run's result.
+        other = "" if data_name is None else f"-{Path(data_name).name}"
+        path = file.with_name(f"{file.stem}-{name}{other}.json")
+        result = {
+            "checkpoint": file.name,
+            "data": Path(config.data.name).name,
+            "split": name,
+            "examples": count,
+            "batch_size": batch_size,
+            "epoch": metadata["position"]["epoch"],
+            **measures,
+        }
+        write_text(path, json.dumps(result, indent=2) + "\n")
+        print(path)
 
 
 def _locate(source: Path) -> Path:

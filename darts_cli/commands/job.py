@@ -19,6 +19,7 @@ _METADATA = (
     "kind",
     "config",
     "facts",
+    "counts",
     "genotype",
     "position",
     "best",

@@ -12,7 +12,7 @@ def search(space: str, options: Options) -> None:
         DartsError: for whatever a user can mend.
     """
     if options.resume is not None:
-        training.resume("search", options)
+        training.resume(f"search {space}", options)
         return
     config = settle("search", space, options)
     training.start(Job(command="search", config=config, genotype=None), options)

@@ -1,6 +1,7 @@
 """The story that `search` and `train` share: plan, load, build, fit, say where the result is."""
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from darts_cli.engine.meter import Meter
 from darts_cli.engine.randomness import count, generator
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data, Facts, Streams
-from darts_cli.errors import ConfigError
+from darts_cli.errors import ConfigError, DataError
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
 from darts_cli.progress import Reporter, error_console
@@ -52,22 +53,31 @@ def start(job: Job, options: Options) -> None:
     write_text(run.config, config_file.dump(job.config, _notes(job)))
     if job.genotype is not None:
         write_text(run.genotype, dump(job.genotype))
-    session = _open_session(job, run, data.describe(), streams, device, options)
+    session = _open_session(job, run, data, streams, device, options)
     # So that a run that is killed at any later moment can be resumed.
     artifacts.save(state, session)
     _carry_out(state, session)
 
 
 def _locate(job: Job) -> Config:
-    """The settings with a data folder by its absolute path, so that a run goes on from anywhere."""
-    config, folder = job.config, Path(job.config.data.name).expanduser()
-    if config.data.name in job.domain.data_names or not folder.is_dir():
-        return config
-    return replace(config, data=replace(config.data, name=str(folder.resolve())))
+    """The settings with data by absolute paths, so that a run goes on from anywhere."""
+    config = job.config
+    name, root = config.data.name, config.data.root
+    folder = Path(name).expanduser()
+    if name not in job.domain.data_names and folder.is_dir():
+        name = str(folder.resolve())
+    # What begins with ~ is the same from everywhere.
+    if not root.startswith("~"):
+        root = str(Path(root).resolve())
+    return replace(config, data=replace(config.data, name=name, root=root))
 
 
-def resume(command: str, options: Options) -> None:
+def resume(words: str, options: Options) -> None:
     """Go on with a run under its own settings.
+
+    Args:
+        words: The command that it has to be of, as `Job.words` has it.
+        options: Those that a run may be resumed with.
 
     Raises:
         DartsError: for whatever a user can mend.
@@ -79,13 +89,14 @@ def resume(command: str, options: Options) -> None:
     device = devices.choose(options.gpu, options.device)
     tensors, metadata = checkpoint.read(run.last)
     job = read_job(metadata, run.last)
-    if job.command != command:
+    if job.words != words:
         raise ConfigError(
-            f"{run.path}: found a run of darts {job.command}, expected one of darts {command}"
+            f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
         )
     if options.epochs is not None:
         job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
     data = job.domain.load(job.config, device, search=job.search, facts=metadata["facts"])
+    _check_counts(job, data, metadata["counts"])
     planned = plan.make(job, data.describe(), data.counts, device=device, path=run.path)
     if options.dry_run:
         plan.print_json(planned)
@@ -95,8 +106,24 @@ def resume(command: str, options: Options) -> None:
     plan.show(planned)
     write_text(run.config, config_file.dump(job.config, _notes(job)))
     run.keep_metrics(state.position.epoch)
-    session = _open_session(job, run, data.describe(), _streams(job, data), device, options)
+    session = _open_session(job, run, data, _streams(job, data), device, options)
     _carry_out(state, session)
+
+
+def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:
+    """Make sure that the data is as large as it was when the run began.
+
+    Raises:
+        DataError: if it is not; the run would go on as if nothing had happened.
+    """
+    unit = job.domain.describe(job.config, data.describe()).unit
+    for split, number in expected.items():
+        found = data.counts.get(split, 0)
+        if found != number:
+            raise DataError(
+                f"{job.config.data.name}: found {found:,} {split} {unit}s, expected the "
+                f"{number:,} that the run began with; give it that data, or start a new run"
+            )
 
 
 def _extend(job: Job, epochs: int, *, done: int) -> Job:
@@ -141,8 +168,9 @@ def _streams(job: Job, data: Data) -> Streams:
 
 
 def _open_session(
-    job: Job, run: Run, facts: Facts, streams: Streams, device: torch.device, options: Options
+    job: Job, run: Run, data: Data, streams: Streams, device: torch.device, options: Options
 ) -> Session:
+    facts = data.describe()
     return Session(
         config=job.config,
         space=job.domain.space,
@@ -153,6 +181,7 @@ def _open_session(
             "kind": job.command,
             "config": config_file.as_mapping(job.config),
             "facts": facts,
+            "counts": dict(data.counts),
             "genotype": dump(job.genotype) if job.genotype is not None else None,
             "versions": versions(),
         },

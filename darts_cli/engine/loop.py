@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -57,16 +57,16 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
     state.optimizer.param_groups[0]["lr"] = rate
     state.task.module.train()
     state.task.begin_epoch(position.epoch)
-    stream = session.streams.weights
+    stream, reading = session.streams.weights, state.reading
     reporter.begin_epoch(
         epoch=position.epoch + 1,
         epochs=config.epochs,
         step=position.step,
-        steps=stream.steps(position.epoch),
+        steps=stream.steps(reading),
     )
     saved_at = time.monotonic()
     alphas_batches = _endless(session.streams.alphas, position.total)
-    for batch in stream.batches(position.epoch, position.step):
+    for batch in stream.batches(reading, position.step):
         if session.max_steps is not None and position.total >= session.max_steps:
             artifacts.save(state, session)
             return False
@@ -74,6 +74,7 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         if state.architect is not None:
             search_step(state, batch, next(alphas_batches), config.seed)
         train_step(state, batch, config)
+        state.optimizer.param_groups[0]["lr"] = rate
         position.step += 1
         position.total += 1
         reporter.advance(batch.targets.numel())
@@ -153,9 +154,21 @@ def fixed_mixture(state: State) -> Mixture:
 
 @torch.inference_mode()
 def evaluate(
-    task: Task, stream: Stream, mixture: Mixture, device: torch.device
+    task: Task,
+    stream: Stream,
+    mixture: Mixture,
+    device: torch.device,
+    advance: Callable[[], object] = lambda: None,
 ) -> tuple[dict[str, float], int]:
-    """What the task reports of a whole split, and of how many examples."""
+    """What the task reports of a whole split, and of how many examples.
+
+    Args:
+        task: What is evaluated.
+        stream: The split.
+        mixture: Weights of the candidates; empty for a discrete network.
+        device: Where it computes.
+        advance: Called after every batch.
+    """
     meter = Meter(task.measures, device)
     task.module.eval()
     hidden = None
@@ -163,6 +176,7 @@ def evaluate(
         output = task.forward(_carry(batch, hidden), mixture)
         hidden = output.hidden
         meter.add(task.tally(output, batch))
+        advance()
     return task.report(meter.read()), meter.count()
 
 
@@ -195,6 +209,7 @@ def _finish_epoch(state: State, session: Session) -> None:
         device = state.meter.sums.device
         with state.evaluated():
             watched, _ = evaluate(state.task, streams.watched, fixed_mixture(state), device)
+        watched = _sound(watched, state, config.weights)
         record[streams.watched_name] = watched
         line += f"  {streams.watched_name} {format_measures(watched)}"
     position.epoch += 1
@@ -219,17 +234,17 @@ def _judge(state: State, session: Session, loss: float) -> None:
     It has when its loss exceeds the smallest of all epochs but the last
     `averaging_patience` (the non-monotone criterion of Merity et al., 2018).
     """
+    patience = session.config.weights.averaging_patience
+    earlier = state.watched[:-patience] if patience else []
+    if patience:
+        state.watched.append(loss)
     if loss < state.best:
         state.best = loss
+        # With its own loss among those watched: training may go on from this epoch.
         artifacts.save(state, session, best=True)
-    patience = session.config.weights.averaging_patience
-    if not patience:
-        return
-    earlier = state.watched[:-patience]
     if state.average is None and earlier and loss > min(earlier):
         state.begin_averaging()
         session.reporter.say("validation has stalled: the weights are averaged from here on")
-    state.watched.append(loss)
 
 
 def _sound(measures: dict[str, float], state: State, config: WeightsConfig) -> dict[str, float]:

@@ -16,6 +16,9 @@ from darts_cli.engine.randomness import count
 from darts_cli.engine.task import Task
 from darts_cli.errors import CheckpointError, DivergenceError
 
+_EPOCHS_APART = 2**20
+"""More epochs than any run has, so that those after a rollback are others."""
+
 
 @dataclass(slots=True)
 class Position:
@@ -78,6 +81,11 @@ class State:
     def draws(self, seed: int) -> int:
         """The seed of all draws in training: another one after every rollback."""
         return count(seed, "rollback", self.rollbacks) if self.rollbacks else seed
+
+    @property
+    def reading(self) -> int:
+        """The epoch of the streams that is read: after a rollback one that no run has read."""
+        return self.position.epoch + self.rollbacks * _EPOCHS_APART
 
     def check_finite(self) -> None:
         """Wait for the device and make sure that no weight, statistic or alpha has diverged.

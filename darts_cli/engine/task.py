@@ -60,6 +60,11 @@ class Network(Protocol):
     network keeps its tensors.
     """
 
+    @property
+    def training_only(self) -> tuple[str, ...]:
+        """How the names of parameters begin that evaluation does without."""
+        ...
+
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cut and rename parameters, buffers or momenta, given by the network's own names."""
         ...
@@ -185,15 +190,20 @@ class Domain(Protocol):
         ...
 
     @property
+    def evaluation_splits(self) -> tuple[str, ...]:
+        """What `darts eval` measures where nothing is said."""
+        ...
+
+    @property
     def evaluation_batch(self) -> int:
         """How much `darts eval` reads at once where nothing is said."""
         ...
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
-        """What can be said of the data without reading it: facts, and examples in each split.
+        """Facts about the data, and the examples in each split, read as little as that takes.
 
         Raises:
-            DataError: if the data is missing.
+            DataError: if the data is missing, or too little for one batch.
         """
         ...
 

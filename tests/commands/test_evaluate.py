@@ -26,12 +26,13 @@ def test_the_test_images_give_the_measures_that_training_saw(darts: Darts, run: 
     (record,) = metrics(run)
     found = json.loads(result.path.read_text())
     assert found.keys() == {
-        *("checkpoint", "data", "split", "examples", "epoch", "loss", "top1", "top5")
+        *("checkpoint", "data", "split", "examples", "batch_size", "epoch"),
+        *("loss", "top1", "top5"),
     }
     assert (found["checkpoint"], found["data"], found["split"]) == (
         *("last.safetensors", "digits", "test"),
     )
-    assert (found["examples"], found["epoch"]) == (179, 1)
+    assert (found["examples"], found["batch_size"], found["epoch"]) == (179, 256, 1)
     assert {name: found[name] for name in ("loss", "top1", "top5")} == record["test"]
 
 
@@ -39,7 +40,7 @@ def test_measures_and_the_file_are_printed_in_this_order(darts: Darts, run: Path
     result = darts("eval", "run", *CPU)
     found = json.loads((run / "last-test.json").read_text())
     assert result.out == (
-        f"loss {found['loss']:.4f}  top1 {100 * found['top1']:.2f} %  "
+        f"test: loss {found['loss']:.4f}  top1 {100 * found['top1']:.2f} %  "
         f"top5 {100 * found['top5']:.2f} %  (179 images)\nrun/last-test.json\n"
     )
     assert result.err.startswith("last.safetensors on test of digits, cpu (")

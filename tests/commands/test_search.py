@@ -264,7 +264,7 @@ def test_resume_refuses_a_flag_that_would_change_the_run_by_its_name(
 
 def test_resume_refuses_what_is_no_search(darts: Darts, trained: Path, tmp_path: Path) -> None:
     assert darts("search", "cnn", "--resume", trained).refusal() == (
-        f"{trained}: found a run of darts train, expected one of darts search"
+        f"{trained}: found a run of darts train, expected one of darts search cnn"
     )
     assert darts("search", "cnn", "--resume", "nowhere").refusal() == (
         "nowhere: no such directory, expected a run"

@@ -123,14 +123,18 @@ def test_evaluation_measures_every_word_but_the_first(
         result = darts("eval", trained_text, "--batch-size", batch)
         found[batch] = json.loads(result.path.read_text())
         assert f"({words - 1:,} words)" in result.out
+        assert found[batch]["batch_size"] == batch
     assert found[1]["examples"] == found[10]["examples"] == words - 1
     assert found[1]["perplexity"] == pytest.approx(math.exp(found[1]["loss"]))
     assert found[1]["bits_per_word"] == pytest.approx(found[1]["loss"] / math.log(2))
     # The state that a row begins with is all that differs.
     assert found[1]["loss"] != found[10]["loss"]
     assert found[1]["loss"] == pytest.approx(found[10]["loss"], rel=0.1)
-    default = json.loads(darts("eval", trained_text).path.read_text())
-    assert default["loss"] == found[1]["loss"]
+    result = darts("eval", trained_text)
+    assert json.loads(result.path.read_text()) == found[1]
+    lines = result.out.splitlines()
+    assert [line.split(":")[0] for line in lines[::2]] == ["valid", "test"]
+    assert [Path(line).name for line in lines[1::2]] == ["best-valid.json", "best-test.json"]
 
 
 def test_what_is_evaluated_is_the_best_epoch_as_it_was_watched(
@@ -152,8 +156,71 @@ def test_other_text_is_read_with_the_vocabulary_of_the_checkpoint(
     assert result["examples"] == 6
     (other / "test.txt").write_text("w1 w2 w3\nw3 strange\n", encoding="utf-8")
     assert (
-        "test, line 2: found 'strange', which the training text has not"
+        "test, line 2: found 'strange', which is not in the vocabulary of the training text"
         in darts("eval", trained_text, "--data", other).refusal()
+    )
+
+
+def test_other_text_needs_no_more_than_the_split_that_is_read(
+    darts: Darts, trained_text: Path, tmp_path: Path
+) -> None:
+    other = make_corpus(tmp_path / "other")
+    (other / "train.txt").unlink()
+    (other / "valid.txt").unlink()
+    assert darts("eval", trained_text, "--data", other).path.is_file()
+    assert darts("eval", trained_text, "--data", other, "--split", "valid").refusal() == (
+        f"{other}: found no split 'valid' to read; use one of test"
+    )
+    (other / "test.txt").unlink()
+    assert darts("eval", trained_text, "--data", other).refusal() == (
+        f"--data {other}: expected a folder with train.txt, valid.txt and test.txt, "
+        f"found no train.txt in {other}; put it there"
+    )
+
+
+def test_a_run_does_not_go_on_with_another_text(darts: Darts, tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "letters")
+    run = darts(*SEARCH, "--data", corpus, "--max-steps", 1, "--out", "run").path
+    words = len((corpus / "train.txt").read_text().split())
+    lines = (corpus / "train.txt").read_text().splitlines()
+    (corpus / "train.txt").write_text("\n".join(lines[:-1]) + "\n", encoding="utf-8")
+    found = words + len(lines) - len(lines[-1].split()) - 1
+    assert darts("search", "rnn", "--resume", run).refusal() == (
+        f"{corpus}: found {found:,} train words, expected the {words + len(lines):,} that the run "
+        "began with; give it that data, or start a new run"
+    )
+
+
+def test_a_run_of_one_space_is_not_resumed_as_one_of_the_other(darts: Darts, verses: Path) -> None:
+    run = darts(*SEARCH, "--data", verses, "--max-steps", 1, "--out", "run").path
+    assert darts("search", "cnn", "--resume", run).refusal() == (
+        "run: found a run of darts search rnn, expected one of darts search cnn"
+    )
+
+
+def test_a_folder_of_texts_is_found_again_from_elsewhere(
+    darts: Darts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_corpus(Path("texts/ptb"))
+    run = darts(
+        *SEARCH, "--set", "data.root=texts", "--max-steps", 1, "--out", "run"
+    ).path.resolve()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert darts("search", "rnn", "--resume", run, "--max-steps", 2).status == 0
+
+
+def test_a_plan_of_a_text_too_short_is_refused_like_the_run(darts: Darts, verses: Path) -> None:
+    text = darts(*SEARCH, "--data", verses, "--batch-size", 500, "--dry-run").refusal()
+    assert "expected 3,001 or more for one batch of 500 segments of 6" in text
+    assert text.endswith("use more text, a smaller --batch-size or a smaller --set data.segment=N")
+
+
+def test_smoothed_labels_are_not_for_text(darts: Darts, verses: Path) -> None:
+    text = darts(*SEARCH, "--data", verses, "--set", "weights.label_smoothing=0.1").refusal()
+    assert text == (
+        "weights.label_smoothing: found 0.1, expected 0 for text, "
+        "whose loss is the plain cross-entropy"
     )
 
 

@@ -160,7 +160,7 @@ def test_resuming_the_wrong_kind_of_run_is_refused(
     unchanged(searched)
     unchanged(whole)
     assert darts("train", "--resume", searched).refusal() == (
-        f"{searched}: found a run of darts search, expected one of darts train"
+        f"{searched}: found a run of darts search cnn, expected one of darts train"
     )
     assert darts("train", "--resume", whole, "--genotype", "darts_v2").refusal() == (
         "--genotype: not with --resume, which goes on with the run's own"

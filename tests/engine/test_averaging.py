@@ -118,6 +118,12 @@ def test_evaluation_and_the_best_checkpoint_are_of_the_averaged_weights(tmp_path
     assert torch.equal(task.network.outer.bias, tensors["network.outer.bias"])
 
 
+def test_the_best_checkpoint_knows_its_own_loss(tmp_path: Path) -> None:
+    _, session = run(tmp_path / "run", [5.0, 4.0, 4.5])
+    _, metadata = checkpoint.read(session.run.best)
+    assert (metadata["best"], metadata["watched"]) == (4.0, [5.0, 4.0])
+
+
 def test_a_run_resumed_while_averaging_ends_with_the_same_bits(tmp_path: Path) -> None:
     losses = [5.0, 6.0, 6.0, 6.0, 3.0, 3.5]
     whole, _ = run(tmp_path / "whole", losses)

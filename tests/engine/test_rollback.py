@@ -1,5 +1,8 @@
 """Going back to the best checkpoint when training has diverged."""
 
+import os
+import signal
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +13,9 @@ from torch import Tensor
 from darts_cli import checkpoint
 from darts_cli.config import Config
 from darts_cli.engine.loop import fit
-from darts_cli.engine.task import Batch, Output
-from darts_cli.errors import DivergenceError
-from tests.engine.toy import ToyTask, make_config, make_session, make_state
+from darts_cli.engine.task import Batch, Output, Streams
+from darts_cli.errors import DivergenceError, Interrupted
+from tests.engine.toy import ToyStream, ToyTask, make_config, make_session, make_state
 
 
 class Failing(ToyTask):
@@ -93,6 +96,83 @@ def test_a_loss_above_the_limit_is_named_with_it(tmp_path: Path) -> None:
         DivergenceError, match=r"^the loss is .*, above weights.loss_limit \(0\.1\)"
     ):
         run(tmp_path / "run", {}, settings(0, limit=0.1))
+
+
+class Broken(ToyTask):
+    """Its first validation after an epoch is no number, if only once."""
+
+    reports = 0
+
+    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+        if not self.network.training:
+            self.reports += 1
+            if self.reports == 2:
+                return {**means, "loss": float("nan")}
+        return dict(means)
+
+
+def test_a_validation_loss_that_is_no_number_is_a_divergence(tmp_path: Path) -> None:
+    config = settings(1)
+    state = make_state(config)
+    state.task = Broken()
+    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
+    session = make_session(config, tmp_path / "run")
+    fit(state, session)
+    assert (state.position.epoch, state.rollbacks) == (3, 1)
+    assert [record["epoch"] for record in session.run.read_metrics()] == [1, 2, 3]
+    assert "NaN" not in session.run.metrics.read_text()
+
+
+def test_after_a_rollback_the_data_is_cut_anew(tmp_path: Path) -> None:
+    read: list[int] = []
+
+    class Noting(ToyStream):
+        def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+            read.append(epoch)
+            return super().batches(epoch, start)
+
+    config = settings(1)
+    state = make_state(config)
+    state.task = Failing({6: float("nan")})
+    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
+    streams = Streams(weights=Noting("weights"), watched=ToyStream("watched", length=2))
+    fit(state, make_session(config, tmp_path / "run", streams=streams))
+    assert read[:2] == [0, 1]
+    assert read[3] == read[2] + 1 == 2**20 + 2
+
+
+def test_a_rollback_while_averaging_goes_on_averaging(tmp_path: Path) -> None:
+    config = settings(1)
+    state = make_state(config)
+    state.task = Failing({10: float("nan")})
+    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
+    state.begin_averaging()
+    session = make_session(config, tmp_path / "run")
+    fit(state, session)
+    assert state.rollbacks == 1
+    assert state.average is not None
+    # Of all twelve steps, and of none that was undone.
+    assert state.average.count == 12
+
+
+def test_a_signal_in_the_step_that_diverges_stops_the_run(tmp_path: Path) -> None:
+    config = settings(5)
+    state = make_state(config)
+
+    class Interrupting(Failing):
+        def objective(self, output: Output, batch: Batch) -> Tensor:
+            if self.calls == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().objective(output, batch)
+
+    state.task = Interrupting({6: float("nan")})
+    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
+    session = make_session(config, tmp_path / "run")
+    with pytest.raises((Interrupted, DivergenceError)) as caught:
+        fit(state, session)
+    assert isinstance(caught.value, Interrupted), caught.value
+    tensors, _ = checkpoint.read(session.run.last)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 
 def test_a_rollback_is_kept_by_a_checkpoint(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ SPACE = SearchSpace(
 class ToyNetwork(nn.Module):
     """Candidates between two linear layers, BatchNorm's statistics and dropout's draws included."""
 
+    training_only: tuple[str, ...] = ()
+
     def __init__(self) -> None:
         super().__init__()
         self.inner = nn.Linear(4, 5)

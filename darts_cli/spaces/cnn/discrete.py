@@ -119,6 +119,8 @@ class DiscreteNetwork(nn.Module):
     three strided convolutions come first and the resolution is an eighth.
     """
 
+    training_only = ("auxiliary_head.",)
+
     def __init__(
         self,
         config: ConvNetworkConfig,

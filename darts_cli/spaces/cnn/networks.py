@@ -170,6 +170,8 @@ def leaving_edges(space: SearchSpace) -> list[list[int]]:
 class Supernet(nn.Module):
     """All networks of the search space in one, weighed by a mixture (section 2.2)."""
 
+    training_only: tuple[str, ...] = ()
+
     def __init__(
         self,
         config: ConvNetworkConfig,

@@ -83,6 +83,7 @@ class ImageDomain:
     space: SearchSpace = CNN
     data_names = frozenset(data.DATASETS)
     evaluation_batch = 256
+    evaluation_splits: tuple[str, ...] = ("test",)
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""

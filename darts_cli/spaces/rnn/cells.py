@@ -7,7 +7,6 @@ Its initial state and each of its nodes are highway steps from an earlier state
 halves of one matrix).
 """
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -149,10 +148,11 @@ def multiply(state: Tensor, weight: Tensor) -> Tensor:
     """`state @ weight`, `[B, D] @ [D, N]`, on all threads for a single row too.
 
     Evaluation word by word is as fast as weights are read, but torch reads them in one thread
-    for one row, and in one for each matrix of a batch. So the row is a batch of shorter ones
-    (two threads, width 850: 21 GB/s for 16, of memory's 22).
+    for one row, and in one for each matrix of a batch. So the row is a batch of shorter ones, as
+    many as divide it (two threads, width 850: 21 GB/s for 16, of memory's 22).
     """
-    parts = math.gcd(len(weight), torch.get_num_threads())
+    threads = torch.get_num_threads()
+    parts = max(part for part in range(1, threads + 1) if len(weight) % part == 0)
     if len(state) > 1 or parts == 1 or state.device.type != "cpu":
         return state @ weight
     shares = torch.bmm(state.view(parts, 1, -1), weight.view(parts, -1, weight.shape[1]))

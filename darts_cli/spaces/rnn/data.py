@@ -1,8 +1,9 @@
 """The text of the recurrent space by name or folder, its splits and streams."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,15 +17,20 @@ from darts_cli.spaces.rnn.streams import EvaluationStream, Lengths, SegmentStrea
 from darts_cli.spaces.rnn.text import Lines
 
 
-def _find_corpus(config: TextDataConfig) -> dict[str, Lines]:
-    return text.find_folder(Path(config.root).expanduser() / config.name, config.name)
+class _Find(Protocol):
+    def __call__(self, config: TextDataConfig, *, complete: bool) -> dict[str, Lines]: ...
 
 
-def _find_pydoc(_config: TextDataConfig) -> dict[str, Lines]:
+def _find_corpus(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
+    folder = Path(config.root).expanduser() / config.name
+    return text.find_folder(folder, config.name, complete=complete)
+
+
+def _find_pydoc(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:  # noqa: ARG001
     return text.find_pydoc()
 
 
-CORPORA: dict[str, Callable[[TextDataConfig], dict[str, Lines]]] = {
+CORPORA: dict[str, _Find] = {
     "ptb": _find_corpus,
     "wikitext2": _find_corpus,
     "pydoc": _find_pydoc,
@@ -32,8 +38,8 @@ CORPORA: dict[str, Callable[[TextDataConfig], dict[str, Lines]]] = {
 """What `--data` knows by name; anything else is a folder."""
 
 
-def _find_folder(config: TextDataConfig) -> dict[str, Lines]:
-    return text.find_folder(Path(config.name).expanduser(), config.name)
+def _find_folder(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
+    return text.find_folder(Path(config.name).expanduser(), config.name, complete=complete)
 
 
 def load(
@@ -45,17 +51,18 @@ def load(
         config: names the text.
         device: where the batches are wanted.
         search: whether the test text is left unread.
-        facts: of a checkpoint's text, whose vocabulary is used then.
+        facts: of a checkpoint's text, whose vocabulary is used then; not all splits have to be
+            there.
 
     Raises:
         DataError: if the text is missing, damaged, too short, or has words that the
             vocabulary lacks.
     """
-    found = CORPORA.get(config.name, _find_folder)(config)
     new = facts is None
+    found = CORPORA.get(config.name, _find_folder)(config, complete=new)
     if facts is None:
         vocabulary = text.build_vocabulary(found["train"](), config.min_count)
-        facts = TextFacts(name=config.name, vocabulary=vocabulary)
+        facts = TextFacts(vocabulary=vocabulary)
     splits = {name: lines for name, lines in found.items() if not (search and name == "test")}
     loaded = TextData(facts=facts, config=config, device=device, splits=splits)
     if new:
@@ -80,7 +87,7 @@ class TextData:
     """Numbers of words, `[N]` on the CPU, of those that were."""
 
     def describe(self) -> Facts:
-        """Name and vocabulary, as JSON values."""
+        """The vocabulary, as JSON values."""
         return asdict(self.facts)
 
     @property
@@ -121,12 +128,14 @@ class TextData:
 
     def _segments(self, split: str, purpose: str, seed: int) -> SegmentStream:
         config = self.config
+        if split not in self.splits:
+            raise DataError(f"{config.name}: found no {split}.txt, expected one to train by")
         words, needed = self.read(split), config.batch_size * config.segment + 1
         if len(words) < needed:
             raise DataError(
                 f"{config.name}, {split}: found {len(words):,} words, expected {needed:,} or more "
                 f"for one batch of {config.batch_size} segments of {config.segment}; "
-                "use a smaller --batch-size"
+                "use more text, a smaller --batch-size or a smaller --set data.segment=N"
             )
         # The alphas' text is read in segments of the usual length, as published.
         varied = purpose != "alphas"

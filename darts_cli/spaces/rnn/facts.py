@@ -9,12 +9,10 @@ from typing import Any
 class TextFacts:
     """What a checkpoint keeps, so that other text can be read with the same words."""
 
-    name: str
-    """As it was given to `--data`."""
     vocabulary: tuple[str, ...]
     """The words, in the order of the logits."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TextFacts":
         """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists."""
-        return cls(name=values["name"], vocabulary=tuple(values["vocabulary"]))
+        return cls(vocabulary=tuple(values["vocabulary"]))

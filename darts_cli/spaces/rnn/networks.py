@@ -21,6 +21,8 @@ class LanguageModel(nn.Module):
     and its output, each mask held for the whole segment.
     """
 
+    training_only: tuple[str, ...] = ()
+
     def __init__(self, config: RecurrentNetworkConfig, cell: RecurrentCell, words: int) -> None:
         super().__init__()
         self.config = config

@@ -81,10 +81,13 @@ class TextDomain:
     space: SearchSpace = RNN
     data_names = frozenset(data.CORPORA)
     evaluation_batch = 1
+    evaluation_splits: tuple[str, ...] = ("valid", "test")
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
         """Vocabulary and counts, for which the text has to be read."""
         found = data.load(_settings(config)[0], device=torch.device("cpu"), search=search)
+        # A text that is too short for a run is too short for its plan.
+        _ = found.search_streams(config.seed) if search else found.train_streams(config.seed)
         return found.describe(), found.counts
 
     def load(
@@ -98,9 +101,14 @@ class TextDomain:
         """The language model with the cell of a genotype, or that of the search.
 
         Raises:
-            ConfigError: if a search has a batch of one segment.
+            ConfigError: if a search has a batch of one segment, or labels are to be smoothed.
         """
         settings, network = _settings(config)
+        if config.weights.label_smoothing:
+            raise ConfigError(
+                f"weights.label_smoothing: found {config.weights.label_smoothing}, "
+                "expected 0 for text, whose loss is the plain cross-entropy"
+            )
         cell: RecurrentCell
         if genotype is None:
             if settings.batch_size < 2:

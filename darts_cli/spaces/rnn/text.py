@@ -2,6 +2,7 @@
 
 import re
 from array import array
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -26,23 +27,31 @@ Lines = Callable[[], Iterator[list[str]]]
 """The words of each line, read anew at every call."""
 
 
-def find_folder(folder: Path, name: str) -> dict[str, Lines]:
+def find_folder(folder: Path, name: str, *, complete: bool) -> dict[str, Lines]:
     """The files of a folder that are named after splits.
 
+    Args:
+        folder: Where they are.
+        name: What the user calls it, for errors.
+        complete: Whether all three have to be there, or just one.
+
     Raises:
-        DataError: if the folder or one of its three files is missing.
+        DataError: if the folder or what has to be in it is missing.
     """
     if not folder.is_dir():
         raise DataError(
             f"--data {name}: expected a folder with {FILES}, found no folder {folder}; "
             "put them there, give another folder, or use --data pydoc, which needs no files"
         )
-    missing = [split for split in SPLITS if not (folder / f"{split}.txt").is_file()]
-    if missing:
+    files = {split: folder / f"{split}.txt" for split in SPLITS}
+    there = {split: _lines_of(path) for split, path in files.items() if path.is_file()}
+    missing = [split for split in SPLITS if split not in there]
+    if (complete and missing) or not there:
         raise DataError(
-            f"--data {name}: expected a folder with {FILES}, found no {missing[0]}.txt in {folder}"
+            f"--data {name}: expected a folder with {FILES}, found no {missing[0]}.txt in "
+            f"{folder}; put it there"
         )
-    return {split: _lines_of(folder / f"{split}.txt") for split in SPLITS}
+    return there
 
 
 def _lines_of(path: Path) -> Lines:
@@ -51,7 +60,9 @@ def _lines_of(path: Path) -> Lines:
         try:
             with path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
-                    words = _decode(line, path, number).split()
+                    # What some editors put before the first line is no part of a word.
+                    text = line.removeprefix(BOM_UTF8) if number == 1 else line
+                    words = _decode(text, path, number).split()
                     empty = empty and not words
                     yield [*words, END_OF_LINE]
         except OSError as error:
@@ -130,9 +141,9 @@ def encode(lines: Iterable[list[str]], vocabulary: tuple[str, ...], what: str) -
             number = numbers.get(word, unknown)
             if number is None:
                 raise DataError(
-                    f"{what}, line {line}: found {word!r}, which the training text has not, and "
-                    f"neither has it {UNKNOWN}; train with --min-count 2, which maps rare words "
-                    "to it"
+                    f"{what}, line {line}: found {word!r}, which is not in the vocabulary of the "
+                    f"training text, and neither is {UNKNOWN}; train with --min-count 2, which "
+                    "maps rare words to it"
                 )
             encoded.append(number)
     return torch.from_numpy(np.array(encoded, dtype=np.int64))

@@ -64,12 +64,12 @@ def test_a_text_shorter_than_one_batch_of_segments_is_refused_with_the_numbers(
         load(corpus, batch_size=40).train_streams(0)
     assert str(refusal.value) == (
         f"{corpus}, train: found 160 words, expected 161 or more for one batch of 40 segments "
-        "of 4; use a smaller --batch-size"
+        "of 4; use more text, a smaller --batch-size or a smaller --set data.segment=N"
     )
 
 
 def test_the_vocabulary_of_a_checkpoint_is_kept_to(corpus: Path) -> None:
-    facts = TextFacts(name="other", vocabulary=("<unk>", "<eos>", "dog"))
+    facts = TextFacts(vocabulary=("<unk>", "<eos>", "dog"))
     config = TextDataConfig(name=str(corpus))
     text = data.load(config, device=CPU, search=False, facts=facts)
     assert text.facts == facts
