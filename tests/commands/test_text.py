@@ -277,3 +277,11 @@ def test_a_search_needs_two_segments_side_by_side(darts: Darts, verses: Path) ->
         "whose BatchNorm is over the segments of a step"
     )
     assert not Path("run").exists()
+
+
+def test_a_run_whose_training_text_is_gone_does_not_go_on(darts: Darts, tmp_path: Path) -> None:
+    corpus = make_corpus(tmp_path / "letters")
+    run = darts(*SEARCH, "--data", corpus, "--max-steps", 1, "--out", "run").path
+    (corpus / "train.txt").unlink()
+    refusal = darts("search", "rnn", "--resume", run).refusal()
+    assert refusal.startswith(f"{corpus}: found 0 train words, expected the ")
