@@ -69,11 +69,15 @@ def format_measures(measures: Mapping[str, float]) -> str:
     )
 
 
+def _redraws(console: Console) -> bool:
+    """Whether bars can be shown: a dumb terminal cannot redraw a line, and would show none."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 @contextmanager
 def bar(console: Console, label: str, steps: int) -> Iterator[Callable[[], None]]:
     """A bar on a terminal while some steps last, and the function that counts one."""
     columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
-    live = console.is_terminal and not console.is_dumb_terminal
     with Progress(
         *columns,
         TextColumn("left"),
@@ -81,7 +85,7 @@ def bar(console: Console, label: str, steps: int) -> Iterator[Callable[[], None]
         console=console,
         transient=True,
         expand=True,
-        disable=not live,
+        disable=not _redraws(console),
     ) as progress:
         task = progress.add_task(label, total=steps)
         yield lambda: progress.advance(task)
@@ -107,8 +111,7 @@ class Reporter:
         self.console = console
         self._log = log
         self._unit = unit
-        # A dumb terminal cannot redraw a line, so it would show no bars at all.
-        self._live = console.is_terminal and not console.is_dumb_terminal
+        self._live = _redraws(console)
         self._bars = _Bars(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),

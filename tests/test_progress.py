@@ -15,6 +15,7 @@ from rich.console import Console
 from darts_cli.files import WriteError
 from darts_cli.progress import (
     Reporter,
+    bar,
     error_console,
     format_measures,
     format_seconds,
@@ -255,6 +256,20 @@ def test_the_plan_without_a_terminal_is_plain_text(screen: StringIO) -> None:
         "device  cpu, 2 threads",
         "seed    0",
     ]
+
+
+def test_a_bar_counts_steps_on_a_terminal_alone(screen: StringIO, terminal: Console) -> None:
+    with bar(terminal, "valid", 40) as advance:
+        for _ in range(7):
+            advance()
+        terminal.print("here")
+    shown = list(lines(screen.getvalue()))
+    assert any(line.startswith("valid ") and "7/40" in line for line in shown)
+    assert max(map(cell_len, shown)) <= 80
+    plain = StringIO()
+    with bar(Console(file=plain), "valid", 40) as advance:
+        advance()
+    assert plain.getvalue().strip() == ""
 
 
 # Numbers.

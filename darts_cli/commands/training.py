@@ -117,8 +117,9 @@ def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:
         DataError: if it is not; the run would go on as if nothing had happened.
     """
     unit = job.domain.describe(job.config, data.describe()).unit
+    counts = data.counts
     for split, number in expected.items():
-        found = data.counts.get(split, 0)
+        found = counts.get(split, 0)
         if found != number:
             raise DataError(
                 f"{job.config.data.name}: found {found:,} {split} {unit}s, expected the "

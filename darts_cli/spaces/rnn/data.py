@@ -93,10 +93,7 @@ class TextData:
     @property
     def counts(self) -> Mapping[str, int]:
         """Words of each split."""
-        return {
-            split: len(self.numbered[split]) if split in self.numbered else sum(map(len, lines()))
-            for split, lines in self.splits.items()
-        }
+        return {split: len(self.read(split)) for split in self.splits}
 
     def search_streams(self, seed: int) -> Streams:
         """The training text for the weights, the validation text for the alphas."""

@@ -269,11 +269,12 @@ class _Walk:
                 carried = self._step_back(
                     gradient[time] + carried, trace, time, time - part.start, projected[time]
                 )
-            inputs = masked(states, self.mask)
-            for number, node in enumerate(self.nodes):
-                if weights:
+            if weights:
+                inputs = masked(states, self.mask)
+                for number, node in enumerate(self.nodes):
                     node.add_weight_gradient(inputs[:, : number + 1])
-                if shares:
+            if shares:
+                for number, node in enumerate(self.nodes):
                     node.add_shares_gradient(states[:, : number + 1], trace.edges[number][part])
         return projected, carried
 
