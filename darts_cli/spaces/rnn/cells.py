@@ -17,7 +17,7 @@ from darts_cli.engine.strategies import Mixture
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.rnn.operations import ACTIVATIONS
-from darts_cli.spaces.rnn.segment import SearchSegment, Supernet, masked
+from darts_cli.spaces.rnn.segment import CellLayout, SearchSegment, masked
 
 INIT_RANGE = 0.04
 """Weights start uniform between minus this and this, as published."""
@@ -130,7 +130,7 @@ class SearchCell(RecurrentCell):
     def __init__(self, space: SearchSpace, width: int) -> None:
         super().__init__(width, space.nodes)
         self.norm = nn.BatchNorm1d(width, affine=False)
-        self.supernet = Supernet(space, self.norm)
+        self.layout = CellLayout(space, self.norm)
 
     def walk(
         self, projected: Tensor, hidden: Tensor, mask: Tensor | None, mixture: Mixture
@@ -139,7 +139,7 @@ class SearchCell(RecurrentCell):
         (rows,) = mixture.values()
         recurrent = self.input_weight[self.width :]
         states: Tensor = SearchSegment.apply(
-            self.supernet, projected, hidden, mask, rows, recurrent, *self.node_weights
+            self.layout, projected, hidden, mask, rows, recurrent, *self.node_weights
         )
         return states
 

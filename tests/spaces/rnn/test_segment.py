@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from darts_cli.spaces.rnn import segment
 from darts_cli.spaces.rnn.primitives import RNN
-from darts_cli.spaces.rnn.segment import SearchSegment, Supernet, plain_segment
+from darts_cli.spaces.rnn.segment import CellLayout, SearchSegment, plain_segment
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -31,9 +31,9 @@ class Inputs:
     recurrent: Tensor
     weights: list[Tensor]
 
-    def run(self, function: Segment, supernet: Supernet) -> Tensor:
+    def run(self, function: Segment, layout: CellLayout) -> Tensor:
         return function(
-            supernet,
+            layout,
             self.projected,
             self.hidden,
             self.mask,
@@ -66,14 +66,14 @@ def make_inputs(*, masked: bool = True) -> Inputs:
     return inputs
 
 
-def make_supernet(*, training: bool = True) -> Supernet:
+def make_layout(*, training: bool = True) -> CellLayout:
     norm = nn.BatchNorm1d(WIDTH, affine=False).train(training)
     if not training:
         assert norm.running_mean is not None
         assert norm.running_var is not None
         norm.running_mean += 0.2
         norm.running_var *= 1.3
-    return Supernet(RNN, norm)
+    return CellLayout(RNN, norm)
 
 
 @pytest.fixture(params=[1, 500, 2**20], ids=["word by word", "in parts", "at once"])
@@ -97,7 +97,7 @@ def test_states_and_gradients_are_those_of_the_formula(
             tensor.requires_grad_(False)
     found = []
     for function in (plain_segment, segment_of):
-        states = inputs.run(function, make_supernet(training=training))
+        states = inputs.run(function, make_layout(training=training))
         weighed = (states * torch.linspace(-1, 2, states.numel()).view_as(states)).sum()
         found.append((states, *torch.autograd.grad(weighed, inputs.tensors(*names))))
     for plain, ours in zip(*found, strict=True):
@@ -106,13 +106,13 @@ def test_states_and_gradients_are_those_of_the_formula(
 
 def test_the_gradient_is_the_difference_quotient() -> None:
     inputs = make_inputs()
-    supernet = make_supernet()
+    layout = make_layout()
     # The functions of the space with a kink would need steps that do not cross it.
     tensors = inputs.tensors("hidden", "rows")
 
     def run(hidden: Tensor, rows: Tensor) -> Tensor:
         return segment_of(
-            supernet, inputs.projected, hidden, inputs.mask, rows, inputs.recurrent, *inputs.weights
+            layout, inputs.projected, hidden, inputs.mask, rows, inputs.recurrent, *inputs.weights
         )
 
     assert torch.autograd.gradcheck(run, tensors, eps=1e-7, atol=1e-5)
@@ -122,7 +122,7 @@ def test_the_gradient_can_be_differentiated_again() -> None:
     inputs = make_inputs()
     products = []
     for function in (plain_segment, segment_of):
-        states = inputs.run(function, make_supernet())
+        states = inputs.run(function, make_layout())
         weights = inputs.tensors("weights", "recurrent")
         slopes = torch.autograd.grad(states.square().sum(), weights, create_graph=True)
         along = torch.stack([slope.sum() for slope in slopes]).sum()
@@ -133,7 +133,7 @@ def test_the_gradient_can_be_differentiated_again() -> None:
 
 def test_going_back_twice_gives_the_same() -> None:
     inputs = make_inputs()
-    total = inputs.run(segment_of, make_supernet()).square().sum()
+    total = inputs.run(segment_of, make_layout()).square().sum()
     tensors = inputs.tensors(*NAMES)
     first = torch.autograd.grad(total, tensors, retain_graph=True)
     second = torch.autograd.grad(total, tensors)
@@ -142,31 +142,31 @@ def test_going_back_twice_gives_the_same() -> None:
 
 def test_running_statistics_move_as_those_of_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs = make_inputs()
-    ours, plain = make_supernet(), make_supernet()
+    ours, plain = make_layout(), make_layout()
     inputs.run(segment_of, ours)
-    monkeypatch.setattr(Supernet, "normalize", lambda self, state: self.norm(state))
+    monkeypatch.setattr(CellLayout, "normalize", lambda self, state: self.norm(state))
     inputs.run(plain_segment, plain)
     found, expected = ours.norm.state_dict(), plain.norm.state_dict()
     assert found["num_batches_tracked"] == expected["num_batches_tracked"] == WORDS * 9
     for name in ("running_mean", "running_var"):
-        assert not torch.equal(found[name], make_supernet().norm.state_dict()[name])
+        assert not torch.equal(found[name], make_layout().norm.state_dict()[name])
         assert torch.allclose(found[name], expected[name], rtol=1e-12)
 
 
 def test_evaluation_leaves_running_statistics_alone() -> None:
-    supernet = make_supernet(training=False)
-    before = {name: value.clone() for name, value in supernet.norm.state_dict().items()}
-    make_inputs().run(segment_of, supernet).sum().backward()
-    after = supernet.norm.state_dict()
+    layout = make_layout(training=False)
+    before = {name: value.clone() for name, value in layout.norm.state_dict().items()}
+    make_inputs().run(segment_of, layout).sum().backward()
+    after = layout.norm.state_dict()
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_differentiating_twice_moves_running_statistics_once() -> None:
-    inputs, supernet = make_inputs(), make_supernet()
-    states = inputs.run(segment_of, supernet)
+    inputs, layout = make_inputs(), make_layout()
+    states = inputs.run(segment_of, layout)
     (slope,) = torch.autograd.grad(states.square().sum(), inputs.recurrent, create_graph=True)
     torch.autograd.grad(slope.sum(), inputs.rows)
-    assert supernet.norm.num_batches_tracked == WORDS * 9
+    assert layout.norm.num_batches_tracked == WORDS * 9
 
 
 def test_what_is_kept_is_less_than_a_third_of_what_autograd_keeps() -> None:
@@ -179,7 +179,7 @@ def test_what_is_kept_is_less_than_a_third_of_what_autograd_keeps() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            states = make_inputs().run(function, make_supernet())
+            states = make_inputs().run(function, make_layout())
         kept.append(sum(sizes.values()))
         del states
     assert kept[1] < kept[0] / 3, kept
