@@ -14,7 +14,7 @@ from darts_cli.commands import plan
 from darts_cli.commands.job import Job, read_job
 from darts_cli.commands.options import Options, refuse_changes
 from darts_cli.config import AlphasConfig, Config
-from darts_cli.engine import artifacts, devices, strategies
+from darts_cli.engine import devices, strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import Session, versions
 from darts_cli.engine.loop import fit
@@ -53,10 +53,7 @@ def start(job: Job, options: Options) -> None:
     write_text(run.config, config_file.dump(job.config, _notes(job)))
     if job.genotype is not None:
         write_text(run.genotype, dump(job.genotype))
-    session = _open_session(job, run, data, streams, device, options)
-    # So that a run that is killed at any later moment can be resumed.
-    artifacts.save(state, session)
-    _carry_out(state, session)
+    _carry_out(state, _open_session(job, run, data, streams, device, options))
 
 
 def _locate(job: Job) -> Config:

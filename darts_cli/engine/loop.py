@@ -38,6 +38,9 @@ def fit(state: State, session: Session) -> bool:
         Interrupted: if a signal came; the state is saved.
     """
     with listening() as request, session.reporter:
+        if not state.position.total:
+            # So that a run that is killed at any later moment can be resumed.
+            artifacts.save(state, session)
         while state.position.epoch < session.config.epochs:
             try:
                 if not _train_epoch(state, session, request):

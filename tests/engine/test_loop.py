@@ -3,6 +3,7 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -192,6 +193,26 @@ def test_a_signal_during_an_evaluation_stops_the_run_before_its_next_step(tmp_pa
         fit(make_state(config), session)
     position = checkpoint.read_metadata(session.run.last)["position"]
     assert position == {"epoch": 1, "step": 0, "total": 4}
+
+
+def test_a_signal_while_the_first_checkpoint_is_written_stops_the_run_after_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = checkpoint.write
+
+    def interrupted(path: Path, *content: Any) -> None:
+        write(path, *content)
+        if not path.with_name("stopped").exists():
+            path.with_name("stopped").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(checkpoint, "write", interrupted)
+    config = make_config(search=False)
+    session = make_session(config, tmp_path / "run")
+    with pytest.raises(Interrupted):
+        fit(make_state(config), session)
+    position = checkpoint.read_metadata(session.run.last)["position"]
+    assert position == {"epoch": 0, "step": 1, "total": 1}
 
 
 def test_evaluation_does_not_depend_on_the_batch_size() -> None:
