@@ -6,7 +6,8 @@ so that its gradient in the alphas knows how the weights would answer to them
 order.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +76,11 @@ def hypergradient(
     Returns:
         One gradient an alpha tensor, of its shape.
     """
-    kept_state = [tensor.clone() for tensor in state]
+    kept_state = _clone(state)
     try:
         if step is None:
-            return _gradients(valid_loss(), alphas)
+            with _constant(weights):
+                return _gradients(valid_loss(), alphas)
         return _second_order(train_loss, valid_loss, weights, alphas, step, exact=exact)
     finally:
         _copy(state, kept_state)
@@ -93,9 +95,10 @@ def _second_order(
     *,
     exact: bool,
 ) -> list[Tensor]:
-    start = [weight.detach().clone() for weight in weights]
+    start = _clone(weights)
     try:
-        gradients = _gradients(train_loss(), weights)
+        with _constant(alphas):
+            gradients = _gradients(train_loss(), weights)
         coefficient = _clip_coefficient(gradients, step.clip)
         _move_virtually(weights, gradients, coefficient, step)
         of_both = _gradients(valid_loss(), [*weights, *alphas])
@@ -147,7 +150,8 @@ def _finite_difference(
         with torch.no_grad():
             _copy(weights, start)
             torch._foreach_add_(list(weights), shift, alpha=sign)
-        sides.append(_gradients(train_loss(), alphas))
+        with _constant(weights):
+            sides.append(_gradients(train_loss(), alphas))
     return [(above - below) / (2 * epsilon) for above, below in zip(*sides, strict=True)]
 
 
@@ -168,6 +172,18 @@ def _exact_product(
     )
 
 
+@contextmanager
+def _constant(leaves: Sequence[Tensor]) -> Iterator[None]:
+    """Leaves without a gradient: a pass computes and keeps what the others need, and no more."""
+    for leaf in leaves:
+        leaf.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for leaf in leaves:
+            leaf.requires_grad_()
+
+
 def _gradients(loss: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
     """Gradients of a loss; zeros for leaves that it does not depend on."""
     return list(torch.autograd.grad(loss, list(leaves), materialize_grads=True))
@@ -178,6 +194,12 @@ def _clip_coefficient(gradients: list[Tensor], clip: float) -> Tensor:
     if not clip:
         return torch.ones((), dtype=gradients[0].dtype, device=gradients[0].device)
     return (clip / (get_total_norm(gradients) + _CLIP_GUARD)).clamp(max=1.0)
+
+
+@torch.no_grad()
+def _clone(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Copies, bit for bit, in one call."""
+    return list(torch._foreach_mul(list(tensors), 1)) if tensors else []
 
 
 @torch.no_grad()
