@@ -11,6 +11,7 @@ from darts_cli import __version__
 from darts_cli.errors import DartsError, Interrupted
 from darts_cli.flags import (
     DATA,
+    DEVICE,
     NETWORK,
     BatchSize,
     Channels,
@@ -26,6 +27,7 @@ from darts_cli.flags import (
     Layers,
     LearningRate,
     MaxSteps,
+    Memory,
     MinCount,
     Order,
     Out,
@@ -103,6 +105,14 @@ def search(
     dry_run: DryRun = False,
     gpu: Gpu = None,
     device: Device = None,
+    memory: Annotated[
+        Memory | None,
+        typer.Option(
+            help="save: less memory in a search of images, for more time.",
+            show_default="fast",
+            rich_help_panel=DEVICE,
+        ),
+    ] = None,
 ) -> None:
     """Search a cell; without flags, the paper's second-order search on CIFAR-10 or PTB.
 
@@ -137,6 +147,7 @@ def search(
             dry_run=dry_run,
             gpu=gpu,
             device=device,
+            memory=memory.value if memory is not None else None,
         ),
     )
 

@@ -30,6 +30,13 @@ class Order(StrEnum):
     SECOND = "second"
 
 
+class Memory(StrEnum):
+    """What the way back finds kept."""
+
+    FAST = "fast"
+    SAVE = "save"
+
+
 Data = Annotated[
     str | None,
     typer.Option(

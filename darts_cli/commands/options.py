@@ -27,7 +27,10 @@ _SETTINGS = {
 }
 """Which setting a flag changes."""
 
-_KEPT_ON_RESUME = {"resume", "gpu", "device", "epochs", "max_steps", "checkpoint_every", "dry_run"}
+_KEPT_ON_RESUME = {
+    *("resume", "gpu", "device", "memory", "epochs"),
+    *("max_steps", "checkpoint_every", "dry_run"),
+}
 """Flags that may be given with `--resume`: they do not change what has been computed."""
 
 
@@ -58,6 +61,12 @@ class Options:
     max_steps: int | None = None
     checkpoint_every: float = 10.0
     dry_run: bool = False
+    memory: str | None = None
+
+    @property
+    def save_memory(self) -> bool:
+        """Whether to keep as little as can be for the way back."""
+        return self.memory == "save"
 
     def __post_init__(self) -> None:
         if self.max_steps is not None and self.max_steps < 1:
@@ -134,5 +143,6 @@ def refuse_changes(options: Options) -> None:
             flag = "--" + field.name.replace("_", "-")
             raise ConfigError(
                 f"{flag}: not with --resume, which goes on under the run's own settings; "
-                "only --epochs, --gpu, --device, --max-steps and --checkpoint-every may change"
+                "only --epochs, --gpu, --device, --memory, --max-steps and --checkpoint-every "
+                "may change"
             )

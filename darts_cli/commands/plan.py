@@ -38,10 +38,19 @@ class Size:
     """Estimate for a training step: weights, their optimizer's state and copies, activations."""
 
 
-def measure(domain: Domain, config: Config, facts: Facts, genotype: Genotype | None) -> Size:
+def measure(
+    domain: Domain,
+    config: Config,
+    facts: Facts,
+    genotype: Genotype | None,
+    *,
+    save_memory: bool = False,
+) -> Size:
     """Build the network on the meta device, where nothing is computed, and count."""
     with torch.device("meta"):
         task = domain.build(config, facts, genotype)
+        if save_memory:
+            task.network.save_memory()
         mixture: Mixture = {}
         if config.alphas is not None:
             strategy = strategies.find(config.alphas.strategy)
@@ -132,14 +141,20 @@ class Plan:
 
 
 def make(
-    job: Job, facts: Facts, counts: Mapping[str, int], *, device: torch.device, path: Path
+    job: Job,
+    facts: Facts,
+    counts: Mapping[str, int],
+    *,
+    device: torch.device,
+    path: Path,
+    save_memory: bool,
 ) -> Plan:
     """Work out what a job will take.
 
     Raises:
-        ConfigError: if the strategy is unknown.
+        ConfigError: if the strategy is unknown, or memory is to be saved where it cannot.
     """
-    size = measure(job.domain, job.config, facts, job.genotype)
+    size = measure(job.domain, job.config, facts, job.genotype, save_memory=save_memory)
     return Plan(job=job, facts=facts, counts=counts, device=device, path=path, size=size)
 
 

@@ -37,17 +37,18 @@ def start(job: Job, options: Options) -> None:
     """
     device = devices.choose(options.gpu, options.device)
     job = replace(job, config=_locate(job))
-    path = options.out or _default_path(job)
+    path, save = options.out or _default_path(job), options.save_memory
     if options.dry_run:
         facts, counts = job.domain.outline(job.config, search=job.search)
-        plan.print_json(plan.make(job, facts, counts, device=device, path=path))
+        plan.print_json(plan.make(job, facts, counts, device=device, path=path, save_memory=save))
         return
     Run.check_new(path)
     data = job.domain.load(job.config, device, search=job.search)
     # Before anything is written: settings or images that are no use leave nothing behind.
-    planned = plan.make(job, data.describe(), data.counts, device=device, path=path)
+    facts = data.describe()
+    planned = plan.make(job, facts, data.counts, device=device, path=path, save_memory=save)
     streams = _streams(job, data)
-    state = _build_state(job, data.describe(), device)
+    state = _build_state(job, facts, device, save_memory=save)
     run = Run.create(path)
     plan.show(planned)
     write_text(run.config, config_file.dump(job.config, _notes(job)))
@@ -94,11 +95,12 @@ def resume(words: str, options: Options) -> None:
         job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
     data = job.domain.load(job.config, device, search=job.search, facts=metadata["facts"])
     _check_counts(job, data, metadata["counts"])
-    planned = plan.make(job, data.describe(), data.counts, device=device, path=run.path)
+    facts, save = data.describe(), options.save_memory
+    planned = plan.make(job, facts, data.counts, device=device, path=run.path, save_memory=save)
     if options.dry_run:
         plan.print_json(planned)
         return
-    state = _build_state(job, data.describe(), device)
+    state = _build_state(job, facts, device, save_memory=save)
     state.restore(tensors, metadata)
     plan.show(planned)
     write_text(run.config, config_file.dump(job.config, _notes(job)))
@@ -133,11 +135,13 @@ def _extend(job: Job, epochs: int, *, done: int) -> Job:
     return replace(job, config=replace(job.config, epochs=epochs))
 
 
-def _build_state(job: Job, facts: Facts, device: torch.device) -> State:
+def _build_state(job: Job, facts: Facts, device: torch.device, *, save_memory: bool) -> State:
     """A network with fresh weights, and what trains it."""
     config = job.config
     torch.manual_seed(count(config.seed, "initial weights"))
     task = job.domain.build(config, facts, job.genotype)
+    if save_memory:
+        task.network.save_memory()
     task.module.to(device)
     optimizer = torch.optim.SGD(
         task.module.parameters(),

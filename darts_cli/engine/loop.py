@@ -92,8 +92,12 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
     return True
 
 
-def search_step(state: State, train: Batch, valid: Batch, seed: int) -> None:
-    """Move the alphas, by the batch that trains the weights next and one of the alphas' own."""
+def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Tensor]:
+    """Move the alphas, by the batch that trains the weights next and one of the alphas' own.
+
+    Returns:
+        The hypergradient, one tensor for each of the alphas.
+    """
     task, architect, position = state.task, state.architect, state.position
     if architect is None:
         raise ValueError("a search step needs an architect")
@@ -111,7 +115,7 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> None:
         _keep_hidden(output, state, "alphas")
         return task.loss(output, valid)
 
-    architect.step(
+    return architect.step(
         # The state that it ends in goes nowhere: the weights' own pass is still to come.
         train_loss=lambda: task.loss(run(train, "virtual"), train),
         valid_loss=valid_loss,

@@ -65,6 +65,14 @@ class Network(Protocol):
         """How the names of parameters begin that evaluation does without."""
         ...
 
+    def save_memory(self) -> None:
+        """Keep as little as can be for the way back, from now on; the numbers stay the same.
+
+        Raises:
+            ConfigError: if there is nothing to be saved.
+        """
+        ...
+
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cut and rename parameters, buffers or momenta, given by the network's own names."""
         ...

@@ -258,7 +258,7 @@ def test_resume_refuses_a_flag_that_would_change_the_run_by_its_name(
     unchanged(searched)
     assert darts("search", "cnn", "--resume", searched, flag, value).refusal() == (
         f"{flag}: not with --resume, which goes on under the run's own settings; "
-        "only --epochs, --gpu, --device, --max-steps and --checkpoint-every may change"
+        "only --epochs, --gpu, --device, --memory, --max-steps and --checkpoint-every may change"
     )
 
 
@@ -302,6 +302,30 @@ def test_a_run_is_resumed_from_another_directory(
     monkeypatch.chdir(elsewhere)
     result = darts("search", "cnn", "--resume", "../run", "--max-steps", 2)
     assert result.status == 0, result.err
+
+
+def test_saving_memory_changes_no_bit_and_may_be_chosen_anew(darts: Darts, pets: Path) -> None:
+    arguments = ("search", "cnn", "--data", pets, *QUICK)
+    assert darts(*arguments, "--out", "fast").status == 0
+    saving = ("--memory", "save", "--max-steps", 4)
+    assert darts(*arguments, "--out", "run", *saving).status == 0
+    assert darts("search", "cnn", "--resume", "run", "--memory", "fast").status == 0
+    assert_same_bits(Path("run"), Path("fast"))
+
+
+def test_a_plan_knows_what_saving_memory_saves(darts: Darts) -> None:
+    fast, save = (
+        json.loads(darts("search", "cnn", "--memory", memory, "--dry-run").out)["memory_bytes"]
+        for memory in ("fast", "save")
+    )
+    assert save < 0.4 * fast
+
+
+def test_a_recurrent_search_has_no_memory_to_save(darts: Darts) -> None:
+    arguments = ("search", "rnn", "--data", "pydoc", "--memory", "save", "--out", "run")
+    message = darts(*arguments).refusal()
+    assert message == "--memory save: for the search of images, expected fast"
+    assert not Path("run").exists()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from darts_cli.config import ConvNetworkConfig
 from darts_cli.engine.task import Output
+from darts_cli.errors import ConfigError
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.spaces.cnn.operations import (
     FactorizedReduce,
@@ -190,6 +191,10 @@ class DiscreteNetwork(nn.Module):
             if self.training and self.auxiliary_head is not None and index == self.auxiliary_after:
                 auxiliary = (self.auxiliary_head(s1),)
         return Output(self.classifier(s1.mean(dim=(2, 3))), auxiliary)
+
+    def save_memory(self) -> None:
+        """There is no such way."""
+        raise ConfigError("--memory save: for the search of images, expected fast")
 
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The names are the published ones already."""

@@ -1,9 +1,14 @@
 """The modules of the convolutional operations, named as published checkpoints name them."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darts_cli.spaces.cnn.depthwise import depthwise
+from darts_cli.spaces.cnn.norms import plain_normalize
+from darts_cli.spaces.cnn.pooling import Pooling
 from darts_cli.spaces.cnn.primitives import (
     DepthwiseConv,
     FactorizedConv,
@@ -12,33 +17,12 @@ from darts_cli.spaces.cnn.primitives import (
     Skip,
     Zero,
 )
+from darts_cli.spaces.cnn.separable import Repetition, Stack
 
 
 def is_reduction(index: int, layers: int) -> bool:
     """Whether cell `index` halves the resolution: those at one and two thirds (section 3.1.1)."""
     return index in (layers // 3, 2 * layers // 3)
-
-
-def scaled_batch_norm(norm: nn.Module, x: Tensor, scale: Tensor) -> Tensor:
-    """Apply a BatchNorm without affine parameters, its output channels multiplied by `scale`.
-
-    Multiplying inside saves a pass over the map, and keeping its input for the
-    gradient of `scale`.
-    """
-    if not isinstance(norm, nn.BatchNorm2d) or norm.num_batches_tracked is None:
-        raise TypeError(f"expected a BatchNorm2d with running statistics, found {norm}")
-    if norm.training:
-        norm.num_batches_tracked.add_(1)
-    return F.batch_norm(
-        x,
-        norm.running_mean,
-        norm.running_var,
-        weight=scale,
-        bias=torch.zeros_like(scale),
-        training=norm.training,
-        momentum=norm.momentum if norm.momentum is not None else 0.0,
-        eps=norm.eps,
-    )
 
 
 class ReLUConvBN(nn.Module):
@@ -81,7 +65,7 @@ class FactorizedReduce(nn.Module):
 
     def scaled(self, rectified: Tensor, scale: Tensor) -> Tensor:
         """All behind the ReLU, the output's channels multiplied by `scale`."""
-        return scaled_batch_norm(self.bn, self._convolve(rectified), scale)
+        return plain_normalize(self.bn, self._convolve(rectified), scale)
 
     def _convolve(self, x: Tensor) -> Tensor:
         height, width = x.shape[2:]
@@ -137,18 +121,42 @@ class DepthwiseStack(nn.Module):
             ]
         self.op = nn.Sequential(*layers)
 
-    def scaled(self, rectified: Tensor, scale: Tensor) -> Tensor:
-        """All behind the first ReLU, the output's channels multiplied by `scale`."""
-        x = rectified
-        for layer in self.op[1:-1]:
-            x = layer(x)
-        norm = self.op[-1]
-        return scaled_batch_norm(norm, x, scale)
+    def stack(self) -> Stack:
+        """What `mixed_separables` has to know of it besides its weights."""
+        return Stack(
+            [
+                Repetition(across.stride[0], across.dilation[0], norm)
+                for across, _, norm in self._repetitions()
+            ]
+        )
+
+    def weights(self) -> list[Tensor]:
+        """Repetition by repetition, of the depthwise and of the pointwise convolution."""
+        return [
+            convolution.weight
+            for across, through, _ in self._repetitions()
+            for convolution in (across, through)
+        ]
+
+    def _repetitions(self) -> Iterator[tuple[nn.Conv2d, nn.Conv2d, nn.BatchNorm2d]]:
+        layers = list(self.op)
+        for first in range(0, len(layers), 4):
+            _, across, through, norm = layers[first : first + 4]
+            if not (
+                isinstance(across, nn.Conv2d)
+                and isinstance(through, nn.Conv2d)
+                and isinstance(norm, nn.BatchNorm2d)
+            ):
+                raise TypeError("expected ReLU, two convolutions and BatchNorm")
+            yield across, through, norm
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
-        out: Tensor = self.op(x)
-        return out
+        for across, through, norm in self._repetitions():
+            stride, dilation = across.stride[0], across.dilation[0]
+            x = depthwise(F.relu(x), across.weight, stride=stride, dilation=dilation)
+            x = norm(through(x))
+        return x
 
 
 def factorized_convolution(primitive: FactorizedConv, channels: int, stride: int) -> nn.Sequential:
@@ -164,21 +172,6 @@ def factorized_convolution(primitive: FactorizedConv, channels: int, stride: int
         ),
         nn.BatchNorm2d(channels),
     )
-
-
-class Pooling(nn.Module):
-    """A 3x3 pooling of padding 1; an average counts real pixels alone."""
-
-    def __init__(self, primitive: Pool, stride: int) -> None:
-        super().__init__()
-        self.kind = primitive.kind
-        self.stride = stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
-        if self.kind == "max":
-            return F.max_pool2d(x, 3, self.stride, padding=1)
-        return F.avg_pool2d(x, 3, self.stride, padding=1, count_include_pad=False)
 
 
 def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from darts_cli.config import RecurrentNetworkConfig
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Output
-from darts_cli.errors import CheckpointError
+from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.spaces.rnn.cells import INIT_RANGE, RecurrentCell
 
 
@@ -81,6 +81,10 @@ class LanguageModel(nn.Module):
         keep = 1 - probability
         mask = torch.empty(tuple(shape), dtype=weight.dtype, device=weight.device)
         return mask.bernoulli_(keep) / keep
+
+    def save_memory(self) -> None:
+        """There is no such way: little is kept in any case."""
+        raise ConfigError("--memory save: for the search of images, expected fast")
 
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename to published names; the tied decoder is not named a second time."""

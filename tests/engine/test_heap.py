@@ -1,0 +1,39 @@
+"""Freed memory goes back where there is enough of it, and where that can be asked for."""
+
+import ctypes
+from types import SimpleNamespace
+
+import pytest
+
+from darts_cli.engine import heap
+
+
+@pytest.mark.parametrize(("free", "returned"), [(99, False), (100, False), (101, True)])
+def test_only_more_than_the_limit_is_returned(
+    free: int, returned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trimmed: list[int] = []
+    library = SimpleNamespace(
+        mallinfo2=lambda: SimpleNamespace(fordblks=free), malloc_trim=trimmed.append
+    )
+    monkeypatch.setattr(heap, "_glibc", lambda: library)
+    assert heap.give_back_freed(above=100) is returned
+    assert trimmed == ([0] if returned else [])
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_without_glibc_nothing_happens(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise error
+
+    heap._glibc.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", fail)
+    assert heap.give_back_freed(above=0) is False
+    heap._glibc.cache_clear()
+
+
+def test_the_real_library_is_called_without_harm() -> None:
+    assert heap.give_back_freed(above=2**60) is False
+    assert heap.give_back_freed(above=0) in {True, False}

@@ -1,0 +1,128 @@
+"""The mixed operations of a state's edges: own gradients against autograd's, memory, types."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from darts_cli.spaces.cnn import pooling, separable
+from darts_cli.spaces.cnn.networks import EdgeGroup
+from darts_cli.spaces.cnn.primitives import CNN
+
+pytestmark = pytest.mark.usefixtures("double_precision")
+
+EDGES, CHANNELS = 2, 4
+
+
+def run(group: EdgeGroup, x: Tensor, weights: Tensor) -> Tensor:
+    """All edges, from the weights of the candidates `[edges, O]`."""
+    shares = weights[:, group.get_buffer("shared_columns")]
+    scales = list(weights.t().repeat_interleave(CHANNELS, dim=1))
+    return torch.stack(group(x, shares, scales))
+
+
+def make(stride: int) -> tuple[EdgeGroup, Tensor, Tensor]:
+    group = EdgeGroup(CNN, CHANNELS, stride, EDGES)
+    x = torch.randn(3, CHANNELS, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
+    return group, x, torch.rand(EDGES, len(CNN.primitives)).requires_grad_()
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Takes the plain formulas while it is undone by nobody."""
+    for module in (separable, pooling):
+        monkeypatch.setattr(module, "has_own_gradient", lambda _: False)
+    return monkeypatch
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("keep", [True, False])
+def test_gradients_are_autograds(
+    plain: pytest.MonkeyPatch, stride: int, keep: bool, training: bool
+) -> None:
+    group, x, weights = make(stride)
+    group.keep = keep
+    group.train(training)
+    before = {name: buffer.clone() for name, buffer in group.named_buffers()}
+    leaves = [x, weights, *group.parameters()]
+    expected = run(group, x, weights)
+    gradient = torch.randn_like(expected)
+    of_plain = torch.autograd.grad(expected, leaves, gradient)
+    moved = {name: buffer.clone() for name, buffer in group.named_buffers()}
+    plain.undo()
+    group.load_state_dict(before, strict=False)
+    found = run(group, x, weights)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    for one, other in zip(torch.autograd.grad(found, leaves, gradient), of_plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+    # Nor did the way back move the statistics a second time.
+    for name, buffer in group.named_buffers():
+        torch.testing.assert_close(buffer, moved[name], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_gradient_can_be_differentiated(plain: pytest.MonkeyPatch, stride: int) -> None:
+    group, x, weights = make(stride)
+    leaves = [x, weights, *group.parameters()]
+    gradient = torch.randn_like(run(group, x, weights))
+
+    def product() -> tuple[Tensor, ...]:
+        first = torch.autograd.grad(
+            run(group, x, weights), list(group.parameters()), gradient, create_graph=True
+        )
+        total = torch.stack([part.square().sum() for part in first]).sum()
+        return torch.autograd.grad(total, leaves, materialize_grads=True)
+
+    expected = product()
+    plain.undo()
+    for one, other in zip(product(), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
+
+
+def test_a_pass_for_the_shares_alone_computes_no_gradient_of_a_weight() -> None:
+    group, x, weights = make(1)
+    group.requires_grad_(False)
+    out = run(group, x, weights)
+    (found,) = torch.autograd.grad(out.square().sum(), [weights])
+    assert found[:, 1:].abs().min() > 0
+    # `none` takes no part.
+    assert not found[:, 0].any()
+
+
+def kept_bytes(group: EdgeGroup, x: Tensor, weights: Tensor) -> int:
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        run(group, x, weights)
+    return sum(kept.values())
+
+
+def test_little_is_kept_and_less_when_memory_is_saved(plain: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    group = EdgeGroup(CNN, 4, 1, 4)
+    x = torch.randn(8, 4, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
+    weights = torch.rand(4, len(CNN.primitives)).requires_grad_()
+    of_plain = kept_bytes(group, x, weights)
+    plain.undo()
+    fast = kept_bytes(group, x, weights)
+    group.keep = False
+    save = kept_bytes(group, x, weights)
+    assert fast < 0.45 * of_plain
+    assert save < 0.1 * of_plain
+
+
+def test_it_runs_in_reduced_precision() -> None:
+    group, x, weights = make(1)
+    group.float()
+    x, weights = (tensor.detach().float().requires_grad_() for tensor in (x, weights))
+    exact = run(group, x, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = run(group, x, weights)
+    torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.1)
+    rough.float().sum().backward()
+    assert all(parameter.grad is not None for parameter in group.parameters())
