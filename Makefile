@@ -36,9 +36,9 @@ lint: setup  ## format, rules, and the direction of imports
 typecheck: setup  ## types
 	$(BIN)/mypy
 
-bench: setup  ## time search and training steps, and evaluation word by word
-	$(BIN)/python tests/benchmarks/steps.py
-	$(BIN)/python tests/benchmarks/text_evaluation.py
+bench: setup  ## time steps against plain ones (an hour), and evaluation word by word
+	$(BIN)/python -m tests.benchmarks.steps
+	$(BIN)/python -m tests.benchmarks.text_evaluation
 
 clean:  ## remove the environment, caches and the demo
 	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
