@@ -36,7 +36,7 @@ lint: setup  ## format, rules, and the direction of imports
 typecheck: setup  ## types
 	$(BIN)/mypy
 
-bench: setup  ## time steps against plain ones (an hour), and evaluation word by word
+bench: setup  ## time steps against plain ones, and evaluation word by word
 	$(BIN)/python -m tests.benchmarks.steps
 	$(BIN)/python -m tests.benchmarks.text_evaluation
 

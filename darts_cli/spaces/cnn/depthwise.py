@@ -1,6 +1,6 @@
 """Depthwise convolution, with gradients that the CPU computes fast.
 
-On a CPU, torch's own gradients of a depthwise convolution take 10 to 100 times
+On a CPU, torch's own gradients of a depthwise convolution take 6 to 120 times
 what the convolution takes, except of a kernel up to 3x3, without dilation, on
 maps larger than it. What is computed here are the same sums, put so that they
 are that case. Figures are nanoseconds per element of the input, one thread,
@@ -96,12 +96,13 @@ def gradients(
     size = x.shape[2:]
     if stride == dilation:
         # Of the input it sees every second pixel alone, and these without dilation:
-        # 20 and 6 as they are (3x3), 0.4 so.
+        # both gradients of a 3x3 kernel take 31 to 45 as they are, 1.4 to 1.7 so.
         seen = x[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
         to_seen, to_weight = _undilated(gradient, seen, weight, 1, needed)
         return _spread(to_seen, size), to_weight
     # Pixels whose rows and columns are even or odd alike see one another alone, and without
-    # dilation: 4.6 and 14.6 as they are (3x3), 2.4 so, with all copies.
+    # dilation: both gradients of a 3x3 kernel on 16x16 pixels take 27 to 40 as they are, 2.7 to
+    # 4.2 so, copies included; on 32x32, 21 to 31 and 10 to 16.
     to_phases, to_weight = _undilated(_split_phases(gradient), _split_phases(x), weight, 1, needed)
     return _join_phases(to_phases, size), to_weight
 

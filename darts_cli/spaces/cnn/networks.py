@@ -246,7 +246,8 @@ class Supernet(nn.Module):
     def forward(self, images: Tensor, mixture: Mixture) -> Output:
         """Logits `[B, classes]` of images `[B, C, H, W]`."""
         if self.training:
-            heap.give_back_freed(above=self.free_limit)
+            if images.device.type == "cpu":
+                heap.give_back_freed(above=self.free_limit)
             self._count_batches()
         s0 = s1 = self.stem(images)
         for cell, kind in zip(self.cells, self.kinds, strict=True):

@@ -37,7 +37,7 @@ class Stack:
     repetitions: Sequence[Repetition]
 
     @property
-    def weights(self) -> int:
+    def weight_count(self) -> int:
         """How many weights it has: of each repetition a depthwise and a pointwise one."""
         return 2 * len(self.repetitions)
 
@@ -54,7 +54,7 @@ class Layout:
 
     def deal(self, weights: Sequence[Tensor]) -> list[Sequence[Tensor]]:
         """The weights of each stack."""
-        ends = list(itertools.accumulate((stack.weights for stack in self.stacks), initial=0))
+        ends = list(itertools.accumulate((stack.weight_count for stack in self.stacks), initial=0))
         return [weights[start:end] for start, end in itertools.pairwise(ends)]
 
 

@@ -5,7 +5,6 @@ Modules and dropout draws have the published names and order.
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from darts_cli.config import RecurrentNetworkConfig
 
@@ -90,12 +89,3 @@ class PlainLanguageModel(nn.Module):
     def _mask(self, shape: tuple[int, ...], probability: float) -> Tensor:
         keep = 1 - probability
         return torch.empty(shape, dtype=self.encoder.weight.dtype).bernoulli_(keep) / keep
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The mean cross-entropy of a word."""
-        return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
-
-    def objective(self, logits: Tensor, targets: Tensor, states: Tensor) -> Tensor:
-        """With the slowness of the states."""
-        slowness = (states[1:] - states[:-1]).square().mean()
-        return self.loss(logits, targets) + self.config.slowness * slowness

@@ -28,7 +28,7 @@ def make(stride: int) -> tuple[EdgeGroup, Tensor, Tensor]:
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Takes the plain formulas while it is undone by nobody."""
+    """Plain formulas, until the test undoes it."""
     for module in (separable, pooling):
         monkeypatch.setattr(module, "has_own_gradient", lambda _: False)
     return monkeypatch

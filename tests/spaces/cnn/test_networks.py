@@ -178,3 +178,23 @@ def test_a_mixture_that_chooses_one_operation_is_that_operation() -> None:
         weights[:, 0] = 1
     bias = network.classifier.bias
     torch.testing.assert_close(network(images, nothing).logits, bias.expand(2, 3))
+
+
+def test_every_batchnorm_counts_the_batches_of_training_and_no_others() -> None:
+    network = Supernet(TINY, classes=3)
+    mixture = {cell: torch.rand(14, 8) for cell in CNN.cells}
+    for training in (True, False, True):
+        network.train(training)
+        network(torch.randn(2, 3, 8, 8), mixture)
+    counts = {
+        name: int(count)
+        for name, count in network.to_published(network.state_dict()).items()
+        if name.endswith("num_batches_tracked")
+    }
+    # Stem and preprocessing; for each edge two poolings and six of the separable convolutions;
+    # and for each edge that halves the resolution a factorized reduction.
+    halving = [
+        sum(source < 2 for _, source in CNN.edges) * (kind == "reduce") for kind in network.kinds
+    ]
+    assert len(counts) == 1 + 3 * (2 + 14 * 8) + sum(halving)
+    assert set(counts.values()) == {2}
