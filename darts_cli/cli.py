@@ -1,5 +1,6 @@
 """The commands: flags become options, and errors one line. No torch until a command needs it."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +9,16 @@ import typer
 from typer.exceptions import TyperException
 
 from darts_cli import __version__
-from darts_cli.errors import DartsError, Interrupted
+from darts_cli.errors import ConfigError, DartsError, DivergenceError, Interrupted
 from darts_cli.flags import (
     DATA,
     DEVICE,
     NETWORK,
+    Accumulate,
     BatchSize,
     Channels,
     CheckpointEvery,
+    Compile,
     ConfigFile,
     Data,
     Device,
@@ -32,11 +35,13 @@ from darts_cli.flags import (
     Order,
     Out,
     Output,
+    Precision,
     Recipe,
     Resume,
     Seed,
     Set,
     Space,
+    SyncBatchNorm,
     Width,
 )
 
@@ -105,6 +110,10 @@ def search(
     dry_run: DryRun = False,
     gpu: Gpu = None,
     device: Device = None,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    compile_: Compile = None,
+    sync_batchnorm: SyncBatchNorm = None,
     memory: Annotated[
         Memory | None,
         typer.Option(
@@ -147,6 +156,10 @@ def search(
             dry_run=dry_run,
             gpu=gpu,
             device=device,
+            precision=precision.value if precision is not None else None,
+            accumulate=accumulate,
+            compile=compile_,
+            sync_batchnorm=sync_batchnorm,
             memory=memory.value if memory is not None else None,
         ),
     )
@@ -195,6 +208,10 @@ def train(
     dry_run: DryRun = False,
     gpu: Gpu = None,
     device: Device = None,
+    precision: Precision = None,
+    accumulate: Accumulate = None,
+    compile_: Compile = None,
+    sync_batchnorm: SyncBatchNorm = None,
 ) -> None:
     """Train the network of a genotype; without other flags, as in the paper, on CIFAR-10 or PTB.
 
@@ -226,6 +243,10 @@ def train(
             dry_run=dry_run,
             gpu=gpu,
             device=device,
+            precision=precision.value if precision is not None else None,
+            accumulate=accumulate,
+            compile=compile_,
+            sync_batchnorm=sync_batchnorm,
         ),
     )
 
@@ -295,15 +316,28 @@ def main() -> None:
     """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:
         status = app(prog_name="darts", standalone_mode=False)
+    except (ConfigError, DivergenceError) as error:
+        _leave(_once(f"darts: {error}"), error.exit_status)
     except DartsError as error:
-        _leave(f"darts: {error}", error.exit_status)
+        _leave(f"darts: {_rank()}{error}", error.exit_status)
     except TyperException as error:
-        _leave(_usage(error), 2)
+        _leave(_once(_usage(error)), 2)
     except Interrupted as stop:
-        _leave(f"darts: {stop}", stop.exit_status)
+        _leave(_once(f"darts: {stop}"), stop.exit_status)
     if status == _INTERRUPTED:
         _leave("darts: interrupted", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _rank() -> str:
+    """Which process of a run speaks, if there are several."""
+    several = os.environ.get("WORLD_SIZE", "1") != "1"
+    return f"process {os.environ.get('RANK', '?')}: " if several else ""
+
+
+def _once(message: str) -> str:
+    """What all processes of a run would say: the first one alone says it."""
+    return message if not _rank() or os.environ.get("RANK") == "0" else ""
 
 
 def _usage(error: TyperException) -> str:

@@ -277,6 +277,33 @@ class AlphasConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ComputeConfig:
+    """How steps are computed.
+
+    The mathematics are the same but for BatchNorm, which sees what one process
+    computes at once.
+    """
+
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
+    """Of products and convolutions; the finite difference is float32 in any case."""
+    accumulate: int = 1
+    """Parts of a batch, one after the other."""
+    compile: bool = False
+    """Whether cells are compiled: for CUDA, where it pays."""
+    sync_batchnorm: bool = False
+    """Whether BatchNorm is over the parts of all processes."""
+
+    def __post_init__(self) -> None:
+        _require(
+            1 <= self.accumulate <= 65_536,
+            "compute.accumulate",
+            self.accumulate,
+            "1 to 65536",
+            "--accumulate",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
     """All settings of a run."""
 
@@ -296,6 +323,8 @@ class Config:
     """The optimizer of the weights."""
     alphas: AlphasConfig | None = None
     """The optimizer of the alphas; None when a discrete network is trained."""
+    compute: ComputeConfig = ComputeConfig()
+    """How steps are computed."""
 
     def __post_init__(self) -> None:
         _require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1", "--seed")

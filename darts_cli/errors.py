@@ -39,6 +39,12 @@ class DeviceMemoryError(DartsError):
     exit_status = 1
 
 
+class RankError(DartsError):
+    """Another process of a run on several devices that is gone."""
+
+    exit_status = 1
+
+
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
     """A signal asked the run to stop; its state is saved.
 

@@ -37,6 +37,15 @@ class Memory(StrEnum):
     SAVE = "save"
 
 
+class PrecisionName(StrEnum):
+    """Of products and convolutions."""
+
+    FP32 = "fp32"
+    TF32 = "tf32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 Data = Annotated[
     str | None,
     typer.Option(
@@ -123,6 +132,41 @@ Gpu = Annotated[
 Device = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="cpu, mps, cuda or cuda:N.", rich_help_panel=DEVICE),
+]
+Precision = Annotated[
+    PrecisionName | None,
+    typer.Option(
+        help="Of products and convolutions; tf32 on CUDA alone.",
+        show_default="fp32",
+        rich_help_panel=DEVICE,
+    ),
+]
+Accumulate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Compute a batch in N parts, for less memory.",
+        show_default="1",
+        rich_help_panel=DEVICE,
+    ),
+]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the cells: takes minutes, for CUDA.",
+        show_default="no-compile",
+        rich_help_panel=DEVICE,
+    ),
+]
+SyncBatchNorm = Annotated[
+    bool | None,
+    typer.Option(
+        "--sync-batchnorm/--no-sync-batchnorm",
+        help="BatchNorm over the images of all processes.",
+        show_default="no-sync-batchnorm",
+        rich_help_panel=DEVICE,
+    ),
 ]
 Channels = Annotated[
     int | None, typer.Option(help="Of the first convolutional cells.", rich_help_panel=NETWORK)

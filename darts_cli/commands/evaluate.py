@@ -3,11 +3,16 @@
 import json
 from pathlib import Path
 
+from rich.console import Console
+
 from darts_cli import checkpoint
 from darts_cli.commands.job import read_job
 from darts_cli.config_file import override
 from darts_cli.engine import devices
+from darts_cli.engine.computation import Computation
 from darts_cli.engine.loop import evaluate
+from darts_cli.engine.precision import Precision
+from darts_cli.engine.ranks import joined, started
 from darts_cli.engine.state import load_network
 from darts_cli.errors import CheckpointError
 from darts_cli.files import write_text
@@ -37,7 +42,9 @@ def evaluate_checkpoint(
     Raises:
         DartsError: for whatever a user can mend.
     """
-    device = devices.choose(gpu, device_name)
+    place = started()
+    local_rank = place[0] if place is not None else None
+    device = devices.choose(gpu, device_name, local_rank=local_rank)
     file = _locate(source)
     tensors, metadata = checkpoint.read(file)
     job = read_job(metadata, file)
@@ -49,37 +56,45 @@ def evaluate_checkpoint(
     config = job.config
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
-    data = job.domain.load(config, device, search=False, facts=metadata["facts"])
     splits = job.domain.evaluation_splits if data_name is None else ("test",)
-    batch_size = batch_size or job.domain.evaluation_batch
-    streams = {
-        name: data.evaluation_stream(name, batch_size)
-        for name in ((split,) if split is not None else splits)
-    }
-    task = job.domain.build(config, metadata["facts"], job.genotype)
-    load_network(task, tensors, averaged=True)
-    task.module.to(device)
-    unit = job.domain.describe(config, metadata["facts"]).unit
-    console = error_console()
-    for name, stream in streams.items():
-        console.print(f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}")
-        with devices.one_line_out_of_memory(), bar(console, name, stream.steps(0)) as advance:
-            measures, count = evaluate(task, stream, {}, device, advance)
-        print(f"{name}: {format_measures(measures)}  ({count:,} {unit}s)")
-        # Other data has a file of its own, so that it does not take the place of the run's result.
-        other = "" if data_name is None else f"-{Path(data_name).name}"
-        path = file.with_name(f"{file.stem}-{name}{other}.json")
-        result = {
-            "checkpoint": file.name,
-            "data": Path(config.data.name).name,
-            "split": name,
-            "examples": count,
-            "batch_size": batch_size,
-            "epoch": metadata["position"]["epoch"],
-            **measures,
-        }
-        write_text(path, json.dumps(result, indent=2) + "\n")
-        print(path)
+    splits = (split,) if split is not None else splits
+    with joined(device) as ranks:
+        facts = metadata["facts"]
+        data = job.domain.load(config, device, search=False, facts=facts, ranks=ranks)
+        batch_size = batch_size or job.domain.evaluation_batch
+        streams = {name: data.evaluation_stream(name, batch_size) for name in splits}
+        task = job.domain.build(config, facts, job.genotype)
+        load_network(task, tensors, averaged=True)
+        task.module.to(device)
+        computation = Computation(ranks=ranks, precision=Precision("fp32", device))
+        unit = job.domain.describe(config, facts).unit
+        console = error_console() if ranks.leads else Console(quiet=True)
+        for name, stream in streams.items():
+            console.print(
+                f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"
+            )
+            with devices.one_line_out_of_memory(), bar(console, name, stream.steps(0)) as advance:
+                measures, count = evaluate(
+                    task, stream, {}, device, advance, computation=computation
+                )
+            if not ranks.leads:
+                continue
+            print(f"{name}: {format_measures(measures)}  ({count:,} {unit}s)")
+            # Other data has a file of its own, so that it does not take the place of the run's
+            # result.
+            other = "" if data_name is None else f"-{Path(data_name).name}"
+            path = file.with_name(f"{file.stem}-{name}{other}.json")
+            result = {
+                "checkpoint": file.name,
+                "data": Path(config.data.name).name,
+                "split": name,
+                "examples": count,
+                "batch_size": batch_size,
+                "epoch": metadata["position"]["epoch"],
+                **measures,
+            }
+            write_text(path, json.dumps(result, indent=2) + "\n")
+            print(path)
 
 
 def _locate(source: Path) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
-from darts_cli.config import Config
+from darts_cli.config import ComputeConfig, Config
 from darts_cli.errors import ConfigError
 from darts_cli.recipes import recipe
 
@@ -24,14 +24,20 @@ _SETTINGS = {
     "order": "alphas.order",
     "hypergradient": "alphas.hypergradient",
     "strategy": "alphas.strategy",
+    "precision": "compute.precision",
+    "accumulate": "compute.accumulate",
+    "compile": "compute.compile",
+    "sync_batchnorm": "compute.sync_batchnorm",
 }
 """Which setting a flag changes."""
 
 _KEPT_ON_RESUME = {
     *("resume", "gpu", "device", "memory", "epochs"),
     *("max_steps", "checkpoint_every", "dry_run"),
+    *("precision", "accumulate", "compile", "sync_batchnorm"),
 }
-"""Flags that may be given with `--resume`: they do not change what has been computed."""
+"""Flags that may be given with `--resume`: they do not change what has been computed, or how the
+rest of it is, on another machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +68,10 @@ class Options:
     checkpoint_every: float = 10.0
     dry_run: bool = False
     memory: str | None = None
+    precision: str | None = None
+    accumulate: int | None = None
+    compile: bool | None = None
+    sync_batchnorm: bool | None = None
 
     @property
     def save_memory(self) -> bool:
@@ -104,6 +114,17 @@ def settle(command: str, space: str, options: Options) -> Config:
     return config_file.override(config, assigned, "--set")
 
 
+def change_computation(config: Config, options: Options) -> Config:
+    """The settings of a run that goes on, with what the flags say of how it is computed.
+
+    Raises:
+        ConfigError: if one of them is not possible.
+    """
+    given = {field.name: getattr(options, field.name) for field in fields(ComputeConfig)}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return config_file.override(config, {"compute": changes}, "--resume")
+
+
 def _flags(options: Options, config: Config) -> dict[str, Any]:
     """The flags that were given, as nested settings.
 
@@ -143,6 +164,6 @@ def refuse_changes(options: Options) -> None:
             flag = "--" + field.name.replace("_", "-")
             raise ConfigError(
                 f"{flag}: not with --resume, which goes on under the run's own settings; "
-                "only --epochs, --gpu, --device, --memory, --max-steps and --checkpoint-every "
+                "only --epochs, --max-steps, --checkpoint-every and what is under Device in --help "
                 "may change"
             )

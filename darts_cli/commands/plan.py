@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from darts_cli import config_file
 from darts_cli.commands.job import Job
 from darts_cli.config import Config
 from darts_cli.engine import devices, strategies
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Description, Domain, Facts, Task
 from darts_cli.genotype import Genotype
@@ -45,6 +46,7 @@ def measure(
     genotype: Genotype | None,
     *,
     save_memory: bool = False,
+    ranks: Ranks = ALONE,
 ) -> Size:
     """Build the network on the meta device, where nothing is computed, and count."""
     with torch.device("meta"):
@@ -61,8 +63,17 @@ def measure(
             training_parameters=weights,
             alphas=sum(weights.numel() for weights in mixture.values()),
             macs=_macs(domain, config, facts, task, mixture),
-            memory_bytes=_memory(domain, config, facts, task, mixture, weights),
+            memory_bytes=_memory(domain, _part(config, ranks), facts, task, mixture, weights),
         )
+
+
+def _part(config: Config, ranks: Ranks) -> Config:
+    """The settings with a batch of what one process computes at once."""
+    parts = ranks.size * config.compute.accumulate
+    batch_size = max(2, -(-config.data.batch_size // parts))
+    return (
+        replace(config, data=replace(config.data, batch_size=batch_size)) if parts > 1 else config
+    )
 
 
 def _evaluation_parameters(task: Task) -> int:
@@ -128,11 +139,15 @@ class Plan:
     device: torch.device
     path: Path
     size: Size
+    ranks: Ranks = ALONE
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps that train the weights."""
-        return self.job.domain.steps(self.job.config, self.counts, search=self.job.search)
+        job = self.job
+        return job.domain.steps(
+            job.config, self.counts, search=job.search, processes=self.ranks.size
+        )
 
     @property
     def description(self) -> Description:
@@ -148,14 +163,19 @@ def make(
     device: torch.device,
     path: Path,
     save_memory: bool,
+    ranks: Ranks = ALONE,
 ) -> Plan:
     """Work out what a job will take.
 
     Raises:
         ConfigError: if the strategy is unknown, or memory is to be saved where it cannot.
     """
-    size = measure(job.domain, job.config, facts, job.genotype, save_memory=save_memory)
-    return Plan(job=job, facts=facts, counts=counts, device=device, path=path, size=size)
+    size = measure(
+        job.domain, job.config, facts, job.genotype, save_memory=save_memory, ranks=ranks
+    )
+    return Plan(
+        job=job, facts=facts, counts=counts, device=device, path=path, size=size, ranks=ranks
+    )
 
 
 def print_json(plan: Plan) -> None:
@@ -178,13 +198,22 @@ def print_json(plan: Plan) -> None:
     print(json.dumps(fields))
 
 
+def _describe_parts(config: Config, ranks: Ranks) -> str:
+    """What is said where a step is computed otherwise than by one process, whole, in float32."""
+    parts, precision = config.compute.accumulate, config.compute.precision
+    notes = [f"{ranks.size} processes"] if ranks.size > 1 else []
+    notes += [f"{parts} parts of a batch"] if parts > 1 else []
+    notes += [precision] if precision != "fp32" else []
+    return "".join(f", {note}" for note in notes)
+
+
 def show(plan: Plan) -> None:
     """Print the table that every run begins with, on standard error."""
     job, config, size, words = plan.job, plan.job.config, plan.size, plan.description
     splits = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items())
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
     rows = {
-        "device": devices.describe(plan.device),
+        "device": devices.describe(plan.device) + _describe_parts(config, plan.ranks),
         "data": f"{config.data.name}: {splits}; {words.data}",
         "network": words.network,
         "parameters": f"{size.parameters:,}"

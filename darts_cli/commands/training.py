@@ -8,20 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 
 from darts_cli import checkpoint, config_file
 from darts_cli.commands import plan
 from darts_cli.commands.job import Job, read_job
-from darts_cli.commands.options import Options, refuse_changes
+from darts_cli.commands.options import Options, change_computation, refuse_changes
+from darts_cli.commands.plan import Plan
 from darts_cli.config import AlphasConfig, Config
 from darts_cli.engine import devices, strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import Session, versions
+from darts_cli.engine.compilation import Compilation
+from darts_cli.engine.computation import Computation
 from darts_cli.engine.loop import fit
 from darts_cli.engine.meter import Meter
+from darts_cli.engine.precision import LossScale, Precision
 from darts_cli.engine.randomness import count, generator
+from darts_cli.engine.ranks import Ranks, joined, started
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Data, Facts, Streams
+from darts_cli.engine.task import Data, Facts, Streams, Task
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
@@ -35,26 +41,66 @@ def start(job: Job, options: Options) -> None:
     Raises:
         DartsError: for whatever a user can mend.
     """
-    device = devices.choose(options.gpu, options.device)
+    device = _choose_device(options)
     job = replace(job, config=_locate(job))
-    path, save = options.out or _default_path(job), options.save_memory
     if options.dry_run:
         facts, counts = job.domain.outline(job.config, search=job.search)
-        plan.print_json(plan.make(job, facts, counts, device=device, path=path, save_memory=save))
+        path = options.out or _default_path(job)
+        plan.print_json(
+            plan.make(job, facts, counts, device=device, path=path, save_memory=options.save_memory)
+        )
         return
-    Run.check_new(path)
-    data = job.domain.load(job.config, device, search=job.search)
+    with joined(device) as ranks:
+        _start(job, options, device, ranks)
+
+
+def _start(job: Job, options: Options, device: torch.device, ranks: Ranks) -> None:
+    _check_parts(job.config, ranks)
+    path, save = Path(ranks.tell(str(options.out or _default_path(job)))), options.save_memory
+    if ranks.leads:
+        Run.check_new(path)
+    data = job.domain.load(job.config, device, search=job.search, ranks=ranks)
     # Before anything is written: settings or images that are no use leave nothing behind.
     facts = data.describe()
-    planned = plan.make(job, facts, data.counts, device=device, path=path, save_memory=save)
+    planned = plan.make(
+        job, facts, data.counts, device=device, path=path, save_memory=save, ranks=ranks
+    )
     streams = _streams(job, data)
-    state = _build_state(job, facts, device, save_memory=save)
-    run = Run.create(path)
-    plan.show(planned)
-    write_text(run.config, config_file.dump(job.config, _notes(job)))
-    if job.genotype is not None:
+    state = _build_state(job, facts, device, ranks, save_memory=save)
+    run = Run.create(path) if ranks.leads else Run(path)
+    _write_settings(run, job, planned, ranks)
+    if job.genotype is not None and ranks.leads:
         write_text(run.genotype, dump(job.genotype))
-    _carry_out(state, _open_session(job, run, data, streams, device, options))
+    _carry_out(state, _open_session(job, run, data, streams, device, options, ranks))
+
+
+def _choose_device(options: Options) -> torch.device:
+    place = started()
+    return devices.choose(
+        options.gpu, options.device, local_rank=place[0] if place is not None else None
+    )
+
+
+def _check_parts(config: Config, ranks: Ranks) -> None:
+    """Make sure that every part of a batch has two examples.
+
+    Raises:
+        ConfigError: if it has not.
+    """
+    parts, size = config.compute.accumulate, config.data.batch_size
+    needed = 2 * parts * ranks.size
+    if parts * ranks.size > 1 and size < needed:
+        raise ConfigError(
+            f"--batch-size {size}: expected {needed} or more, two examples for each of "
+            f"{parts} part{'' if parts == 1 else 's'} on each of {ranks.size} "
+            f"process{'' if ranks.size == 1 else 'es'}; use a larger one, or fewer of them"
+        )
+
+
+def _write_settings(run: Run, job: Job, planned: Plan, ranks: Ranks) -> None:
+    if ranks.leads:
+        plan.show(planned)
+        write_text(run.config, config_file.dump(job.config, _notes(job)))
 
 
 def _locate(job: Job) -> Config:
@@ -84,28 +130,41 @@ def resume(words: str, options: Options) -> None:
     if options.resume is None:
         raise ConfigError("--resume: expected the directory of a run")
     run = Run.open(options.resume)
-    device = devices.choose(options.gpu, options.device)
+    device = _choose_device(options)
+    with joined(device) as ranks:
+        _resume(words, options, run, device, ranks)
+
+
+def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:
     tensors, metadata = checkpoint.read(run.last)
     job = read_job(metadata, run.last)
     if job.words != words:
         raise ConfigError(
             f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
         )
+    job = replace(job, config=change_computation(job.config, options))
+    _check_parts(job.config, ranks)
     if options.epochs is not None:
         job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
-    data = job.domain.load(job.config, device, search=job.search, facts=metadata["facts"])
+    data = job.domain.load(
+        job.config, device, search=job.search, facts=metadata["facts"], ranks=ranks
+    )
     _check_counts(job, data, metadata["counts"])
     facts, save = data.describe(), options.save_memory
-    planned = plan.make(job, facts, data.counts, device=device, path=run.path, save_memory=save)
+    planned = plan.make(
+        job, facts, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
+    )
     if options.dry_run:
         plan.print_json(planned)
         return
-    state = _build_state(job, facts, device, save_memory=save)
+    state = _build_state(job, facts, device, ranks, save_memory=save)
     state.restore(tensors, metadata)
-    plan.show(planned)
-    write_text(run.config, config_file.dump(job.config, _notes(job)))
-    run.keep_metrics(state.position.epoch)
-    session = _open_session(job, run, data, _streams(job, data), device, options)
+    # Before one of them writes, all have read.
+    ranks.wait()
+    _write_settings(run, job, planned, ranks)
+    if ranks.leads:
+        run.keep_metrics(state.position.epoch)
+    session = _open_session(job, run, data, _streams(job, data), device, options, ranks)
     _carry_out(state, session)
 
 
@@ -135,13 +194,18 @@ def _extend(job: Job, epochs: int, *, done: int) -> Job:
     return replace(job, config=replace(job.config, epochs=epochs))
 
 
-def _build_state(job: Job, facts: Facts, device: torch.device, *, save_memory: bool) -> State:
+def _build_state(
+    job: Job, facts: Facts, device: torch.device, ranks: Ranks, *, save_memory: bool
+) -> State:
     """A network with fresh weights, and what trains it."""
     config = job.config
+    computation = _build_computation(config, device, ranks)
     torch.manual_seed(count(config.seed, "initial weights"))
     task = job.domain.build(config, facts, job.genotype)
     if save_memory:
         task.network.save_memory()
+    if config.compute.sync_batchnorm:
+        task.network.synchronize()
     task.module.to(device)
     optimizer = torch.optim.SGD(
         task.module.parameters(),
@@ -155,7 +219,28 @@ def _build_state(job: Job, facts: Facts, device: torch.device, *, save_memory: b
         optimizer=optimizer,
         architect=_build_architect(job, config.alphas, device) if config.alphas else None,
         meter=Meter(task.measures, device),
+        computation=computation,
+        compilation=_compile(config, task) if config.compute.compile else None,
     )
+
+
+def _build_computation(config: Config, device: torch.device, ranks: Ranks) -> Computation:
+    precision = config.compute.precision
+    return Computation(
+        ranks=ranks,
+        parts=config.compute.accumulate,
+        precision=Precision(precision, device),
+        scale=LossScale(device) if precision == "fp16" else None,
+    )
+
+
+def _compile(config: Config, task: Task) -> Compilation:
+    if config.alphas is not None and config.alphas.hypergradient == "exact":
+        raise ConfigError(
+            "--compile: found --hypergradient exact, whose double backward cannot be compiled; "
+            "expected finite-difference, or leave --compile out"
+        )
+    return Compilation(task.network.regions())
 
 
 def _build_architect(job: Job, config: AlphasConfig, device: torch.device) -> Architect:
@@ -170,15 +255,24 @@ def _streams(job: Job, data: Data) -> Streams:
 
 
 def _open_session(
-    job: Job, run: Run, data: Data, streams: Streams, device: torch.device, options: Options
+    job: Job,
+    run: Run,
+    data: Data,
+    streams: Streams,
+    device: torch.device,
+    options: Options,
+    ranks: Ranks,
 ) -> Session:
     facts = data.describe()
+    unit = job.domain.describe(job.config, facts).unit
+    # One of the processes speaks.
+    console, log = (error_console(), run.log) if ranks.leads else (Console(quiet=True), None)
     return Session(
         config=job.config,
         space=job.domain.space,
         streams=streams,
         run=run,
-        reporter=Reporter(error_console(), run.log, job.domain.describe(job.config, facts).unit),
+        reporter=Reporter(console, log, unit),
         metadata={
             "kind": job.command,
             "config": config_file.as_mapping(job.config),
@@ -203,7 +297,8 @@ def _carry_out(state: State, session: Session) -> None:
             f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
             f"go on with: {session.resume_command}"
         )
-    print(session.run.path)
+    if state.computation.ranks.leads:
+        print(session.run.path)
 
 
 def _default_path(job: Job) -> Path:

@@ -6,9 +6,10 @@ so that its gradient in the alphas knows how the weights would answer to them
 order.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,10 +18,8 @@ from torch.nn.utils import get_total_norm
 
 from darts_cli.config import AlphasConfig
 from darts_cli.engine import strategies
+from darts_cli.engine.computation import PLAIN, Computation, Loss
 from darts_cli.engine.strategies import Alphas, Mixture
-
-Loss = Callable[[], Tensor]
-"""Computes a loss at the present weights and alphas, with the same random numbers every time."""
 
 _RADIUS = 0.01
 """The finite difference moves the weights by this norm (footnote 2 of the paper)."""
@@ -47,13 +46,14 @@ class VirtualStep:
 
 def hypergradient(
     *,
-    train_loss: Loss,
-    valid_loss: Loss,
+    train_losses: Sequence[Loss],
+    valid_losses: Sequence[Loss],
     weights: Sequence[Tensor],
     alphas: Sequence[Tensor],
     step: VirtualStep | None,
     state: Sequence[Tensor] = (),
     exact: bool = False,
+    computation: Computation = PLAIN,
 ) -> list[Tensor]:
     """The gradient of the validation loss after a virtual step, in the alphas (equations 6 to 8).
 
@@ -64,54 +64,44 @@ def hypergradient(
     Weights are moved in place and come back from a copy: they and `state` are
     bit for bit what they were. Nothing is left in any `.grad`.
 
+    A loss may come in parts, of a batch or of the processes of a run: each of
+    the four gradients is added up before anything else is done with it.
+
     Args:
-        train_loss: L_train at the present weights and alphas.
-        valid_loss: L_val at the present weights and alphas.
+        train_losses: Parts that add up to L_train at the present weights and alphas.
+        valid_losses: Parts that add up to L_val at the present weights and alphas.
         weights: w, leaves that the losses read.
         alphas: a, leaves that the losses read.
         step: The virtual step; None for the first order.
         state: Tensors that the losses change, such as running statistics.
         exact: Whether the product is computed by double backward instead.
+        computation: How gradients are taken and added up.
 
     Returns:
         One gradient an alpha tensor, of its shape.
     """
     kept_state = _clone(state)
+    # The first order does not move them.
+    start = _clone(weights) if step is not None else []
     try:
         if step is None:
             with _constant(weights):
-                return _gradients(valid_loss(), alphas)
-        return _second_order(train_loss, valid_loss, weights, alphas, step, exact=exact)
-    finally:
-        _copy(state, kept_state)
-
-
-def _second_order(
-    train_loss: Loss,
-    valid_loss: Loss,
-    weights: Sequence[Tensor],
-    alphas: Sequence[Tensor],
-    step: VirtualStep,
-    *,
-    exact: bool,
-) -> list[Tensor]:
-    start = _clone(weights)
-    try:
+                return computation.gradients(valid_losses, alphas)
         with _constant(alphas):
-            gradients = _gradients(train_loss(), weights)
+            gradients = computation.gradients(train_losses, weights)
         coefficient = _clip_coefficient(gradients, step.clip)
         _move_virtually(weights, gradients, coefficient, step)
-        of_both = _gradients(valid_loss(), [*weights, *alphas])
+        of_both = computation.gradients(valid_losses, [*weights, *alphas])
         v, direct = of_both[: len(weights)], of_both[len(weights) :]
         v = list(torch._foreach_mul(v, _clip_coefficient(v, step.clip)))
         _copy(weights, start)
-        if exact:
-            product = _exact_product(train_loss, weights, alphas, v)
-        else:
-            product = _finite_difference(train_loss, weights, alphas, v, start)
+        multiply = _exact_product if exact else _finite_difference
+        product = multiply(train_losses, weights, alphas, v, computation)
     finally:
-        # From the copy: adding the perturbation back would leave rounding behind.
-        _copy(weights, start)
+        # From the copy: adding a perturbation back would leave rounding behind.
+        if step is not None:
+            _copy(weights, start)
+        _copy(state, kept_state)
     scale = step.lr * coefficient
     return [gradient - scale * part for gradient, part in zip(direct, product, strict=True)]
 
@@ -135,13 +125,14 @@ def _move_virtually(
 
 
 def _finite_difference(
-    train_loss: Loss,
+    train_losses: Sequence[Loss],
     weights: Sequence[Tensor],
     alphas: Sequence[Tensor],
     v: list[Tensor],
-    start: list[Tensor],
+    computation: Computation,
 ) -> list[Tensor]:
-    """(d^2 L_train / da dw) v by central differences around the weights `start` (equation 8)."""
+    """(d^2 L_train / da dw) v by central differences around the weights (equation 8)."""
+    start = _clone(weights)
     # Where v vanishes so does the product: any radius will do, but not a division by zero.
     epsilon = _RADIUS / get_total_norm(v).clamp(min=torch.finfo(v[0].dtype).tiny)
     shift = list(torch._foreach_mul(v, epsilon))
@@ -150,26 +141,32 @@ def _finite_difference(
         with torch.no_grad():
             _copy(weights, start)
             torch._foreach_add_(list(weights), shift, alpha=sign)
-        with _constant(weights):
-            sides.append(_gradients(train_loss(), alphas))
+        with _constant(weights), _precisely(computation):
+            sides.append(computation.gradients(train_losses, alphas))
     return [(above - below) / (2 * epsilon) for above, below in zip(*sides, strict=True)]
 
 
 def _exact_product(
-    train_loss: Loss, weights: Sequence[Tensor], alphas: Sequence[Tensor], v: list[Tensor]
+    train_losses: Sequence[Loss],
+    weights: Sequence[Tensor],
+    alphas: Sequence[Tensor],
+    v: list[Tensor],
+    computation: Computation,
 ) -> list[Tensor]:
     """(d^2 L_train / da dw) v by differentiating grad_w L_train . v in the alphas."""
-    gradients = torch.autograd.grad(
-        train_loss(), list(weights), create_graph=True, materialize_grads=True
-    )
-    # A loss that is linear in the weights leaves gradients that no alpha had a part in.
-    attached = [(g, part) for g, part in zip(gradients, v, strict=True) if g.requires_grad]
-    if not attached:
-        return [torch.zeros_like(alpha) for alpha in alphas]
-    outputs, parts = zip(*attached, strict=True)
-    return list(
-        torch.autograd.grad(outputs, list(alphas), grad_outputs=list(parts), materialize_grads=True)
-    )
+
+    def along_v(loss: Loss) -> Tensor:
+        gradients = torch.autograd.grad(
+            loss(), list(weights), create_graph=True, materialize_grads=True
+        )
+        product = torch.stack(
+            [(g * part).sum() for g, part in zip(gradients, v, strict=True)]
+        ).sum()
+        # A loss that is linear in the weights leaves gradients that no alpha had a part in.
+        return product + 0 * torch.stack([alpha.sum() for alpha in alphas]).sum()
+
+    with _precisely(computation):
+        return computation.gradients([partial(along_v, loss) for loss in train_losses], alphas)
 
 
 @contextmanager
@@ -184,9 +181,9 @@ def _constant(leaves: Sequence[Tensor]) -> Iterator[None]:
             leaf.requires_grad_()
 
 
-def _gradients(loss: Tensor, leaves: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of a loss; zeros for leaves that it does not depend on."""
-    return list(torch.autograd.grad(loss, list(leaves), materialize_grads=True))
+def _precisely(computation: Computation) -> AbstractContextManager[None]:
+    precision = computation.precision
+    return precision.exactly() if precision is not None else nullcontext()
 
 
 def _clip_coefficient(gradients: list[Tensor], clip: float) -> Tensor:
@@ -229,33 +226,36 @@ class Architect:
     def step(
         self,
         *,
-        train_loss: Loss,
-        valid_loss: Loss,
+        train_losses: Sequence[Loss],
+        valid_losses: Sequence[Loss],
         optimizer: torch.optim.Optimizer,
         state: Sequence[Tensor] = (),
+        computation: Computation = PLAIN,
     ) -> list[Tensor]:
         """Move the alphas by their hypergradient, which is returned.
 
         Args:
-            train_loss: As in `hypergradient`.
-            valid_loss: As in `hypergradient`.
+            train_losses: As in `hypergradient`.
+            valid_losses: As in `hypergradient`.
             optimizer: The weights' SGD, whose next step is the virtual one.
             state: As in `hypergradient`.
+            computation: As in `hypergradient`.
         """
         alphas = list(self.alphas.values())
         second = self.config.order == "second"
         gradients = hypergradient(
-            train_loss=train_loss,
-            valid_loss=valid_loss,
+            train_losses=train_losses,
+            valid_losses=valid_losses,
             weights=optimizer.param_groups[0]["params"],
             alphas=alphas,
             step=next_step(optimizer, self.config.virtual_clip) if second else None,
             state=state,
             exact=self.config.hypergradient == "exact",
+            computation=computation,
         )
         for alpha, gradient in zip(alphas, gradients, strict=True):
             alpha.grad = gradient
-        self.optimizer.step()
+        computation.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         return gradients
 

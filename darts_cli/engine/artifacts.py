@@ -11,7 +11,6 @@ import torch
 
 from darts_cli import __version__, checkpoint
 from darts_cli.config import Config
-from darts_cli.engine.architect import Architect
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Streams
 from darts_cli.files import write_text
@@ -43,33 +42,43 @@ class Session:
 
 
 def save(state: State, session: Session, *, best: bool = False) -> None:
-    """Write the newest checkpoint, or the best one.
+    """Write the newest checkpoint, or the best one; all ranks call it, and the first one writes.
 
     Raises:
         DivergenceError: if a number in it is not finite; the files stay as they were.
         WriteError: if the disk is full or the folder cannot be written.
     """
     state.check_finite()
+    tensors = state.tensors()
+    if not state.computation.ranks.leads:
+        return
     path = session.run.best if best else session.run.last
-    checkpoint.write(path, state.tensors(), {**session.metadata, **state.metadata()})
+    checkpoint.write(path, tensors, {**session.metadata, **state.metadata()})
 
 
-def write_architecture(architect: Architect, session: Session, epoch: int) -> Genotype:
-    """Write the alphas after `epoch`, counted from 1, and the genotype that they stand for."""
-    run, alphas = session.run, architect.alphas
+def write_architecture(state: State, session: Session) -> Genotype:
+    """Write the alphas after the epochs done, and the genotype that they stand for.
+
+    Raises:
+        ValueError: if there are no alphas.
+        WriteError: if the disk is full or the folder cannot be written.
+    """
+    if state.architect is None:
+        raise ValueError("a discrete network has no alphas")
+    run, alphas, epoch = session.run, state.architect.alphas, state.position.epoch
     # Alphas do not depend on the data, whose vocabulary would be most of so small a file.
     kept = {name: value for name, value in session.metadata.items() if name != "facts"}
     metadata = {**kept, "kind": "alphas", "position": {"epoch": epoch}}
-    named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
-    checkpoint.write(run.alphas_of(epoch), named, metadata)
-    rows = {cell: alpha.tolist() for cell, alpha in alphas.items()}
     genotype, _ = derive(
         session.space,
-        rows,
+        {cell: alpha.tolist() for cell, alpha in alphas.items()},
         name=f"{run.path.name}-epoch-{epoch}",
         origin=origin(metadata, run.path.name, epoch),
     )
-    write_text(run.genotype, dump(genotype))
+    if state.computation.ranks.leads:
+        named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
+        checkpoint.write(run.alphas_of(epoch), named, metadata)
+        write_text(run.genotype, dump(genotype))
     return genotype
 
 

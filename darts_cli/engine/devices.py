@@ -11,14 +11,22 @@ from darts_cli.errors import ConfigError, DeviceMemoryError
 _GIB = 2**30
 
 
-def choose(gpu: int | None, name: str | None) -> torch.device:
+def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) -> torch.device:
     """The device of `--gpu` or `--device`, or the best that is there.
+
+    Args:
+        gpu: Number of a CUDA device.
+        name: Name of a device.
+        local_rank: Of a run of several processes, the number of this one on its machine: each
+            has a CUDA device of its own.
 
     Raises:
         ConfigError: if both are given, or the device is not there.
     """
     if gpu is not None and name is not None:
         raise ConfigError("--gpu and --device: found both, expected one of them")
+    if local_rank is not None:
+        return _of_rank(local_rank, f"--gpu {gpu}" if gpu is not None else None, name)
     if gpu is not None:
         return _cuda(gpu, f"--gpu {gpu}")
     if name is None:
@@ -46,6 +54,24 @@ def _cuda(index: int, flag: str) -> torch.device:
     raise ConfigError(
         f"{flag}: found {found}, expected {'0' if number == 1 else f'0 to {number - 1}'}"
     )
+
+
+def _of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.device:
+    if gpu_flag is not None or name not in {None, "cpu", "cuda"}:
+        raise ConfigError(
+            f"{gpu_flag or f'--device {name}'}: found several processes, each of which takes a GPU "
+            "of its own; choose them by CUDA_VISIBLE_DEVICES, or use --device cpu"
+        )
+    if name == "cpu" or not (name or torch.cuda.is_available()):
+        return torch.device("cpu")
+    number = torch.cuda.device_count()
+    if local_rank >= number:
+        raise ConfigError(
+            f"process {local_rank} of this machine: found {number} CUDA "
+            f"device{'' if number == 1 else 's'}, expected one for each process; "
+            f"use --nproc-per-node {max(1, number)}, or --device cpu"
+        )
+    return torch.device("cuda", local_rank)
 
 
 def _best() -> torch.device:
@@ -81,7 +107,8 @@ def one_line_out_of_memory() -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         reason = str(error).split(". ", maxsplit=1)[0]
         raise DeviceMemoryError(
-            f"{reason}; use a smaller --batch-size or fewer --channels (--dry-run estimates memory)"
+            f"{reason}; use --accumulate 2 or more, a smaller --batch-size, or fewer --channels "
+            "(--dry-run estimates memory)"
         ) from None
 
 

@@ -16,6 +16,15 @@ class StopRequest:
         self.signal: signal.Signals | None = None
 
     @property
+    def number(self) -> int:
+        """The signal's; 0 if none came."""
+        return int(self.signal) if self.signal is not None else 0
+
+    def note(self, number: int) -> None:
+        """A signal came, to this process or to another of the run."""
+        self.signal = signal.Signals(number)
+
+    @property
     def exit_status(self) -> int:
         """What the process leaves with after stopping."""
         return _EXIT_STATUS[self.signal] if self.signal is not None else 0
@@ -29,7 +38,7 @@ def listening() -> Iterator[StopRequest]:
     def note(number: int, _frame: FrameType | None) -> None:
         if request.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        request.signal = signal.Signals(number)
+        request.note(number)
 
     before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
     try:

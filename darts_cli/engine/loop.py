@@ -2,8 +2,10 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,13 +16,14 @@ from darts_cli import checkpoint
 from darts_cli.config import Config, WeightsConfig
 from darts_cli.engine import artifacts
 from darts_cli.engine.artifacts import Session
+from darts_cli.engine.computation import PLAIN, Computation, Loss
 from darts_cli.engine.interruption import StopRequest, listening
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.randomness import count
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Output, Stream, Task
+from darts_cli.engine.task import Batch, Stream, Task
 from darts_cli.errors import DivergenceError, Interrupted
 from darts_cli.genotype import summarize
 from darts_cli.progress import format_measures
@@ -48,7 +51,9 @@ def fit(state: State, session: Session) -> bool:
                 _finish_epoch(state, session)
             except DivergenceError as error:
                 _roll_back(state, session, error)
-            if request.signal is not None and state.position.epoch < session.config.epochs:
+            (number,) = state.computation.ranks.agree(request.number)
+            if number and state.position.epoch < session.config.epochs:
+                request.note(number)
                 _leave(state, session, request)
     return True
 
@@ -67,7 +72,7 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         step=position.step,
         steps=stream.steps(reading),
     )
-    saved_at = time.monotonic()
+    saved_at, every = time.monotonic(), session.checkpoint_seconds
     alphas_batches = _endless(session.streams.alphas, position.total)
     for batch in stream.batches(reading, position.step):
         if session.max_steps is not None and position.total >= session.max_steps:
@@ -80,16 +85,47 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         state.optimizer.param_groups[0]["lr"] = rate
         position.step += 1
         position.total += 1
-        reporter.advance(batch.targets.numel())
-        if reporter.due():
-            measures = _sound(state.task.report(state.meter.peek()), state, config.weights)
-            reporter.show(f"{format_measures(measures)}  lr {rate:.4g}  {session.device_status()}")
-        if request.signal is not None:
-            _leave(state, session, request)
-        if time.monotonic() - saved_at >= session.checkpoint_seconds:
-            artifacts.save(state, session)
+        reporter.advance(round(batch.targets.numel() / batch.share))
+        if _pause(state, session, request, save=time.monotonic() - saved_at >= every):
             saved_at = time.monotonic()
     return True
+
+
+def _pause(state: State, session: Session, request: StopRequest, *, save: bool) -> bool:
+    """Between two steps: show numbers, save where that is due, leave where that was asked for.
+
+    All ranks do the same, after the clock and the eyes of the first one, and a
+    signal to any of them.
+
+    Returns:
+        Whether the state was saved.
+    """
+    ranks, trouble = state.computation.ranks, None
+    if state.compilation is not None and (news := state.compilation.news()):
+        session.reporter.say(news)
+    if ranks.leads and session.reporter.due():
+        try:
+            _show(state, session)
+        except DivergenceError as error:
+            trouble = error
+    signal_number, save_now, diverged = ranks.agree(
+        request.number, save and ranks.leads, trouble is not None
+    )
+    if diverged:
+        raise trouble or state.divergence("the training loss has diverged")
+    if signal_number:
+        request.note(signal_number)
+        _leave(state, session, request)
+    if save_now:
+        artifacts.save(state, session)
+    return bool(save_now)
+
+
+def _show(state: State, session: Session) -> None:
+    weights, reporter = session.config.weights, session.reporter
+    measures = _sound(state.task.report(state.meter.peek()), state, weights)
+    rate = learning_rate(weights, state.position.epoch, session.config.epochs)
+    reporter.show(f"{format_measures(measures)}  lr {rate:.4g}  {session.device_status()}")
 
 
 def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Tensor]:
@@ -98,47 +134,91 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Ten
     Returns:
         The hypergradient, one tensor for each of the alphas.
     """
-    task, architect, position = state.task, state.architect, state.position
+    task, architect, computation = state.task, state.architect, state.computation
     if architect is None:
         raise ValueError("a search step needs an architect")
+    ended: list[Tensor] = []
+
+    def loss(purpose: str, number: int, part: Batch) -> Tensor:
+        # Seeded at every call: both sides of the finite difference see the same masks.
+        _seed(state, seed, purpose, number)
+        output = computation.forward(task, part, architect.mixture())
+        # The state that training ends in goes nowhere: the weights' own pass is still to come.
+        if purpose == "validation" and output.hidden is not None:
+            ended.append(output.hidden.detach())
+        return _shared(task.loss(output, part), part)
 
     train = _carry(train, state.hidden.get("weights"))
     valid = _carry(valid, state.hidden.get("alphas"))
-
-    def run(batch: Batch, purpose: str) -> Output:
-        # Seeded at every call: both sides of the finite difference see the same masks.
-        torch.manual_seed(count(seed, purpose, position.epoch, position.step))
-        return task.forward(batch, architect.mixture())
-
-    def valid_loss() -> Tensor:
-        output = run(valid, "validation")
-        _keep_hidden(output, state, "alphas")
-        return task.loss(output, valid)
-
-    return architect.step(
-        # The state that it ends in goes nowhere: the weights' own pass is still to come.
-        train_loss=lambda: task.loss(run(train, "virtual"), train),
-        valid_loss=valid_loss,
+    gradients = architect.step(
+        train_losses=_parts(partial(loss, "virtual"), train, computation),
+        valid_losses=_parts(partial(loss, "validation"), valid, computation),
         optimizer=state.optimizer,
         state=list(task.module.buffers()),
+        computation=computation,
     )
+    _keep_hidden(ended, state, "alphas")
+    return gradients
 
 
 def train_step(state: State, batch: Batch, config: Config) -> None:
     """Move the weights, and count the batch."""
-    task, position = state.task, state.position
+    task, optimizer, computation = state.task, state.optimizer, state.computation
+    mixture, draws = fixed_mixture(state), state.draws(config.seed)
+    ended: list[Tensor] = []
+    tally = torch.zeros_like(state.meter.sums)
+
+    def loss(number: int, part: Batch) -> Tensor:
+        _seed(state, draws, "weights", number)
+        output = computation.forward(task, part, mixture)
+        if output.hidden is not None:
+            ended.append(output.hidden.detach())
+        tally.add_(task.tally(output, part))
+        return _shared(task.objective(output, part), part)
+
+    def along() -> list[Tensor]:
+        # So that statistics, and with them whole checkpoints, are the same on all ranks.
+        statistics = [buffer for buffer in task.module.buffers() if buffer.is_floating_point()]
+        if batch.share != 1 and statistics:
+            torch._foreach_mul_(statistics, batch.share)
+        return [*statistics, tally]
+
     batch = _carry(batch, state.hidden.get("weights"))
-    torch.manual_seed(count(state.draws(config.seed), "weights", position.epoch, position.step))
-    output = task.forward(batch, fixed_mixture(state))
-    _keep_hidden(output, state, "weights")
-    state.optimizer.zero_grad(set_to_none=True)
-    task.objective(output, batch).backward()
+    weights = optimizer.param_groups[0]["params"]
+    gradients = computation.gradients(_parts(loss, batch, computation), weights, along=along)
+    for weight, gradient in zip(weights, gradients, strict=True):
+        weight.grad = gradient
     if config.weights.clip:
-        clip_grad_norm_(state.optimizer.param_groups[0]["params"], config.weights.clip)
-    state.optimizer.step()
+        clip_grad_norm_(weights, config.weights.clip)
+    computation.step(optimizer)
+    optimizer.zero_grad(set_to_none=True)
+    if computation.scale is not None:
+        computation.scale.update()
+    _keep_hidden(ended, state, "weights")
     if state.average is not None:
         state.average.update()
-    state.meter.add(task.tally(output, batch))
+    state.meter.add(tally)
+
+
+def _parts(
+    loss: Callable[[int, Batch], Tensor], batch: Batch, computation: Computation
+) -> list[Loss]:
+    """The losses of the parts of a batch, that add up to that of the whole."""
+    parts = batch.split(computation.parts)
+    return [partial(loss, number, part) for number, part in enumerate(parts)]
+
+
+def _shared(loss: Tensor, part: Batch) -> Tensor:
+    """What a mean over a part of the batch adds to the mean over all of it."""
+    return loss if part.share == 1 else loss * part.share
+
+
+def _seed(state: State, seed: int, purpose: str, part: int) -> None:
+    """Seed what a forward pass draws, such as dropout, by what it is for."""
+    rank, position = state.computation.ranks.rank, state.position
+    # One process that takes batches whole draws what it always has.
+    place = (rank, part) if rank or part else ()
+    torch.manual_seed(count(seed, purpose, position.epoch, position.step, *place))
 
 
 def _carry(batch: Batch, hidden: Tensor | None) -> Batch:
@@ -146,9 +226,10 @@ def _carry(batch: Batch, hidden: Tensor | None) -> Batch:
     return replace(batch, hidden=hidden) if batch.continues else batch
 
 
-def _keep_hidden(output: Output, state: State, name: str) -> None:
-    if output.hidden is not None:
-        state.hidden[name] = output.hidden.detach()
+def _keep_hidden(ended: Sequence[Tensor], state: State, name: str) -> None:
+    """Keep the states that the parts of a batch ended in."""
+    if ended:
+        state.hidden[name] = torch.cat(list(ended)) if len(ended) > 1 else ended[0]
 
 
 def fixed_mixture(state: State) -> Mixture:
@@ -166,6 +247,8 @@ def evaluate(
     mixture: Mixture,
     device: torch.device,
     advance: Callable[[], object] = lambda: None,
+    *,
+    computation: Computation = PLAIN,
 ) -> tuple[dict[str, float], int]:
     """What the task reports of a whole split, and of how many examples.
 
@@ -175,15 +258,17 @@ def evaluate(
         mixture: Weights of the candidates; empty for a discrete network.
         device: Where it computes.
         advance: Called after every batch.
+        computation: How; each rank of a run reads its own part of every batch.
     """
     meter = Meter(task.measures, device)
     task.module.eval()
     hidden = None
     for batch in stream.batches(0):
-        output = task.forward(_carry(batch, hidden), mixture)
+        output = computation.forward(task, _carry(batch, hidden), mixture)
         hidden = output.hidden
         meter.add(task.tally(output, batch))
         advance()
+    computation.ranks.add_up((), along=[meter.sums])
     return task.report(meter.read()), meter.count()
 
 
@@ -215,7 +300,13 @@ def _finish_epoch(state: State, session: Session) -> None:
     if streams.watched is not None:
         device = state.meter.sums.device
         with state.evaluated():
-            watched, _ = evaluate(state.task, streams.watched, fixed_mixture(state), device)
+            watched, _ = evaluate(
+                state.task,
+                streams.watched,
+                fixed_mixture(state),
+                device,
+                computation=state.computation,
+            )
         watched = _sound(watched, state, config.weights)
         record[streams.watched_name] = watched
         line += f"  {streams.watched_name} {format_measures(watched)}"
@@ -223,13 +314,14 @@ def _finish_epoch(state: State, session: Session) -> None:
     position.step = 0
     state.meter.reset()
     if state.architect is not None:
-        genotype = artifacts.write_architecture(state.architect, session, position.epoch)
+        genotype = artifacts.write_architecture(state, session)
         record["skip_connections"] = genotype.count(session.space.skip)
         line += "\n" + summarize(genotype, session.space.skip)
     # A search watches what trains its alphas, and a test set chooses nothing: neither has a best.
     if state.architect is None and "valid" in record:
         _judge(state, session, record["valid"]["loss"])
-    session.run.append_metrics(record)
+    if state.computation.ranks.leads:
+        session.run.append_metrics(record)
     # Last, since a run goes on from it: whatever a kill leaves out before, it does again.
     artifacts.save(state, session)
     session.reporter.say(line)
@@ -275,11 +367,14 @@ def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
         if not limit:
             raise error
         raise DivergenceError(f"{error}; gone back to the best checkpoint {limit} times in vain")
-    run = session.run
-    file = run.best if run.best.is_file() else run.last
+    run, ranks = session.run, state.computation.ranks
+    # Of the first rank, which may have written it a moment ago.
+    file = Path(ranks.tell(str(run.best if run.best.is_file() else run.last)))
     state.restore(*checkpoint.read(file))
+    ranks.wait()
     state.rollbacks = attempts + 1
-    run.keep_metrics(state.position.epoch)
+    if ranks.leads:
+        run.keep_metrics(state.position.epoch)
     artifacts.save(state, session)
     session.reporter.say(
         f"{str(error).split(';')[0]}: back to {file.name}, epoch {state.position.epoch}, "

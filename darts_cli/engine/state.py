@@ -11,6 +11,8 @@ from torch import Tensor
 
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.averaging import Average
+from darts_cli.engine.compilation import Compilation
+from darts_cli.engine.computation import PLAIN, Computation
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.randomness import count
 from darts_cli.engine.task import Task
@@ -49,11 +51,15 @@ class State:
     """Of the weights, once validation has stalled."""
     watched: list[float] = field(default_factory=list)
     """The validation loss of every epoch so far, where the weights may be averaged."""
+    computation: Computation = PLAIN
+    """How steps are computed, which a run may be resumed with another of."""
+    compilation: Compilation | None = None
+    """Of the network's regions, where they are compiled."""
     rollbacks: int = 0
     """How often a divergence was answered by going back to the best checkpoint."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything, by the names that checkpoints use."""
+        """Everything, by the names that checkpoints use; all ranks have to ask for it."""
         network, module = self.task.network, self.task.module
         named = _prefixed("network", network.to_published(module.state_dict()))
         weights = dict(module.named_parameters())
@@ -66,7 +72,10 @@ class State:
                 named |= _prefixed(f"architect.{key}", values)
         if self.average is not None:
             named |= _prefixed("average", network.to_published(self.average.means))
-        named |= _prefixed("hidden", self.hidden)
+        join = self.computation.ranks.join
+        named |= _prefixed("hidden", {name: join(rows) for name, rows in self.hidden.items()})
+        if self.computation.scale is not None:
+            named |= _prefixed("scale", self.computation.scale.tensors())
         named["meter"] = self.meter.sums
         return named
 
@@ -141,10 +150,13 @@ class State:
             self.average = Average(weights)
             self.average.count = metadata["averaged"]
             self.average.load(network.from_published(_with_prefix(tensors, "average")))
-        device = self.meter.sums.device
+        device, ranks = self.meter.sums.device, self.computation.ranks
         self.hidden = {
-            name: tensor.to(device) for name, tensor in _with_prefix(tensors, "hidden").items()
+            name: rows[ranks.part(len(rows))].to(device)
+            for name, rows in _with_prefix(tensors, "hidden").items()
         }
+        if self.computation.scale is not None:
+            self.computation.scale.load(_with_prefix(tensors, "scale"))
         self.watched, self.rollbacks = list(metadata["watched"]), metadata["rollbacks"]
         self.meter.sums.copy_(_take(tensors, "meter", self.meter.sums))
         self.position = Position(**metadata["position"])

@@ -1,13 +1,14 @@
 """What a space has to provide, and what travels between it and the engine."""
 
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from darts_cli.config import Config
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
@@ -28,6 +29,37 @@ class Batch:
     """Whether this batch goes on where the one before ended, so that the state is carried over."""
     lr_scale: float = 1.0
     """Factor of the learning rate in this step: a segment's length over the usual one."""
+    share: float = 1.0
+    """Of the whole batch's examples, those that are here: the rest is elsewhere, or comes later."""
+
+    @property
+    def examples(self) -> int:
+        """How many stand side by side."""
+        return self.targets.shape[-1]
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Parts of nearly equal size, at most so many, that have two examples or more.
+
+        BatchNorm cannot normalise one value.
+        """
+        parts = min(parts, max(1, self.examples // 2))
+        if parts == 1:
+            return [self]
+        # Words stand in columns; images, classes and states in rows.
+        columns = self.targets.dim() - 1
+        inputs = self.inputs.tensor_split(parts, columns)
+        targets = self.targets.tensor_split(parts, columns)
+        states = self.hidden.tensor_split(parts) if self.hidden is not None else [None] * parts
+        return [
+            replace(
+                self,
+                inputs=some,
+                targets=of_them,
+                hidden=state,
+                share=self.share * of_them.shape[-1] / self.examples,
+            )
+            for some, of_them, state in zip(inputs, targets, states, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +71,18 @@ class Output:
     """What regularisers need besides: logits of the auxiliary head, states of a recurrent cell."""
     hidden: Tensor | None = None
     """The state that a recurrent network ends in."""
+
+    def float(self) -> "Output":
+        """The same in single precision, where it is of less; double stays double."""
+        return Output(
+            _single(self.logits),
+            tuple(_single(tensor) for tensor in self.auxiliary),
+            _single(self.hidden) if self.hidden is not None else None,
+        )
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype.itemsize < torch.float32.itemsize else tensor
 
 
 class Stream(Protocol):
@@ -70,6 +114,22 @@ class Network(Protocol):
 
         Raises:
             ConfigError: if there is nothing to be saved.
+        """
+        ...
+
+    def synchronize(self) -> None:
+        """Make BatchNorm one over all processes of a run, from now on.
+
+        Raises:
+            ConfigError: if there is none that could be.
+        """
+        ...
+
+    def regions(self) -> Sequence[nn.Module]:
+        """The parts that are compiled, each by itself.
+
+        Raises:
+            ConfigError: if there is none.
         """
         ...
 
@@ -216,9 +276,17 @@ class Domain(Protocol):
         ...
 
     def load(
-        self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
+        self,
+        config: Config,
+        device: torch.device,
+        *,
+        search: bool,
+        facts: Facts | None = None,
+        ranks: Ranks = ALONE,
     ) -> Data:
         """Read the data; `facts` of a trained network are kept to, where given.
+
+        Each of the `ranks` gets its part of every batch.
 
         Raises:
             DataError: if it is missing, broken, or not what `facts` say.
@@ -233,7 +301,9 @@ class Domain(Protocol):
         """One unit alone, or a training batch, of the right shapes, on torch's default device."""
         ...
 
-    def steps(self, config: Config, counts: Mapping[str, int], *, search: bool) -> int:
+    def steps(
+        self, config: Config, counts: Mapping[str, int], *, search: bool, processes: int = 1
+    ) -> int:
         """Steps of an epoch; where they are drawn, about as many."""
         ...
 

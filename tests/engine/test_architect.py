@@ -1,7 +1,6 @@
 """The hypergradient against closed forms, golden numbers, double backward, and itself."""
 
 import math
-from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -12,8 +11,7 @@ from torch import Tensor
 
 from darts_cli.config import AlphasConfig
 from darts_cli.engine.architect import Architect, VirtualStep, hypergradient, next_step
-
-Loss = Callable[[], Tensor]
+from darts_cli.engine.computation import Loss
 
 
 class TwoVariables:
@@ -31,8 +29,8 @@ class TwoVariables:
 
     def gradient(self, step: VirtualStep | None, *, exact: bool = False) -> float:
         (gradient,) = hypergradient(
-            train_loss=self.train_loss,
-            valid_loss=self.valid_loss,
+            train_losses=[self.train_loss],
+            valid_losses=[self.valid_loss],
             weights=[self.w],
             alphas=[self.a],
             step=step,
@@ -115,8 +113,8 @@ class SmoothNetwork:
 
     def gradient(self, step: VirtualStep | None, *, exact: bool = False) -> Tensor:
         return hypergradient(
-            train_loss=self.loss("train"),
-            valid_loss=self.loss("valid"),
+            train_losses=[self.loss("train")],
+            valid_losses=[self.loss("valid")],
             weights=self.weights,
             alphas=self.alphas,
             step=step,
@@ -197,8 +195,8 @@ def test_weights_and_state_come_back_bit_for_bit(step: VirtualStep | None, exact
         return compute
 
     hypergradient(
-        train_loss=counting("train"),
-        valid_loss=counting("valid"),
+        train_losses=[counting("train")],
+        valid_losses=[counting("valid")],
         weights=network.weights,
         alphas=network.alphas,
         step=step,
@@ -219,8 +217,8 @@ def test_weights_come_back_even_if_a_loss_fails() -> None:
 
     with pytest.raises(RuntimeError, match="out of memory"):
         hypergradient(
-            train_loss=network.loss("train"),
-            valid_loss=broken,
+            train_losses=[network.loss("train")],
+            valid_losses=[broken],
             weights=network.weights,
             alphas=network.alphas,
             step=VirtualStep(lr=0.3),
@@ -231,8 +229,8 @@ def test_weights_come_back_even_if_a_loss_fails() -> None:
 def test_a_validation_loss_without_weights_has_no_implicit_part() -> None:
     network = SmoothNetwork()
     (gradient,) = hypergradient(
-        train_loss=network.loss("train"),
-        valid_loss=lambda: network.alphas[0].square().sum(),
+        train_losses=[network.loss("train")],
+        valid_losses=[lambda: network.alphas[0].square().sum()],
         weights=network.weights,
         alphas=network.alphas,
         step=VirtualStep(lr=0.3),
@@ -254,8 +252,8 @@ def test_the_architect_leaves_the_weights_optimizer_alone(order: str) -> None:
     )
     start = network.alphas[0].detach().clone()
     architect.step(
-        train_loss=network.loss("train"),
-        valid_loss=network.loss("valid"),
+        train_losses=[network.loss("train")],
+        valid_losses=[network.loss("valid")],
         optimizer=optimizer,
     )
     assert not torch.equal(network.alphas[0], start)

@@ -113,7 +113,42 @@ def test_exhausted_memory_is_one_line_that_says_what_to_make_smaller() -> None:
     with pytest.raises(DeviceMemoryError) as error, devices.one_line_out_of_memory():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has")
     assert str(error.value) == (
-        "CUDA out of memory; use a smaller --batch-size or fewer --channels "
-        "(--dry-run estimates memory)"
+        "CUDA out of memory; use --accumulate 2 or more, a smaller --batch-size, or fewer "
+        "--channels (--dry-run estimates memory)"
     )
     assert error.value.exit_status == 1
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name", "expected"),
+    [(4, None, "cuda:2"), (4, "cuda", "cuda:2"), (4, "cpu", "cpu"), (0, None, "cpu")],
+)
+def test_each_of_several_processes_has_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, gpus: int, name: str | None, expected: str
+) -> None:
+    pretend(monkeypatch, gpus=gpus)
+    assert devices.choose(None, name, local_rank=2) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "remedy"),
+    [
+        (
+            None,
+            "process 2 of this machine: found 2 CUDA devices, expected one for each process; ",
+            "use --nproc-per-node 2, or --device cpu",
+        ),
+        (
+            "cuda:1",
+            "--device cuda:1: found several processes, each of which takes a GPU of its own; ",
+            "choose them by CUDA_VISIBLE_DEVICES, or use --device cpu",
+        ),
+    ],
+)
+def test_a_process_without_a_device_of_its_own_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str | None, found: str, remedy: str
+) -> None:
+    pretend(monkeypatch, gpus=2)
+    with pytest.raises(ConfigError) as error:
+        devices.choose(None, name, local_rank=2)
+    assert str(error.value) == found + remedy

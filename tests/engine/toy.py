@@ -47,6 +47,12 @@ class ToyNetwork(nn.Module):
     def save_memory(self) -> None:
         """Nothing is to be saved."""
 
+    def synchronize(self) -> None:
+        """As it is."""
+
+    def regions(self) -> list[nn.Module]:
+        return [self.inner]
+
     def forward(self, x: Tensor, mixture: Mixture) -> Output:
         hidden = F.dropout(self.norm(self.inner(x)), 0.3, self.training)
         if mixture:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
 from darts_cli.engine.randomness import generator
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import images
@@ -172,7 +173,12 @@ def inspect(config: ImageDataConfig, *, search: bool) -> Summary:
 
 
 def load(
-    config: ImageDataConfig, *, device: torch.device, search: bool, facts: ImageFacts | None = None
+    config: ImageDataConfig,
+    *,
+    device: torch.device,
+    search: bool,
+    facts: ImageFacts | None = None,
+    ranks: Ranks = ALONE,
 ) -> "ImageData":
     """Find the images, and decode those for training if they fit on the device.
 
@@ -182,6 +188,7 @@ def load(
         search: whether only training images may be read.
         facts: of a checkpoint's data. Its classes, channels, size and statistics
             are used then; nothing is decoded before it is needed.
+        ranks: of which each has its part of every batch.
 
     Raises:
         ConfigError: if the augmentation does not fit the images' size.
@@ -207,6 +214,7 @@ def load(
         device=device,
         resident=resident,
         waiting=dict(found.splits),
+        ranks=ranks,
     )
 
 
@@ -234,6 +242,8 @@ class ImageData:
     """Whether pixels live on the device."""
     waiting: dict[str, Split]
     """Splits that may be read, and were not yet."""
+    ranks: Ranks = ALONE
+    """Of whose batches this process reads its part."""
     sources: dict[str, Source] = field(default_factory=dict)
     """Splits that are read."""
 
@@ -291,6 +301,7 @@ class ImageData:
             mean=torch.tensor(self.facts.mean, device=self.device).reshape(shape),
             std=torch.tensor(self.facts.std, device=self.device).reshape(shape),
             training=training,
+            ranks=self.ranks,
         )
 
     def _source(self, name: str) -> Source:

@@ -10,6 +10,7 @@ from darts_cli.config import ConvNetworkConfig
 from darts_cli.engine.task import Output
 from darts_cli.errors import ConfigError
 from darts_cli.genotype import CellGenotype, Edge, Genotype
+from darts_cli.spaces.cnn.norms import synchronize
 from darts_cli.spaces.cnn.operations import (
     FactorizedReduce,
     ReLUConvBN,
@@ -195,6 +196,14 @@ class DiscreteNetwork(nn.Module):
     def save_memory(self) -> None:
         """There is no such way."""
         raise ConfigError("--memory save: for the search of images, expected fast")
+
+    def synchronize(self) -> None:
+        """Make BatchNorm one over all processes of a run, from now on."""
+        synchronize(self)
+
+    def regions(self) -> list[nn.Module]:
+        """The cells, which are all alike but for their sizes."""
+        return list(self.cells)
 
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The names are the published ones already."""

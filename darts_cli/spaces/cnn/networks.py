@@ -20,6 +20,7 @@ from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Output
 from darts_cli.errors import CheckpointError
 from darts_cli.space import SearchSpace
+from darts_cli.spaces.cnn.norms import synchronize
 from darts_cli.spaces.cnn.operations import (
     DepthwiseStack,
     FactorizedReduce,
@@ -260,6 +261,14 @@ class Supernet(nn.Module):
         for module in self.modules():
             if isinstance(module, EdgeGroup):
                 module.keep = False
+
+    def synchronize(self) -> None:
+        """Make BatchNorm one over all processes of a run, from now on."""
+        synchronize(self)
+
+    def regions(self) -> list[nn.Module]:
+        """The cells, which are all alike but for their sizes."""
+        return list(self.cells)
 
     def _count_batches(self) -> None:
         """Count for the running statistics that are moved on outside of their modules."""

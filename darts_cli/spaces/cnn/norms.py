@@ -4,19 +4,65 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darts_cli.engine.ranks import differentiable_sum
+
 _aten = torch.ops.aten
 
 
-def has_own_gradient(x: Tensor) -> bool:
+class SynchronizedNorm(nn.BatchNorm2d):
+    """BatchNorm over the images of all processes of a run, each of which holds some.
+
+    torch's own, which does the same, runs on CUDA alone.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise `[B, C, H, W]`."""
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        out = plain_normalize(self, x, self.weight)
+        return out if self.bias is None else out + self.bias[:, None, None]
+
+    def normalize(self, x: Tensor, scale: Tensor | None, *, track: bool) -> Tensor:
+        """Normalise by the moments over all processes, and multiply by `scale` `[C]`."""
+        # In less precision the moments of a large map would be worth little.
+        wide = x.float() if x.dtype.itemsize < torch.float32.itemsize else x
+        over = (0, 2, 3)
+        count = differentiable_sum(wide.new_full((), wide.numel() / wide.shape[1]))
+        mean = differentiable_sum(wide.sum(over)) / count
+        centred = wide - mean[:, None, None]
+        variance = differentiable_sum(centred.square().sum(over)) / count
+        if track and self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                self.running_mean.lerp_(mean, self.momentum or 0.0)
+                self.running_var.lerp_(variance * (count / (count - 1)), self.momentum or 0.0)
+        factor = (variance + self.eps).rsqrt()
+        factor = factor if scale is None else factor * scale
+        return (centred * factor[:, None, None]).to(x.dtype)
+
+
+def synchronize(network: nn.Module) -> None:
+    """Make every BatchNorm of a network one over all processes; its tensors stay as they are."""
+    for module in network.modules():
+        if type(module) is nn.BatchNorm2d:
+            module.__class__ = SynchronizedNorm
+
+
+def has_own_gradient(x: Tensor, norm: nn.BatchNorm2d) -> bool:
     """Whether the functions with a gradient of their own serve here, or the plain formulas.
 
     They do where torch's operators are called as they are: not under autocast,
     which would have to choose their types, nor under a compiler, which fuses the
-    plain formula itself.
+    plain formula itself, nor where BatchNorm is over several processes.
+
+    Args:
+        x: What is computed on.
+        norm: One BatchNorm, for all that take part.
     """
     kind = x.device.type
     # A plan's meta tensors stand for those of a device.
     if torch.compiler.is_compiling() or kind not in {"cpu", "cuda", "meta"}:
+        return False
+    if isinstance(norm, SynchronizedNorm):
         return False
     return kind == "meta" or not torch.is_autocast_enabled(kind)
 
@@ -35,6 +81,8 @@ def plain_normalize(
         scale: `[C]`.
         track: Whether the running statistics are moved on in training.
     """
+    if isinstance(norm, SynchronizedNorm) and norm.training:
+        return norm.normalize(x, scale, track=track)
     tracked = track or not norm.training
     return F.batch_norm(
         x,

@@ -91,7 +91,7 @@ def mixed_shared(shared: SharedMaps, x: Tensor, shares: Tensor) -> Tensor:
     Returns:
         `[edges, B, H', W', C]`.
     """
-    if has_own_gradient(x):
+    if has_own_gradient(x, shared.pools[0][1]):
         out: Tensor = _MixedShared.apply(shared, x, shares)
         return out
     return _mix(shared.plain(x, track=True), shares)

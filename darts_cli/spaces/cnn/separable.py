@@ -74,7 +74,7 @@ def mixed_separables(
     Returns:
         `[B, copies * C, ceil(H / stride), ceil(W / stride)]`, channels last.
     """
-    if has_own_gradient(x):
+    if has_own_gradient(x, layout.stacks[0].repetitions[0].norm):
         out: Tensor = _MixedSeparables.apply(layout, x, len(scales), *scales, *weights)
         return out
     return plain_separables(layout, x, scales, weights, track=True)

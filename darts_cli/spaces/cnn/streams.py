@@ -5,7 +5,7 @@ whatever the device, the number of workers and the step that a run is resumed at
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from darts_cli.engine.randomness import count, generator
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn.augment import Augmentation, normalise, prepare_photograph
@@ -27,7 +28,7 @@ class Resident:
     images: Tensor
     targets: Tensor
 
-    def read(self, order: "Order", steps: range) -> Iterator[Tensor]:
+    def read(self, order: "Order", steps: Sequence[int]) -> Iterator[Tensor]:
         """The pixels of batches, uint8 `[B, C, S, S]`."""
         numbers = move(order.numbers, self.images.device)
         for step in steps:
@@ -48,7 +49,7 @@ class Streamed:
     """Of photographs."""
     workers: int
 
-    def read(self, order: "Order", steps: range) -> Iterator[Tensor]:
+    def read(self, order: "Order", steps: Sequence[int]) -> Iterator[Tensor]:
         """The pixels of batches on the device, uint8 `[B, C, S, S]`.
 
         Raises:
@@ -92,10 +93,16 @@ class Order:
     batch_size: int
     seed_at: Callable[[int], int] | None = None
     """The seed of the image at a place of the order; None: evaluation."""
+    ranks: Ranks = ALONE
+
+    def size(self, step: int) -> int:
+        """Images in the batch of this number, on all ranks together."""
+        return min(self.batch_size, len(self.numbers) - step * self.batch_size)
 
     def places(self, step: int) -> slice:
-        """Where in the order the batch of this number lies."""
-        return slice(step * self.batch_size, (step + 1) * self.batch_size)
+        """Where in the order this rank's part of the batch lies."""
+        first, own = step * self.batch_size, self.ranks.part(self.size(step))
+        return slice(first + own.start, first + own.stop)
 
 
 class _Batches(Dataset[Tensor | DataError]):
@@ -149,41 +156,55 @@ class ImageStream:
     std: Tensor
     training: Training | None = None
     """None: evaluation, in order and not augmented."""
+    ranks: Ranks = ALONE
+    """Of whose batches this process reads its part."""
 
     def steps(self, _epoch: int) -> int:
-        """Batches in any epoch; in training a last one of a single image is left out.
+        """Batches in any epoch; in training a last one of one image a rank is left out.
 
         BatchNorm cannot normalise one value.
         """
         whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest > 1 if self.training else rest > 0)
+        return whole + (rest >= 2 * self.ranks.size if self.training else rest > 0)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from number `start` on, on the source's device."""
-        steps = range(start, self.steps(epoch))
+        """The batches of `epoch` from number `start` on, on the source's device.
+
+        In evaluation, a rank has none where there are fewer images than ranks.
+        """
         order = self._order(epoch)
+        steps = [
+            step
+            for step in range(start, self.steps(epoch))
+            if order.places(step).start < order.places(step).stop
+        ]
         targets = self.source.targets
         numbers = move(order.numbers, targets.device)
         for step, pixels in zip(steps, self.source.read(order, steps), strict=True):
-            chosen = targets[numbers[order.places(step)]]
-            yield Batch(self._prepare(pixels, epoch, step), chosen)
+            places, size = order.places(step), order.size(step)
+            share = (places.stop - places.start) / size
+            yield Batch(
+                self._prepare(pixels, epoch, step, size), targets[numbers[places]], share=share
+            )
 
     def _order(self, epoch: int) -> Order:
         training = self.training
         if training is None:
-            return Order(self.indices, self.batch_size)
+            return Order(self.indices, self.batch_size, ranks=self.ranks)
         shuffle = generator(training.seed, f"{training.purpose} order", epoch)
         numbers = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
         photograph = partial(count, training.seed, f"{training.purpose} photograph", epoch)
-        return Order(numbers, self.batch_size, photograph)
+        return Order(numbers, self.batch_size, photograph, self.ranks)
 
-    def _prepare(self, pixels: Tensor, epoch: int, step: int) -> Tensor:
+    def _prepare(self, pixels: Tensor, epoch: int, step: int, size: int) -> Tensor:
         training = self.training
         if training is None:
             prepared = normalise(pixels, self.mean, self.std)
         else:
             random = generator(training.seed, f"{training.purpose} augment", epoch, step)
-            draws = training.augmentation.draw(len(pixels), pixels.shape[-1], random)
+            # For the batches of all ranks, so that an image is augmented alike on any number.
+            drawn = training.augmentation.draw(size, pixels.shape[-1], random)
+            draws = drawn[:, self.ranks.part(size)]
             prepared = training.augmentation.apply(
                 pixels, move(draws, pixels.device), self.mean, self.std
             )

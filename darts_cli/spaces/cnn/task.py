@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.config import Config, ConvNetworkConfig, ImageDataConfig
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, Description, Facts, Output
 from darts_cli.genotype import Genotype
@@ -93,11 +94,19 @@ class ImageDomain:
         return facts, summary.counts
 
     def load(
-        self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
+        self,
+        config: Config,
+        device: torch.device,
+        *,
+        search: bool,
+        facts: Facts | None = None,
+        ranks: Ranks = ALONE,
     ) -> ImageData:
         """Read the images; see `data.load`."""
         known = None if facts is None else ImageFacts.from_json(facts)
-        return data.load(_settings(config)[0], device=device, search=search, facts=known)
+        return data.load(
+            _settings(config)[0], device=device, search=search, facts=known, ranks=ranks
+        )
 
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> ImageTask:
         """The network of a genotype, or the supernet where that is None."""
@@ -117,12 +126,14 @@ class ImageDomain:
         targets = torch.zeros(batch_size, dtype=torch.long)
         return Batch(torch.zeros(shape).to(memory_format=torch.channels_last), targets)
 
-    def steps(self, config: Config, counts: Mapping[str, int], *, search: bool) -> int:
-        """Batches of the weights' images; a last one of a single image is left out."""
+    def steps(
+        self, config: Config, counts: Mapping[str, int], *, search: bool, processes: int = 1
+    ) -> int:
+        """Batches of the weights' images; a last one of one image a process is left out."""
         settings, _ = _settings(config)
         share = settings.search_portion if search else 1.0
         full, rest = divmod(round(share * counts["train"]), settings.batch_size)
-        return full + (rest > 1)
+        return full + (rest >= 2 * processes)
 
     def describe(self, config: Config, facts: Facts) -> Description:
         """Words about a run, for its plan."""

@@ -53,7 +53,13 @@ class RecurrentCell(nn.Module, ABC):
         word_mask, mask = masks if masks is not None else (None, None)
         # The words' share of the first product does not wait for any state: one product for all.
         projected = masked(words, word_mask) @ self.input_weight[: self.width]
-        return self.walk(projected, hidden, mask, mixture)
+        kind = hidden.device.type
+        if not (kind in {"cpu", "cuda", "mps"} and torch.is_autocast_enabled(kind)):
+            return self.walk(projected, hidden, mask, mixture)
+        # A state goes through hundreds of products, one after the other: too many for half
+        # precision, which is for those of all words at once.
+        with torch.autocast(kind, enabled=False):
+            return self.walk(projected.to(hidden.dtype), hidden, mask, mixture)
 
     @abstractmethod
     def walk(

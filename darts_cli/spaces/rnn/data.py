@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import TextDataConfig
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
 from darts_cli.spaces.rnn import text
@@ -43,7 +44,12 @@ def _find_folder(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
 
 
 def load(
-    config: TextDataConfig, *, device: torch.device, search: bool, facts: TextFacts | None = None
+    config: TextDataConfig,
+    *,
+    device: torch.device,
+    search: bool,
+    facts: TextFacts | None = None,
+    ranks: Ranks = ALONE,
 ) -> "TextData":
     """Find a text, and number its words.
 
@@ -53,6 +59,7 @@ def load(
         search: whether the test text is left unread.
         facts: of a checkpoint's text, whose vocabulary is used then; not all splits have to be
             there.
+        ranks: of which each has its part of every batch.
 
     Raises:
         DataError: if the text is missing, damaged, too short, or has words that the
@@ -64,7 +71,7 @@ def load(
         vocabulary = text.build_vocabulary(found["train"](), config.min_count)
         facts = TextFacts(vocabulary=vocabulary)
     splits = {name: lines for name, lines in found.items() if not (search and name == "test")}
-    loaded = TextData(facts=facts, config=config, device=device, splits=splits)
+    loaded = TextData(facts=facts, config=config, device=device, splits=splits, ranks=ranks)
     if new:
         # A word that training would meet only hours later is better met now.
         for split in splits:
@@ -83,6 +90,8 @@ class TextData:
     """Where the batches are wanted."""
     splits: dict[str, Lines]
     """The texts that may be read."""
+    ranks: Ranks = ALONE
+    """Of whose batches this process reads its part."""
     numbered: dict[str, Tensor] = field(default_factory=dict)
     """Numbers of words, `[N]` on the CPU, of those that were."""
 
@@ -121,7 +130,7 @@ class TextData:
             raise DataError(
                 f"{self.config.name}: found no split {split!r} to read; use one of {known}"
             )
-        return EvaluationStream.of(self.read(split).to(self.device), batch_size)
+        return EvaluationStream.of(self.read(split).to(self.device), batch_size, self.ranks)
 
     def _segments(self, split: str, purpose: str, seed: int) -> SegmentStream:
         config = self.config
@@ -140,7 +149,12 @@ class TextData:
             spread=config.segment_spread if varied else 0.0,
         )
         return SegmentStream.of(
-            words.to(self.device), config.batch_size, lengths=lengths, seed=seed, purpose=purpose
+            words.to(self.device),
+            config.batch_size,
+            lengths=lengths,
+            seed=seed,
+            purpose=purpose,
+            ranks=self.ranks,
         )
 
     def read(self, split: str) -> Tensor:

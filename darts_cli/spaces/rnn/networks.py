@@ -86,6 +86,14 @@ class LanguageModel(nn.Module):
         """There is no such way: little is kept in any case."""
         raise ConfigError("--memory save: for the search of images, expected fast")
 
+    def synchronize(self) -> None:
+        """There is no such way: BatchNorm of the search is inside a loop over words."""
+        raise ConfigError("--sync-batchnorm: for images, leave it out for text")
+
+    def regions(self) -> list[nn.Module]:
+        """There are none: a loop over words of varying number is compiled for each of them."""
+        raise ConfigError("--compile: for images, leave it out for text")
+
     def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename to published names; the tied decoder is not named a second time."""
         return {_rename(name, _PUBLISHED): tensor for name, tensor in tensors.items()}

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from darts_cli.engine.randomness import generator
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Batch
 
 IGNORED = -100
@@ -64,18 +65,37 @@ class SegmentStream:
     """The run's."""
     purpose: str
     """What is trained, so that the streams of a search draw different lengths."""
+    share: float
+    """Of all columns, those that this rank has."""
 
     @classmethod
     def of(
-        cls, words: Tensor, batch_size: int, *, lengths: Lengths, seed: int, purpose: str
+        cls,
+        words: Tensor,
+        batch_size: int,
+        *,
+        lengths: Lengths,
+        seed: int,
+        purpose: str,
+        ranks: Ranks = ALONE,
     ) -> "SegmentStream":
-        """Cut the numbers of words `[N]`; there have to be more than `batch_size` of them."""
-        rows = (len(words) - 1) // batch_size
+        """Cut the numbers of words `[N]`, of which there have to be more than `batch_size`.
+
+        Each rank has some of the columns.
+        """
+        rows, own = (len(words) - 1) // batch_size, ranks.part(batch_size)
         inputs, targets = (
-            part[: rows * batch_size].view(batch_size, rows).t().contiguous()
+            part[: rows * batch_size].view(batch_size, rows)[own].t().contiguous()
             for part in (words, words[1:])
         )
-        return cls(inputs=inputs, targets=targets, lengths=lengths, seed=seed, purpose=purpose)
+        return cls(
+            inputs=inputs,
+            targets=targets,
+            lengths=lengths,
+            seed=seed,
+            purpose=purpose,
+            share=(own.stop - own.start) / batch_size,
+        )
 
     def steps(self, epoch: int) -> int:
         """Segments in `epoch`, which differ in number as they do in length."""
@@ -92,6 +112,7 @@ class SegmentStream:
                 self.targets[segment],
                 continues=step > 0,
                 lr_scale=length / self.lengths.segment,
+                share=self.share,
             )
             place += length
 
@@ -113,15 +134,18 @@ class EvaluationStream:
     """The word after each; `IGNORED` past the end."""
 
     @classmethod
-    def of(cls, words: Tensor, batch_size: int) -> "EvaluationStream":
-        """Cut the numbers of words `[N]`, of which there are two or more, into rows."""
+    def of(cls, words: Tensor, batch_size: int, ranks: Ranks = ALONE) -> "EvaluationStream":
+        """Cut the numbers of words `[N]`, of which there are two or more, into columns.
+
+        Each rank has some of them: none, where there are fewer columns than ranks.
+        """
         predictions = len(words) - 1
         batch_size = min(batch_size, predictions)
-        rows = -(-predictions // batch_size)
+        rows, own = -(-predictions // batch_size), ranks.part(batch_size)
         padding = rows * batch_size - predictions
         inputs, targets = (
             torch.nn.functional.pad(part, (0, padding), value=value)
-            .view(batch_size, rows)
+            .view(batch_size, rows)[own]
             .t()
             .contiguous()
             for part, value in ((words[:-1], 0), (words[1:], IGNORED))
@@ -130,11 +154,11 @@ class EvaluationStream:
 
     @property
     def _length(self) -> int:
-        return max(1, _PREDICTIONS // self.inputs.shape[1])
+        return max(1, _PREDICTIONS // max(1, self.inputs.shape[1]))
 
     def steps(self, _epoch: int) -> int:
-        """Batches of the text."""
-        return -(-len(self.inputs) // self._length)
+        """Batches of the text, on this rank."""
+        return -(-len(self.inputs) // self._length) if self.inputs.shape[1] else 0
 
     def batches(self, _epoch: int, start: int = 0) -> Iterator[Batch]:
         """From number `start` on: words and next words, `[T, B]` each."""

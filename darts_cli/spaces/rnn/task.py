@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, Description, Facts, Output
 from darts_cli.errors import ConfigError
@@ -91,11 +92,19 @@ class TextDomain:
         return found.describe(), found.counts
 
     def load(
-        self, config: Config, device: torch.device, *, search: bool, facts: Facts | None = None
+        self,
+        config: Config,
+        device: torch.device,
+        *,
+        search: bool,
+        facts: Facts | None = None,
+        ranks: Ranks = ALONE,
     ) -> TextData:
         """Read the text; see `data.load`."""
         known = None if facts is None else TextFacts.from_json(facts)
-        return data.load(_settings(config)[0], device=device, search=search, facts=known)
+        return data.load(
+            _settings(config)[0], device=device, search=search, facts=known, ranks=ranks
+        )
 
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> TextTask:
         """The language model with the cell of a genotype, or that of the search.
@@ -134,6 +143,7 @@ class TextDomain:
         counts: Mapping[str, int],
         *,
         search: bool,  # noqa: ARG002 (both read the whole training text)
+        processes: int = 1,  # noqa: ARG002 (each has some of the columns)
     ) -> int:
         """Segments of an epoch on average; their lengths are drawn."""
         settings, _ = _settings(config)

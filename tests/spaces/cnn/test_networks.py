@@ -68,8 +68,8 @@ def test_three_search_steps_equal_the_golden_ones(order: str) -> None:
     golden = GoldenSearch(order)
     for step in range(3):
         gradients = golden.architect.step(
-            train_loss=lambda step=step: golden.loss(step, "train"),  # type: ignore[misc]
-            valid_loss=lambda step=step: golden.loss(step, "valid"),  # type: ignore[misc]
+            train_losses=[lambda step=step: golden.loss(step, "train")],  # type: ignore[misc]
+            valid_losses=[lambda step=step: golden.loss(step, "valid")],  # type: ignore[misc]
             optimizer=golden.optimizer,
             state=list(golden.network.buffers()),
         )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn.augment import Augmentation
@@ -156,3 +157,33 @@ def test_workers_leave_signals_to_the_process_that_saves() -> None:
     finally:
         for name, handler in zip(names, before, strict=True):
             signal.signal(name, handler)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("workers", [0, None])
+def test_the_parts_of_all_ranks_are_the_batches_of_one(training: bool, workers: int | None) -> None:
+    source: Source | None = None
+    if workers is not None:
+        split = Split(random_pixels(23, 3, 20), torch.arange(23))
+        source = make_photographs(split, workers)
+    alone = make_stream(23, 6, training, source=source)
+    whole = list(alone.batches(1))
+    apart = [replace(alone, ranks=Ranks(rank, 3)) for rank in range(3)]
+    if training:
+        # The last five images are too few for three ranks, whose BatchNorm needs two each.
+        assert [stream.steps(1) for stream in (alone, *apart)] == [4, 3, 3, 3]
+        whole = whole[:3]
+    parts = [list(stream.batches(1)) for stream in apart]
+    assert [len(batches) for batches in parts] == [len(whole)] * 3
+    for batch, *own in zip(whole, *parts, strict=True):
+        assert sum(part.share for part in own) == pytest.approx(1)
+        assert torch.equal(torch.cat([part.inputs for part in own]), batch.inputs)
+        assert torch.equal(torch.cat([part.targets for part in own]), batch.targets)
+
+
+def test_a_rank_reads_nothing_where_there_are_fewer_images_than_ranks() -> None:
+    stream = replace(make_stream(7, 6, training=False), ranks=Ranks(0, 3))
+    # The seventh image is that of the last rank.
+    assert [len(batch.targets) for batch in stream.batches(0)] == [2]
+    last = replace(stream, ranks=Ranks(2, 3))
+    assert [len(batch.targets) for batch in last.batches(0)] == [2, 1]

@@ -124,8 +124,8 @@ def test_three_search_steps_with_carried_states_equal_the_golden_ones(order: str
     golden = GoldenSearch(order)
     for step in range(3):
         (gradient,) = golden.architect.step(
-            train_loss=lambda step=step: golden.loss(step, "train"),  # type: ignore[misc]
-            valid_loss=lambda step=step: golden.loss(step, "valid"),  # type: ignore[misc]
+            train_losses=[lambda step=step: golden.loss(step, "train")],  # type: ignore[misc]
+            valid_losses=[lambda step=step: golden.loss(step, "valid")],  # type: ignore[misc]
             optimizer=golden.optimizer,
             state=list(golden.network.buffers()),
         )

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from darts_cli.engine.loop import evaluate
+from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.task import Batch, Output
 from darts_cli.spaces.rnn.streams import IGNORED, EvaluationStream, Lengths, SegmentStream
 
@@ -110,3 +111,30 @@ def test_the_state_is_carried_through_an_evaluation(batch: int, expected: float)
     found, count = evaluate(Counting(), stream, {}, torch.device("cpu"))  # type: ignore[arg-type]
     assert found["loss"] == expected
     assert count == 2000
+
+
+def test_the_columns_of_all_ranks_are_those_of_one() -> None:
+    words = torch.arange(200)
+    whole = list(make_stream(batch=5).batches(2))
+    parts = [
+        list(
+            SegmentStream.of(
+                words, 5, lengths=PAPER, seed=0, purpose="train", ranks=Ranks(rank, 3)
+            ).batches(2)
+        )
+        for rank in range(3)
+    ]
+    for batch, *own in zip(whole, *parts, strict=True):
+        assert [part.share for part in own] == [0.2, 0.4, 0.4]
+        assert [part.lr_scale for part in own] == [batch.lr_scale] * 3
+        assert torch.equal(torch.cat([part.inputs for part in own], dim=1), batch.inputs)
+        assert torch.equal(torch.cat([part.targets for part in own], dim=1), batch.targets)
+
+
+def test_ranks_share_the_columns_of_an_evaluation_and_some_may_have_none() -> None:
+    words = torch.arange(50)
+    alone = EvaluationStream.of(words, 2)
+    none, first, second = (EvaluationStream.of(words, 2, Ranks(rank, 3)) for rank in range(3))
+    assert list(none.batches(0)) == []
+    joined = torch.cat([first.targets, second.targets], dim=1)
+    assert torch.equal(joined, alone.targets)

@@ -1,0 +1,75 @@
+"""How the passes of a step are computed: in parts, by several processes, in less precision."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from darts_cli.engine.precision import LossScale, Precision
+from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.strategies import Mixture
+from darts_cli.engine.task import Batch, Output, Task
+
+Loss = Callable[[], Tensor]
+"""Computes a loss at the present weights and alphas, with the same random numbers every time."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Computation:
+    """How, and by whom, passes are computed; what is computed follows from the settings."""
+
+    ranks: Ranks = ALONE
+    parts: int = 1
+    """Of this process's batch, one after the other, so that only one has to fit in memory."""
+    precision: Precision | None = None
+    """None: as torch computes where nothing is said."""
+    scale: LossScale | None = None
+    """In half precision."""
+
+    def forward(self, task: Task, batch: Batch, mixture: Mixture) -> Output:
+        """Run a network; what it makes is float32 again for the losses."""
+        if self.precision is None:
+            return task.forward(batch, mixture)
+        with self.precision.reduced():
+            output = task.forward(batch, mixture)
+        return output.float()
+
+    def gradients(
+        self,
+        losses: Sequence[Loss],
+        leaves: Sequence[Tensor],
+        *,
+        along: Callable[[], Sequence[Tensor]] = tuple,
+    ) -> list[Tensor]:
+        """The gradient of a sum of losses, and of those on all ranks; zeros where there is none.
+
+        Args:
+            losses: The parts of this rank, whose graphs live one at a time.
+            leaves: What they are differentiated by.
+            along: Called once the losses are computed: tensors whose place their sums over all
+                ranks take, in the same message.
+
+        Raises:
+            RankError: if another process is gone.
+        """
+        total: list[Tensor] = []
+        for loss in losses:
+            value = loss() if self.scale is None else loss() * self.scale.factor
+            part = list(torch.autograd.grad(value, list(leaves), materialize_grads=True))
+            total = list(torch._foreach_add(total, part)) if total else part
+        gradients = self.ranks.add_up(total, along=along())
+        if self.scale is not None:
+            self.scale.unscale(gradients)
+        return gradients
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Let an optimizer take its step."""
+        if self.scale is None:
+            optimizer.step()
+        else:
+            self.scale.step(optimizer)
+
+
+PLAIN = Computation()
+"""A whole batch at once, in one process."""
