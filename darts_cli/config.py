@@ -66,7 +66,9 @@ class ImageDataConfig:
     name: str = "cifar10"
     """A data set's name, or a folder of images."""
     root: str = "~/.cache/darts"
-    """Where torchvision's data sets are downloaded to."""
+    """Where torchvision's data sets are downloaded to, and decoded images are kept."""
+    cache: bool = True
+    """Whether the decoded images of a folder are kept in `root` for the next run."""
     image_size: int | None = None
     """Side in pixels that all images are resized to; None: they have one size already."""
     batch_size: int = 64

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,18 @@ def call(*args: object) -> Result:
         sys.argv = arguments
         torch.set_num_threads(threads)
     raise AssertionError("the command line returned instead of leaving with a status")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty home folder for all tests, so that none writes into the user's own."""
+    before, path = Path.home(), tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(path))
+        patch.setenv("USERPROFILE", str(path))
+        # Matplotlib's list of fonts takes seconds to make.
+        patch.setenv("XDG_CACHE_HOME", os.environ.get("XDG_CACHE_HOME", str(before / ".cache")))
+        yield path
 
 
 @pytest.fixture

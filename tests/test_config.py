@@ -166,6 +166,7 @@ def test_every_setting_with_a_range_is_tried_out_of_it(space: str) -> None:
     tried = {assignment.split("=")[0] for assignment, _, _ in rows}
     free = {
         *("space", "recipe", "data.name", "data.root", "data.augmentation", "data.flip"),
+        "data.cache",
         *("network.stem", "weights.schedule"),
         *("alphas.order", "alphas.hypergradient", "alphas.strategy"),
     }

@@ -18,6 +18,7 @@ from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import images
 from darts_cli.spaces.cnn.augment import IMAGENET, Augmentation
+from darts_cli.spaces.cnn.decoded import DecodedCache
 from darts_cli.spaces.cnn.facts import ImageFacts, Summary
 from darts_cli.spaces.cnn.images import Found, Split, Statistics
 from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed, Training
@@ -180,7 +181,7 @@ def load(
     facts: ImageFacts | None = None,
     ranks: Ranks = ALONE,
 ) -> "ImageData":
-    """Find the images, and decode those for training if they fit on the device.
+    """Find the images, and have those for training decoded if they fit on the device.
 
     Args:
         config: names the data.
@@ -194,24 +195,32 @@ def load(
         ConfigError: if the augmentation does not fit the images' size.
         DataError: if the data is missing, damaged, or not what `facts` say.
     """
-    found = _find(config, search)
+    found, cache = _find(config, search), DecodedCache.of(config)
+    crop = config.augmentation == "crop"
+    kept = None
     if facts is not None:
         found = found.reorder(facts.classes, config.name)
-    channels, size = (facts.channels, facts.size) if facts else _find_shape(config, found)
+        channels, size = facts.channels, facts.size
+    elif crop and (kept := cache.find(found.splits["train"])) is not None:
+        channels, size = kept.shape[1], kept.shape[2]
+    else:
+        channels, size = _find_shape(config, found)
     Augmentation.of(config, size)
     pixels = sum(map(len, found.splits.values())) * channels * size**2
-    resident = config.augmentation == "crop" and pixels <= RESIDENT_BYTES
+    resident = crop and pixels <= RESIDENT_BYTES
     if facts is None:
         if resident:
             train = found.splits["train"]
-            decoded = images.decode_all(train, channels=channels, size=size)
-            found.splits["train"] = Split(decoded, train.targets)
+            if kept is None:
+                kept = cache.decode(train, channels=channels, size=size, surveyed=True)
+            found.splits["train"] = Split(kept, train.targets)
         facts = _measure(config.name, found, channels=channels, size=size)
     return ImageData(
         facts=facts,
         counts=found.counts,
         config=config,
         device=device,
+        cache=cache,
         resident=resident,
         waiting=dict(found.splits),
         ranks=ranks,
@@ -238,6 +247,8 @@ class ImageData:
     config: ImageDataConfig
     device: torch.device
     """Where the batches are wanted."""
+    cache: DecodedCache
+    """Where decoded images are looked for and kept."""
     resident: bool
     """Whether pixels live on the device."""
     waiting: dict[str, Split]
@@ -320,7 +331,7 @@ class ImageData:
         channels, size = self.facts.channels, self.facts.size
         targets = split.targets.to(self.device)
         if self.resident:
-            pixels = images.decode_all(split, channels=channels, size=size)
+            pixels = self.cache.find_or_decode(split, channels=channels, size=size)
             return Resident(pixels.to(self.device), targets)
         return Streamed(
             split=split,

@@ -226,7 +226,7 @@ def survey(split: Split, image_size: int | None) -> tuple[int, int]:
     paths = split.pictures
     headers = [
         header
-        for chunk in _in_parallel(len(paths), lambda a, b: [_read_header(p) for p in paths[a:b]])
+        for chunk in in_parallel(len(paths), lambda a, b: [_read_header(p) for p in paths[a:b]])
         for header in chunk
     ]
     channels = 1 if all(grey for _, grey in headers) else 3
@@ -262,7 +262,7 @@ def decode_all(split: Split, *, channels: int, size: int) -> Tensor:
     def fill(first: int, last: int) -> None:
         pixels[first:last] = split.decode(first, last, channels=channels, size=size)
 
-    list(_in_parallel(len(split), fill))
+    list(in_parallel(len(split), fill))
     return pixels
 
 
@@ -280,7 +280,7 @@ def compute_statistics(split: Split, *, channels: int, size: int) -> Statistics:
         pixels = split.decode(first, last, channels=channels, size=size).numpy()
         return [np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(channels)]
 
-    chunks = list(_in_parallel(len(split), count))
+    chunks = list(in_parallel(len(split), count))
     mean, std = [], []
     for counts in np.sum(chunks, axis=0).tolist():
         number = sum(counts)
@@ -289,6 +289,13 @@ def compute_statistics(split: Split, *, channels: int, size: int) -> Statistics:
         mean.append(total / number / 255)
         std.append(((number * squares - total**2) / number**2) ** 0.5 / 255 or 1.0)
     return tuple(mean), tuple(std)
+
+
+def in_parallel(count: int, work: Callable[[int, int], T]) -> Iterator[T]:
+    """`work(first, last)` for all of `count` images a chunk at a time, in threads, in order."""
+    starts = range(0, count, _CHUNK)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(lambda first: work(first, first + _CHUNK), starts)
 
 
 def split_classes(
@@ -308,13 +315,6 @@ def split_classes(
         first.append(shuffled[:cut])
         second.append(shuffled[cut:])
     return torch.cat(first).sort().values, torch.cat(second).sort().values
-
-
-def _in_parallel(count: int, work: Callable[[int, int], T]) -> Iterator[T]:
-    """`work(first, last)` for all of `count` images a chunk at a time, in threads, in order."""
-    starts = range(0, count, _CHUNK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lambda first: work(first, first + _CHUNK), starts)
 
 
 def _read_header(path: str) -> tuple[tuple[int, int], bool]:
