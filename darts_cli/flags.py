@@ -120,6 +120,14 @@ DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Print the plan as JSON and do nothing.", rich_help_panel=RUN),
 ]
+Probe = Annotated[
+    bool,
+    typer.Option(
+        "--probe",
+        help="As --dry-run, with time, memory and the largest batch from a few steps.",
+        rich_help_panel=RUN,
+    ),
+]
 Gpu = Annotated[
     int | None,
     typer.Option(

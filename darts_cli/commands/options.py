@@ -33,7 +33,7 @@ _SETTINGS = {
 
 _KEPT_ON_RESUME = {
     *("resume", "gpu", "device", "memory", "epochs"),
-    *("max_steps", "checkpoint_every", "dry_run"),
+    *("max_steps", "checkpoint_every", "dry_run", "probe"),
     *("precision", "accumulate", "compile", "sync_batchnorm"),
 }
 """Flags that may be given with `--resume`: they do not change what has been computed, or how the
@@ -67,6 +67,7 @@ class Options:
     max_steps: int | None = None
     checkpoint_every: float = 10.0
     dry_run: bool = False
+    probe: bool = False
     memory: str | None = None
     precision: str | None = None
     accumulate: int | None = None

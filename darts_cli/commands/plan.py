@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from darts_cli import config_file
 from darts_cli.commands.job import Job
 from darts_cli.config import Config
 from darts_cli.engine import devices, strategies
+from darts_cli.engine.probe import Probe
 from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Description, Domain, Facts, Task
 from darts_cli.genotype import Genotype
-from darts_cli.progress import error_console, plan_table
+from darts_cli.progress import error_console, format_seconds, plan_table
 
 _FLOAT_BYTES = 4
 
@@ -178,9 +179,9 @@ def make(
     )
 
 
-def print_json(plan: Plan) -> None:
+def print_json(plan: Plan, probe: Probe | None = None) -> None:
     """Print the table, and the plan as one JSON object on standard output."""
-    show(plan)
+    show(plan, probe)
     job, config = plan.job, plan.job.config
     fields = {
         "command": job.command,
@@ -192,6 +193,7 @@ def print_json(plan: Plan) -> None:
         "steps_per_epoch": plan.steps_per_epoch,
         "steps": plan.steps_per_epoch * config.epochs,
         **as_json(plan.size),
+        **({"probe": asdict(probe)} if probe is not None else {}),
         "out": str(plan.path),
         "config": config_file.as_mapping(config),
     }
@@ -207,7 +209,24 @@ def _describe_parts(config: Config, ranks: Ranks) -> str:
     return "".join(f", {note}" for note in notes)
 
 
-def show(plan: Plan) -> None:
+def _describe_probe(probe: Probe, batch: int) -> dict[str, str]:
+    """What a few steps told."""
+    step, epoch, run = probe.step_seconds, probe.epoch_seconds, probe.run_seconds
+    of_all, largest = "", "not known"
+    if probe.available_bytes is not None:
+        of_all = f" of {format_bytes(probe.available_bytes)}"
+    if probe.largest_batch is not None:
+        largest = f"about {probe.largest_batch:,}"
+        largest += "; this one does not fit" if probe.largest_batch < batch else ""
+    return {
+        "time": f"{step:.3g} s a step, {format_seconds(epoch)} an epoch, {format_seconds(run)} in "
+        "all",
+        "peak": f"{format_bytes(probe.peak_bytes)}{of_all}",
+        "largest batch": largest,
+    }
+
+
+def show(plan: Plan, probe: Probe | None = None) -> None:
     """Print the table that every run begins with, on standard error."""
     job, config, size, words = plan.job, plan.job.config, plan.size, plan.description
     splits = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items())
@@ -226,5 +245,7 @@ def show(plan: Plan) -> None:
     }
     if config.alphas is not None:
         rows["order"] = f"{config.alphas.order} ({config.alphas.hypergradient})"
+    if probe is not None:
+        rows |= _describe_probe(probe, config.data.batch_size)
     title = f"darts {job.words}" + (f" {job.genotype.name}" if job.genotype is not None else "")
     error_console().print(plan_table(title, rows))

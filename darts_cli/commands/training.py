@@ -21,9 +21,11 @@ from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import Session, versions
 from darts_cli.engine.compilation import Compilation
 from darts_cli.engine.computation import Computation
+from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.loop import fit
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.precision import LossScale, Precision
+from darts_cli.engine.probe import take
 from darts_cli.engine.randomness import count, generator
 from darts_cli.engine.ranks import Ranks, joined, started
 from darts_cli.engine.state import State
@@ -43,7 +45,7 @@ def start(job: Job, options: Options) -> None:
     """
     device = _choose_device(options)
     job = replace(job, config=_locate(job))
-    if options.dry_run:
+    if options.dry_run and not options.probe:
         facts, counts = job.domain.outline(job.config, search=job.search)
         path = options.out or _default_path(job)
         plan.print_json(
@@ -67,11 +69,22 @@ def _start(job: Job, options: Options, device: torch.device, ranks: Ranks) -> No
     )
     streams = _streams(job, data)
     state = _build_state(job, facts, device, ranks, save_memory=save)
+    if options.probe:
+        _print_probe(planned, state, streams, ranks)
+        return
     run = Run.create(path) if ranks.leads else Run(path)
     _write_settings(run, job, planned, ranks)
     if job.genotype is not None and ranks.leads:
         write_text(run.genotype, dump(job.genotype))
     _carry_out(state, _open_session(job, run, data, streams, device, options, ranks))
+
+
+def _print_probe(planned: Plan, state: State, streams: Streams, ranks: Ranks) -> None:
+    footprint = Footprint(planned.device)
+    with devices.one_line_out_of_memory():
+        probe = take(state, streams, planned.job.config, footprint)
+    if ranks.leads:
+        plan.print_json(planned, probe)
 
 
 def _choose_device(options: Options) -> torch.device:
@@ -154,11 +167,14 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
     planned = plan.make(
         job, facts, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
     )
-    if options.dry_run:
+    if options.dry_run and not options.probe:
         plan.print_json(planned)
         return
     state = _build_state(job, facts, device, ranks, save_memory=save)
     state.restore(tensors, metadata)
+    if options.probe:
+        _print_probe(planned, state, _streams(job, data), ranks)
+        return
     # Before one of them writes, all have read.
     ranks.wait()
     _write_settings(run, job, planned, ranks)

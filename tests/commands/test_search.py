@@ -20,6 +20,7 @@ import yaml
 from PIL import Image
 
 from darts_cli import checkpoint
+from darts_cli.engine import probe
 from darts_cli.genotype import derive
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
@@ -398,6 +399,33 @@ def test_a_dry_run_plans_the_steps_that_a_run_takes(darts: Darts, pets: Path) ->
     assert metrics(Path("run"))[-1]["step"] == plan["steps"] == 2 * plan["steps_per_epoch"]
     assert plan["out"] == "run"
     assert {"command": "search", **plan["config"]}.items() <= settings(Path("run")).items()
+
+
+def test_a_probe_takes_a_few_steps_and_leaves_nothing(
+    darts: Darts, pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_SECONDS", 0.0)
+    arguments = ("search", "cnn", "--data", pets, *TINY, "--batch-size", 4, "--epochs", 3)
+    result = darts(*arguments, "--probe")
+    found = json.loads(result.out)["probe"]
+    assert found["run_seconds"] == pytest.approx(3 * found["epoch_seconds"])
+    assert found["epoch_seconds"] > 3 * found["step_seconds"] > 0
+    assert 0 < found["peak_bytes"] < found["available_bytes"]
+    assert " s a step, " in result.err
+    assert "largest batch" in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_probe_of_a_resumed_run_changes_nothing(
+    darts: Darts,
+    searched: Path,
+    unchanged: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "_SECONDS", 0.0)
+    unchanged(searched)
+    result = darts("search", "cnn", "--resume", searched, "--epochs", 9, "--probe")
+    assert json.loads(result.out)["probe"]["step_seconds"] > 0
 
 
 def test_a_dry_run_of_a_resumed_run_changes_nothing(

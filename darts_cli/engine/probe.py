@@ -1,0 +1,150 @@
+"""A few steps and evaluations, to tell what a whole run will take."""
+
+import itertools
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from darts_cli.config import Config
+from darts_cli.engine.footprint import Footprint
+from darts_cli.engine.loop import evaluate, fixed_mixture, search_step, train_step
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Batch, Stream, Streams
+
+_STEPS = 4
+"""Timed, behind one that warms up."""
+
+_SECONDS = 10.0
+"""More steps are taken until so much time has gone by, where they are short."""
+
+_MARGIN = 0.9
+"""Share of the memory that a proposal fills: what is free differs from moment to moment."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """What was measured, and what follows."""
+
+    step_seconds: float
+    """The median of a step."""
+    epoch_seconds: float
+    """With the evaluation after it."""
+    run_seconds: float
+    peak_bytes: int
+    """On a CPU of the whole process, on a GPU of what torch reserves."""
+    available_bytes: int | None
+    largest_batch: int | None
+    """That fits, by the memory of the batch and of half of it; None where that is not known."""
+
+
+def take(state: State, streams: Streams, config: Config, footprint: Footprint) -> Probe:
+    """Take some steps, and let them tell; the state is of no use afterwards.
+
+    All ranks have to take part.
+    """
+    state.task.module.train()
+    pairs = _pairs(streams)
+    train, valid = next(pairs)
+    _step(state, train, valid, config, footprint)
+    half = _measure_half(state, train, valid, config, footprint)
+    footprint.reset()
+    seconds: list[float] = []
+    for train, valid in pairs:
+        seconds.append(_step(state, train, valid, config, footprint))
+        # All ranks go by the slowest clock.
+        (go_on,) = state.computation.ranks.agree(sum(seconds) < _SECONDS)
+        if len(seconds) >= _STEPS and not go_on:
+            break
+    whole, available = footprint.peak(), footprint.available()
+    evaluation = 0.0
+    if streams.watched is not None:
+        evaluation = _time_evaluation(state, streams.watched, footprint)
+    step = statistics.median(seconds)
+    epoch = step * streams.weights.steps(0) + evaluation
+    return Probe(
+        step_seconds=step,
+        epoch_seconds=epoch,
+        run_seconds=epoch * config.epochs,
+        peak_bytes=max(whole, footprint.peak()),
+        available_bytes=available,
+        largest_batch=_largest(config.data.batch_size, half, whole, available),
+    )
+
+
+def _pairs(streams: Streams) -> Iterator[tuple[Batch, Batch | None]]:
+    """Batches for weights and alphas, epoch after epoch."""
+    alphas = _forever(streams.alphas) if streams.alphas is not None else itertools.repeat(None)
+    yield from zip(_forever(streams.weights), alphas, strict=False)
+
+
+def _forever(stream: Stream) -> Iterator[Batch]:
+    for epoch in itertools.count():
+        yield from stream.batches(epoch)
+
+
+def _step(
+    state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
+) -> float:
+    """Seconds of a step."""
+    start = time.perf_counter()
+    if valid is not None:
+        search_step(state, train, valid, config.seed)
+    train_step(state, train, config)
+    footprint.wait()
+    return time.perf_counter() - start
+
+
+def _measure_half(
+    state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
+) -> int | None:
+    """The peak of steps on half of a batch; None where that is too small."""
+    wholes = [batch for batch in (train, valid) if batch is not None]
+    halves = [batch.split(2)[0] for batch in wholes]
+    if any(half is whole for half, whole in zip(halves, wholes, strict=True)):
+        return None
+    first, *second = (replace(half, continues=False, hidden=None) for half in halves)
+    footprint.reset()
+    for _ in range(2):
+        _step(state, first, second[0] if second else None, config, footprint)
+    state.hidden.clear()
+    return footprint.peak()
+
+
+def _largest(batch: int, half: int | None, whole: int, available: int | None) -> int | None:
+    """The largest batch by a line through two peaks, rounded down to a multiple of eight."""
+    if half is None or available is None or whole <= half:
+        return None
+    of_one = (whole - half) / (batch / 2)
+    most = int((_MARGIN * available - (whole - batch * of_one)) / of_one)
+    return most - most % 8 if most >= 8 else max(most, 0)
+
+
+def _time_evaluation(state: State, stream: Stream, footprint: Footprint) -> float:
+    """Seconds of an evaluation, by its first batches."""
+    head, moments = _Head(stream), [time.perf_counter()]
+
+    def note() -> None:
+        footprint.wait()
+        moments.append(time.perf_counter())
+
+    device, mixture = state.meter.sums.device, fixed_mixture(state)
+    evaluate(state.task, head, mixture, device, note, computation=state.computation)
+    seconds = [end - start for start, end in itertools.pairwise(moments)]
+    # The first warms up; a rank may have none.
+    return statistics.median(seconds[1:] or seconds or [0.0]) * stream.steps(0)
+
+
+class _Head:
+    """The first batches of a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def steps(self, epoch: int) -> int:
+        """At most so many."""
+        return min(1 + _STEPS, self.stream.steps(epoch))
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """From number `start` on."""
+        return itertools.islice(self.stream.batches(epoch, start), self.steps(epoch) - start)
