@@ -68,10 +68,7 @@ class Streamed:
             # Its own, since a loader draws a seed and the default generator is not ours to advance.
             generator=torch.Generator(),
         )
-        for pixels in loader:
-            if isinstance(pixels, DataError):
-                raise pixels
-            yield pixels.to(device, non_blocking=True)
+        yield from copy_ahead(map(_unless_error, loader), device)
 
     def decode(self, index: int, seed: int | None) -> Tensor:
         """One image, uint8 `[C, S, S]`; a photograph is augmented where there is a seed."""
@@ -122,6 +119,46 @@ class _Batches(Dataset[Tensor | DataError]):
         except DataError as error:
             return error
         return torch.stack(decoded)
+
+
+def _unless_error(pixels: Tensor | DataError) -> Tensor:
+    if isinstance(pixels, DataError):
+        raise pixels
+    return pixels
+
+
+def copy_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Batches on the device; to CUDA the next one is copied while the present one is worked on.
+
+    In a stream of its own: in that of the computation it would wait for it.
+    """
+    if device.type != "cuda":
+        for pixels in batches:
+            yield pixels.to(device)
+        return
+    side = torch.cuda.Stream(device)
+    ahead: tuple[Tensor, torch.cuda.Event] | None = None
+    for pixels in batches:
+        with torch.cuda.stream(side):
+            coming = _send(pixels, device), side.record_event()
+        if ahead is not None:
+            yield _receive(*ahead)
+        ahead = coming
+    if ahead is not None:
+        yield _receive(*ahead)
+
+
+def _send(pixels: Tensor, device: torch.device) -> Tensor:
+    return pixels.to(device, non_blocking=True)
+
+
+def _receive(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
+    """The copy, for what the present stream does from here on."""
+    present = torch.cuda.current_stream()
+    present.wait_event(copied)
+    # Its memory may not be used again before the present stream is done with it.
+    pixels.record_stream(present)
+    return pixels
 
 
 def _leave_signals_to_parent(_worker: int) -> None:

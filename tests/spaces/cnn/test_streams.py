@@ -1,6 +1,7 @@
 """Batches of images: order, resume, workers."""
 
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
+from darts_cli.spaces.cnn import streams
 from darts_cli.spaces.cnn.augment import Augmentation
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.cnn.streams import (
@@ -187,3 +189,41 @@ def test_a_rank_reads_nothing_where_there_are_fewer_images_than_ranks() -> None:
     assert [len(batch.targets) for batch in stream.batches(0)] == [2]
     last = replace(stream, ranks=Ranks(2, 3))
     assert [len(batch.targets) for batch in last.batches(0)] == [2, 1]
+
+
+def test_a_batch_is_copied_to_cuda_while_the_one_before_is_worked_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log: list[str] = []
+
+    class Recorded:
+        """A stream that notes what is asked of it."""
+
+        def __init__(self, _device: object = None) -> None:
+            self.events = 0
+
+        def record_event(self) -> str:
+            self.events += 1
+            return f"copy {self.events}"
+
+        def wait_event(self, event: str) -> None:
+            log.append(f"wait for {event}")
+
+    def send(pixels: Tensor, _device: torch.device) -> Tensor:
+        log.append(f"send {pixels.item()}")
+        return pixels
+
+    present = Recorded()
+    monkeypatch.setattr(torch.cuda, "Stream", Recorded)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: present)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: log.append("keep"))
+    monkeypatch.setattr(streams, "_send", send)
+    batches = (torch.tensor(number) for number in (1, 2, 3))
+    ahead = streams.copy_ahead(batches, torch.device("cuda"))
+    log.extend(f"work on {pixels.item()}" for pixels in ahead)
+    assert log == [
+        *("send 1", "send 2", "wait for copy 1", "keep", "work on 1"),
+        *("send 3", "wait for copy 2", "keep", "work on 2"),
+        *("wait for copy 3", "keep", "work on 3"),
+    ]
