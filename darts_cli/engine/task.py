@@ -34,7 +34,9 @@ class Batch:
 class Output:
     """What a network makes of a batch."""
 
-    logits: Tensor
+    outcome: Tensor
+    """What losses are computed from: logits of images, `[B, classes]`; of words, the sum of their
+    cross-entropies, `[]`, since their logits are more than memory should hold."""
     auxiliary: tuple[Tensor, ...] = ()
     """What regularisers need besides: logits of the auxiliary head, states of a recurrent cell."""
     hidden: Tensor | None = None

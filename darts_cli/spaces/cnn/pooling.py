@@ -13,13 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.spaces.cnn.norms import (
-    has_own_gradient,
-    normalize,
-    normalize_back,
-    plain_normalize,
-)
+from darts_cli.spaces.cnn.norms import normalize, normalize_back, plain_normalize
 from darts_cli.spaces.cnn.primitives import Pool
+from darts_cli.spaces.gradients import has_own_gradient
 
 _aten = torch.ops.aten
 

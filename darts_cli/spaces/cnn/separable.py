@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.spaces.cnn.depthwise import convolve, depthwise, gradients
-from darts_cli.spaces.cnn.norms import has_own_gradient, normalize, normalize_back, plain_normalize
+from darts_cli.spaces.cnn.norms import normalize, normalize_back, plain_normalize
+from darts_cli.spaces.gradients import has_own_gradient
 
 _aten = torch.ops.aten
 
