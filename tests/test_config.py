@@ -72,6 +72,8 @@ OUT_OF_RANGE = [
     ("alphas.init_scale=-0.1", "0 to 10", ""),
     ("alphas.init_scale=10.5", "0 to 10", ""),
     ("alphas.virtual_clip=-1.0", "0 or more", ""),
+    ("compute.accumulate=0", "1 to 65536", "--accumulate"),
+    ("compute.accumulate=65537", "1 to 65536", "--accumulate"),
 ]
 RNN_OUT_OF_RANGE = [
     ("data.batch_size=0", "1 to 65536", "--batch-size"),
@@ -169,6 +171,7 @@ def test_every_setting_with_a_range_is_tried_out_of_it(space: str) -> None:
         "data.cache",
         *("network.stem", "weights.schedule"),
         *("alphas.order", "alphas.hypergradient", "alphas.strategy"),
+        *("compute.precision", "compute.compile", "compute.sync_batchnorm"),
     }
     settings = set()
     for key, value in as_mapping(recipe("search", space, None, None)).items():

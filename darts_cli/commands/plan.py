@@ -108,15 +108,12 @@ def _memory(
     task.module.train()
     batch = domain.example(config, facts, single=False)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        output = task.forward(batch, mixture)
-        loss = task.objective(output, batch)
+        loss = task.objective(task.forward(batch, mixture), batch)
     del loss
-    # With a large vocabulary they outweigh the rest: logits, their gradient, that of the loss.
-    logits = 3 * output.logits.numel() * _FLOAT_BYTES
     # Gradient and momentum; in the second order the start, v and its shift besides.
     second = config.alphas is not None and config.alphas.order == "second"
     copies = 6 if second else 3
-    return sum(kept.values()) + logits + copies * weights * _FLOAT_BYTES
+    return sum(kept.values()) + copies * weights * _FLOAT_BYTES
 
 
 def format_bytes(number: float) -> str:

@@ -66,7 +66,9 @@ class Batch:
 class Output:
     """What a network makes of a batch."""
 
-    logits: Tensor
+    outcome: Tensor
+    """What losses are computed from: logits of images, `[B, classes]`; of words, the sum of their
+    cross-entropies, `[]`, since their logits are more than memory should hold."""
     auxiliary: tuple[Tensor, ...] = ()
     """What regularisers need besides: logits of the auxiliary head, states of a recurrent cell."""
     hidden: Tensor | None = None
@@ -75,7 +77,7 @@ class Output:
     def float(self) -> "Output":
         """The same in single precision, where it is of less; double stays double."""
         return Output(
-            _single(self.logits),
+            _single(self.outcome),
             tuple(_single(tensor) for tensor in self.auxiliary),
             _single(self.hidden) if self.hidden is not None else None,
         )

@@ -143,7 +143,9 @@ def test_the_log_has_the_lines_of_every_epoch_with_the_time(searched: Path) -> N
     stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d  "
     assert all(re.match(stamp, line) for line in lines)
     texts = [re.sub(f"^{stamp}", "", line) for line in lines]
-    assert [text[:10] for text in texts if not text.startswith(" ")] == ["epoch 1/2 ", "epoch 2/2 "]
+    # On a slow machine there are lines of the steps between as well.
+    ends = [text for text in texts if not text.startswith(" ") and "  step " not in text]
+    assert [text[:10] for text in ends] == ["epoch 1/2 ", "epoch 2/2 "]
 
 
 def test_only_the_path_is_on_standard_output_and_the_rest_on_standard_error(
@@ -665,7 +667,7 @@ def test_a_config_of_another_kind_names_the_first_key_that_is_none(
     genotype = searched / "genotype.yaml"
     assert refuse_data(darts, "digits", "--config", genotype) == (
         f"{genotype}: unknown setting format, expected one of"
-        " space, recipe, seed, epochs, data, network, weights, alphas"
+        " space, recipe, seed, epochs, data, network, weights, alphas, compute"
     )
 
 

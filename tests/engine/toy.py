@@ -89,7 +89,7 @@ class ToyTask:
         return output
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
-        return self.factor * F.cross_entropy(output.logits, batch.targets)
+        return self.factor * F.cross_entropy(output.outcome, batch.targets)
 
     def objective(self, output: Output, batch: Batch) -> Tensor:
         return self.loss(output, batch)
@@ -97,7 +97,7 @@ class ToyTask:
     @torch.no_grad()
     def tally(self, output: Output, batch: Batch) -> Tensor:
         size = len(batch.targets)
-        right = (output.logits.argmax(dim=1) == batch.targets).sum()
+        right = (output.outcome.argmax(dim=1) == batch.targets).sum()
         return torch.stack([size * self.loss(output, batch), right.float(), torch.tensor(size)])
 
     def report(self, means: Mapping[str, float]) -> dict[str, float]:

@@ -149,5 +149,5 @@ def test_logits_are_the_plain_ones(size: int) -> None:
     for training in (True, False):
         ours.task.module.train(training)
         search.network.train(training)
-        found = ours.task.forward(Batch(images, torch.zeros(4)), mixture).logits
+        found = ours.task.forward(Batch(images, torch.zeros(4)), mixture).outcome
         assert_close(found, search.network(images, mixture))

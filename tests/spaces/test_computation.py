@@ -187,8 +187,7 @@ def test_reduced_precision_stays_near_and_spares_the_finite_difference(
     def watched(task: Any, batch: Batch, mixture: Any) -> Output:
         seen.append(torch.is_autocast_enabled("cpu"))
         mixtures.extend(mixture.values())
-        output = forward(task, batch, mixture)
-        assert output.logits.dtype in {torch.float32, torch.bfloat16, torch.float16}
+        output: Output = forward(task, batch, mixture)
         return output
 
     monkeypatch.setattr(type(state.task), "forward", watched)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.engine.ranks import differentiable_sum
+from darts_cli.spaces.gradients import has_own_gradient
 
 _aten = torch.ops.aten
 
@@ -47,24 +48,12 @@ def synchronize(network: nn.Module) -> None:
             module.__class__ = SynchronizedNorm
 
 
-def has_own_gradient(x: Tensor, norm: nn.BatchNorm2d) -> bool:
-    """Whether the functions with a gradient of their own serve here, or the plain formulas.
+def is_fused(x: Tensor, norm: nn.BatchNorm2d) -> bool:
+    """Whether mixed operations on `x` take gradients of their own, or the plain formulas.
 
-    They do where torch's operators are called as they are: not under autocast,
-    which would have to choose their types, nor under a compiler, which fuses the
-    plain formula itself, nor where BatchNorm is over several processes.
-
-    Args:
-        x: What is computed on.
-        norm: One BatchNorm, for all that take part.
+    Which they do where BatchNorm is over several processes: `norm` stands for all that take part.
     """
-    kind = x.device.type
-    # A plan's meta tensors stand for those of a device.
-    if torch.compiler.is_compiling() or kind not in {"cpu", "cuda", "meta"}:
-        return False
-    if isinstance(norm, SynchronizedNorm):
-        return False
-    return kind == "meta" or not torch.is_autocast_enabled(kind)
+    return has_own_gradient(x) and not isinstance(norm, SynchronizedNorm)
 
 
 def plain_normalize(

@@ -13,12 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.spaces.cnn.norms import (
-    has_own_gradient,
-    normalize,
-    normalize_back,
-    plain_normalize,
-)
+from darts_cli.spaces.cnn.norms import is_fused, normalize, normalize_back, plain_normalize
 from darts_cli.spaces.cnn.primitives import Pool
 
 _aten = torch.ops.aten
@@ -91,7 +86,7 @@ def mixed_shared(shared: SharedMaps, x: Tensor, shares: Tensor) -> Tensor:
     Returns:
         `[edges, B, H', W', C]`.
     """
-    if has_own_gradient(x, shared.pools[0][1]):
+    if is_fused(x, shared.pools[0][1]):
         out: Tensor = _MixedShared.apply(shared, x, shares)
         return out
     return _mix(shared.plain(x, track=True), shares)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.spaces.cnn.depthwise import convolve, depthwise, gradients
-from darts_cli.spaces.cnn.norms import has_own_gradient, normalize, normalize_back, plain_normalize
+from darts_cli.spaces.cnn.norms import is_fused, normalize, normalize_back, plain_normalize
 
 _aten = torch.ops.aten
 
@@ -74,7 +74,7 @@ def mixed_separables(
     Returns:
         `[B, copies * C, ceil(H / stride), ceil(W / stride)]`, channels last.
     """
-    if has_own_gradient(x, layout.stacks[0].repetitions[0].norm):
+    if is_fused(x, layout.stacks[0].repetitions[0].norm):
         out: Tensor = _MixedSeparables.apply(layout, x, len(scales), *scales, *weights)
         return out
     return plain_separables(layout, x, scales, weights, track=True)

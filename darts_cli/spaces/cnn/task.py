@@ -50,12 +50,12 @@ class ImageTask:
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean cross-entropy."""
-        return F.cross_entropy(output.logits, batch.targets)
+        return F.cross_entropy(output.outcome, batch.targets)
 
     def objective(self, output: Output, batch: Batch) -> Tensor:
         """The cross-entropy, with smoothed labels and the auxiliary head's share where set."""
         smoothing = self.config.weights.label_smoothing
-        loss = F.cross_entropy(output.logits, batch.targets, label_smoothing=smoothing)
+        loss = F.cross_entropy(output.outcome, batch.targets, label_smoothing=smoothing)
         for logits in output.auxiliary:
             auxiliary = F.cross_entropy(logits, batch.targets, label_smoothing=smoothing)
             loss = loss + _settings(self.config)[1].auxiliary * auxiliary
@@ -64,7 +64,7 @@ class ImageTask:
     @torch.no_grad()
     def tally(self, output: Output, batch: Batch) -> Tensor:
         """Sums of cross-entropy and of images right at the first and within five guesses: `[4]`."""
-        logits, targets = output.logits, batch.targets
+        logits, targets = output.outcome, batch.targets
         loss = F.cross_entropy(logits, targets, reduction="sum")
         guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
         right = guesses == targets[:, None]

@@ -11,14 +11,16 @@ from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Output
 from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.spaces.rnn.cells import INIT_RANGE, RecurrentCell
+from darts_cli.spaces.rnn.projection import cross_entropy
 
 
 class LanguageModel(nn.Module):
-    """Words in, logits of the next words out; the decoder is the embedding, transposed.
+    """Words in, the cross-entropy of the next words out.
 
-    Embedding and states have one width. Its dropouts are those of Merity et al.
-    (2018): whole words, the embedding, the input and the states of the cell,
-    and its output, each mask held for the whole segment.
+    Embedding and states have one width, and the decoder is the embedding,
+    transposed. The dropouts are those of Merity et al. (2018): whole words, the
+    embedding, the input and the states of the cell, and its output, each mask
+    held for the whole segment.
     """
 
     training_only: tuple[str, ...] = ()
@@ -32,17 +34,21 @@ class LanguageModel(nn.Module):
         self.cell = cell
         nn.init.uniform_(self.encoder.weight, -INIT_RANGE, INIT_RANGE)
 
-    def forward(self, words: Tensor, hidden: Tensor | None, mixture: Mixture) -> Output:
+    def forward(
+        self, words: Tensor, targets: Tensor, hidden: Tensor | None, mixture: Mixture
+    ) -> Output:
         """Predict the word after each word.
 
         Args:
             words: Numbers in the vocabulary, `[T, B]`.
+            targets: Those of the words to be predicted, `[T, B]`; `IGNORED`: left out.
             hidden: The state that the text before left behind, `[B, D]`; None: zeros.
             mixture: Weights of the candidates; empty for a discrete cell.
 
         Returns:
-            Logits `[T, B, V]`, the state after the last word `[B, D]`, and, for the
-            regularisers, the cell's states before and after dropout, `[T, B, D]` each.
+            The sum of the words' cross-entropies `[]`, the state after the last word `[B, D]`,
+            and, for the regularisers, the cell's states before and after dropout, `[T, B, D]`
+            each.
         """
         config, batch = self.config, words.shape[1]
         if hidden is None:
@@ -57,8 +63,8 @@ class LanguageModel(nn.Module):
             )
         states = self.cell(embedded, hidden, masks, mixture)
         dropped = self._drop(states, config.dropout_output)
-        logits = F.linear(dropped, self.encoder.weight, self.decoder_bias)
-        return Output(logits, auxiliary=(states, dropped), hidden=states[-1])
+        total = cross_entropy(dropped, self.encoder.weight, self.decoder_bias, targets)
+        return Output(total, auxiliary=(states, dropped), hidden=states[-1])
 
     def _embed(self, words: Tensor) -> Tensor:
         """Embedded words `[T, B, D]`; in training some words of the vocabulary are zeros."""

@@ -5,7 +5,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
 from darts_cli.engine.ranks import ALONE, Ranks
@@ -40,13 +39,13 @@ class TextTask:
         """Nothing changes from epoch to epoch."""
 
     def forward(self, batch: Batch, mixture: Mixture) -> Output:
-        """Logits `[T, B, V]` of the words after words `[T, B]`."""
-        output: Output = self.network(batch.inputs, batch.hidden, mixture)
+        """Read words `[T, B]`, and predict those after them."""
+        output: Output = self.network(batch.inputs, batch.targets, batch.hidden, mixture)
         return output
 
     def loss(self, output: Output, batch: Batch) -> Tensor:
         """The mean cross-entropy of a word."""
-        return F.cross_entropy(output.logits.flatten(0, 1), batch.targets.flatten())
+        return output.outcome / (batch.targets != IGNORED).sum()
 
     def objective(self, output: Output, batch: Batch) -> Tensor:
         """The cross-entropy, with the activation and slowness of the cell's output."""
@@ -63,9 +62,8 @@ class TextTask:
     @torch.no_grad()
     def tally(self, output: Output, batch: Batch) -> Tensor:
         """The sum of the cross-entropies and the number of predicted words: `[2]`."""
-        targets = batch.targets.flatten()
-        loss = F.cross_entropy(output.logits.flatten(0, 1), targets, reduction="sum")
-        return torch.stack([loss, (targets != IGNORED).sum().to(loss)])
+        count = (batch.targets != IGNORED).sum()
+        return torch.stack([output.outcome, count.to(output.outcome)])
 
     def report(self, means: Mapping[str, float]) -> dict[str, float]:
         """The loss, its perplexity, and the same in bits a word."""

@@ -91,10 +91,10 @@ def test_logits_equal_the_golden_ones(file: str, genotype: str, tolerance: float
     }
     network.load_state_dict(network.from_published(state))
     network.eval()
-    assert_close(network(tensors["input"]).logits, tensors["eval.logits"], tolerance)
+    assert_close(network(tensors["input"]).outcome, tensors["eval.logits"], tolerance)
     network.train()
     output = network(tensors["input"])
-    assert_close(output.logits, tensors["train.logits"], tolerance)
+    assert_close(output.outcome, tensors["train.logits"], tolerance)
     assert_close(output.auxiliary[0], tensors["train.logits_aux"], tolerance)
 
 
@@ -125,21 +125,21 @@ def test_a_stride_1_identity_is_never_dropped() -> None:
     network.drop_path = 0.999999
     images = torch.randn(2, 3, 8, 8)
     torch.manual_seed(0)
-    assert torch.allclose(network(images).logits, network.classifier.bias)
+    assert torch.allclose(network(images).outcome, network.classifier.bias)
     plain = DiscreteNetwork(ConvNetworkConfig(channels=4, layers=4), skips_only(1), classes=3)
     plain.cells = plain.cells[:1]
     plain.classifier = torch.nn.Linear(4, 3)
     plain.drop_path = 0.999999
-    assert not torch.allclose(plain(images).logits, plain.classifier.bias)
+    assert not torch.allclose(plain(images).outcome, plain.classifier.bias)
 
 
 def test_drop_path_is_off_in_evaluation() -> None:
     config = ConvNetworkConfig(channels=4, layers=3)
     network = DiscreteNetwork(config, load("darts_v2", SPACES), classes=3).eval()
     images = torch.randn(2, 3, 8, 8)
-    plain = network(images).logits
+    plain = network(images).outcome
     network.drop_path = 0.9
-    assert torch.equal(network(images).logits, plain)
+    assert torch.equal(network(images).outcome, plain)
 
 
 @pytest.mark.parametrize("size", [8, 13, 20, 32, 40])
@@ -148,7 +148,7 @@ def test_the_auxiliary_head_takes_maps_of_any_size(size: int) -> None:
     network = DiscreteNetwork(config, load("darts_v2", SPACES), classes=5)
     output = network(torch.randn(2, 3, size, size))
     (auxiliary,) = output.auxiliary
-    assert auxiliary.shape == output.logits.shape == (2, 5)
+    assert auxiliary.shape == output.outcome.shape == (2, 5)
 
 
 def test_the_imagenet_head_has_no_batch_norm_behind_its_second_convolution() -> None:
@@ -166,4 +166,4 @@ def test_a_cell_may_have_any_number_of_nodes_and_edges() -> None:
     )
     genotype = Genotype(space="cnn", name="odd", cells={"normal": cell, "reduce": cell})
     network = DiscreteNetwork(ConvNetworkConfig(channels=4, layers=3), genotype, classes=3)
-    assert network(torch.randn(2, 3, 8, 8)).logits.shape == (2, 3)
+    assert network(torch.randn(2, 3, 8, 8)).outcome.shape == (2, 3)

@@ -30,7 +30,7 @@ def make(stride: int) -> tuple[EdgeGroup, Tensor, Tensor]:
 def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Plain formulas, until the test undoes it."""
     for module in (separable, pooling):
-        monkeypatch.setattr(module, "has_own_gradient", lambda _: False)
+        monkeypatch.setattr(module, "is_fused", lambda *_: False)
     return monkeypatch
 
 

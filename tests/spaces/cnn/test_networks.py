@@ -50,7 +50,7 @@ class GoldenSearch:
         output = self.network(
             images.to(memory_format=torch.channels_last), self.architect.mixture()
         )
-        return F.cross_entropy(output.logits, self.tensors[f"step{step}.{split}.target"])
+        return F.cross_entropy(output.outcome, self.tensors[f"step{step}.{split}.target"])
 
     def weight_step(self, step: int) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
@@ -95,7 +95,7 @@ def test_logits_equal_the_golden_ones_in_both_memory_formats() -> None:
     mixture = {cell: golden.tensors[f"alphas_{cell}"].softmax(-1) for cell in CNN.cells}
     for memory_format in (torch.contiguous_format, torch.channels_last):
         output = golden.network(images.to(memory_format=memory_format), mixture)
-        assert_golden(output.logits, golden.tensors["step0.logits"])
+        assert_golden(output.outcome, golden.tensors["step0.logits"])
 
 
 def test_the_papers_supernet_has_its_published_size() -> None:
@@ -164,8 +164,8 @@ def test_odd_sizes_work_and_the_gradient_reaches_every_weight(size: int) -> None
     network = Supernet(TINY, classes=3)
     mixture = {cell: torch.rand(14, 8) for cell in CNN.cells}
     output = network(torch.randn(2, 3, size, size), mixture)
-    output.logits.sum().backward()
-    assert output.logits.shape == (2, 3)
+    output.outcome.sum().backward()
+    assert output.outcome.shape == (2, 3)
     assert all(weight.grad is not None for weight in network.parameters())
 
 
@@ -177,7 +177,7 @@ def test_a_mixture_that_chooses_one_operation_is_that_operation() -> None:
     for weights in nothing.values():
         weights[:, 0] = 1
     bias = network.classifier.bias
-    torch.testing.assert_close(network(images, nothing).logits, bias.expand(2, 3))
+    torch.testing.assert_close(network(images, nothing).outcome, bias.expand(2, 3))
 
 
 def test_every_batchnorm_counts_the_batches_of_training_and_no_others() -> None:

@@ -88,7 +88,7 @@ def test_an_example_fits_the_network() -> None:
     for single, size in ((True, 1), (False, 96)):
         batch = ImageDomain().example(TRAIN, FACTS, single=single)
         task.module.train(not single)
-        assert task.forward(batch, {}).logits.shape == (size, 7)
+        assert task.forward(batch, {}).outcome.shape == (size, 7)
 
 
 def test_the_primitives_are_the_published_ones_in_their_order() -> None:

@@ -12,7 +12,7 @@ from darts_cli.engine.architect import Architect
 from darts_cli.engine.loop import search_step, train_step
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Batch
+from darts_cli.engine.task import Batch, Output
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
@@ -37,6 +37,12 @@ def make_search(width: int = 6, words: int = 11, **dropouts: float) -> LanguageM
     return LanguageModel(config, SearchCell(RNN, width), words)
 
 
+def log_probabilities(model: LanguageModel, output: Output) -> Tensor:
+    """Of all words, `[T, B, V]`: what the outcome adds up, at the targets, is theirs."""
+    _, dropped = output.auxiliary
+    return F.linear(dropped, model.encoder.weight, model.decoder_bias).log_softmax(-1)
+
+
 @pytest.mark.parametrize("genotype", GENOTYPES)
 def test_a_discrete_model_equals_the_golden_one(genotype: str) -> None:
     tensors, facts = read(f"rnn_{genotype}")
@@ -44,8 +50,11 @@ def test_a_discrete_model_equals_the_golden_one(genotype: str) -> None:
     cell = DiscreteCell(load(GENOTYPES[genotype], SPACES), width)
     model = LanguageModel(RecurrentNetworkConfig(width=width), cell, words)
     model.load_state_dict(model.from_published(starting_with(tensors, "state.")))
-    output = model.eval()(tensors["input"], tensors["hidden"][0], {})
-    assert_golden(output.logits.log_softmax(-1), tensors["log_prob"])
+    targets = torch.randint(words, tensors["input"].shape)
+    output = model.eval()(tensors["input"], targets, tensors["hidden"][0], {})
+    assert_golden(log_probabilities(model, output), tensors["log_prob"])
+    expected = -tensors["log_prob"].gather(-1, targets[..., None]).sum()
+    assert_golden(output.outcome, expected)
     assert output.hidden is not None
     assert_golden(output.hidden, tensors["hidden_next"][0])
 
@@ -135,7 +144,8 @@ def test_three_search_steps_with_carried_states_equal_the_golden_ones(order: str
         )
         batch = golden.batch(step, "train")
         output = golden.task.forward(batch, golden.architect.mixture())
-        assert_golden(output.logits.log_softmax(-1), golden.tensors[f"step{step}.log_prob"])
+        found = log_probabilities(golden.network, output)
+        assert_golden(found, golden.tensors[f"step{step}.log_prob"])
         assert_golden(golden.task.loss(output, batch), golden.tensors[f"step{step}.raw_loss"])
         objective = golden.task.objective(output, batch)
         assert_golden(objective, golden.tensors[f"step{step}.loss"])
@@ -226,7 +236,9 @@ def test_every_primitive_but_none_has_a_function() -> None:
 def plain_search_cell(
     model: LanguageModel, words: Tensor, hidden: Tensor, alphas: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Logits and last state straight from the formulas, edge by edge and operation by operation."""
+    """Log-probabilities and last state straight from the formulas, edge by edge and operation
+    by operation.
+    """
     cell = model.cell
     shares = iter(alphas.softmax(-1))
     rows = [[next(shares) for _ in range(node + 1)] for node in range(8)]
@@ -251,7 +263,7 @@ def plain_search_cell(
         hidden = torch.stack(states[1:]).mean(0)
         outputs.append(hidden)
     logits = F.linear(torch.stack(outputs), model.encoder.weight, model.decoder_bias)
-    return logits, hidden
+    return logits.log_softmax(-1), hidden
 
 
 def test_the_search_cell_is_the_sum_over_edges_and_operations() -> None:
@@ -260,9 +272,12 @@ def test_the_search_cell_is_the_sum_over_edges_and_operations() -> None:
     for weight in model.parameters():
         torch.nn.init.normal_(weight)
     words, hidden, alphas = torch.randint(11, (4, 5)), torch.randn(5, 6), torch.randn(36, 5)
-    output = model(words, hidden, {"recurrent": alphas.softmax(-1)})
-    logits, last = plain_search_cell(model, words, hidden, alphas)
-    torch.testing.assert_close(output.logits, logits, rtol=1e-10, atol=1e-10)
+    output = model(words, words, hidden, {"recurrent": alphas.softmax(-1)})
+    expected, last = plain_search_cell(model, words, hidden, alphas)
+    found = log_probabilities(model, output)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    total = F.nll_loss(expected.flatten(0, 1), words.flatten(), reduction="sum")
+    torch.testing.assert_close(output.outcome, total, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(output.hidden, last, rtol=1e-10, atol=1e-10)
 
 
@@ -271,10 +286,12 @@ def test_reading_in_two_parts_with_the_state_carried_is_reading_at_once() -> Non
     cell = DiscreteCell(load("rnn_enas", SPACES), 6)
     model = LanguageModel(RecurrentNetworkConfig(width=6), cell, 11).eval()
     words = torch.randint(11, (7, 3))
-    whole = model(words, None, {})
-    first = model(words[:4], None, {})
-    second = model(words[4:], first.hidden, {})
-    torch.testing.assert_close(torch.cat([first.logits, second.logits]), whole.logits)
+    whole = model(words, words, None, {})
+    first = model(words[:4], words[:4], None, {})
+    second = model(words[4:], words[4:], first.hidden, {})
+    states = torch.cat([first.auxiliary[0], second.auxiliary[0]])
+    torch.testing.assert_close(states, whole.auxiliary[0])
+    torch.testing.assert_close(first.outcome + second.outcome, whole.outcome)
     torch.testing.assert_close(second.hidden, whole.hidden)
 
 
@@ -300,10 +317,10 @@ def test_masks_are_the_same_at_every_word_and_off_in_evaluation(name: str) -> No
     assert all(torch.equal(step, dropped[0]) for step in dropped)
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     words, mixture = torch.randint(11, (4, 3)), {"recurrent": torch.full((36, 5), 0.2)}
-    one, other = (model(words, None, mixture).logits for _ in range(2))
+    one, other = (model(words, words, None, mixture).outcome for _ in range(2))
     assert not torch.equal(one, other)
     model.eval()
-    one, other = (model(words, None, mixture).logits for _ in range(2))
+    one, other = (model(words, words, None, mixture).outcome for _ in range(2))
     assert torch.equal(one, other)
 
 

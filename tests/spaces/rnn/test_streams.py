@@ -99,7 +99,7 @@ class Counting:
 
     def tally(self, output: Output, batch: Batch) -> torch.Tensor:
         right = batch.targets != IGNORED
-        return torch.stack([output.logits[right].sum(), right.sum()])
+        return torch.stack([output.outcome[right].sum(), right.sum()])
 
     def report(self, means: dict[str, float]) -> dict[str, float]:
         return means

@@ -36,15 +36,21 @@ def make_task(**settings: float) -> TextTask:
 
 
 def test_the_tally_sums_nats_over_the_words_that_are_predicted() -> None:
-    logits, targets = torch.randn(4, 3, 11), torch.randint(11, (4, 3))
+    words, targets = torch.randint(11, (4, 3)), torch.randint(11, (4, 3))
     targets[2:, 1] = IGNORED
-    loss, count = make_task().tally(Output(logits), Batch(targets, targets)).tolist()
-    logs = logits.log_softmax(-1)
+    task, batch = make_task(), Batch(words, targets)
+    task.module.eval()
+    output = task.forward(batch, {})
+    loss, count = task.tally(output, batch).tolist()
+    _, states = output.auxiliary
+    network = task.network
+    logs = F.linear(states, network.encoder.weight, network.decoder_bias).log_softmax(-1)
     expected = -sum(
         logs[t, b, targets[t, b]].item() for t in range(4) for b in range(3) if targets[t, b] >= 0
     )
     assert loss == pytest.approx(expected, rel=1e-5)
     assert count == 10
+    assert task.loss(output, batch).item() == pytest.approx(expected / 10, rel=1e-5)
 
 
 def test_a_report_gives_perplexity_and_bits_of_the_loss() -> None:
@@ -59,7 +65,8 @@ def test_the_objective_adds_activation_and_slowness() -> None:
     states, dropped, logits = torch.randn(5, 2, 6), torch.randn(5, 2, 6), torch.randn(5, 2, 11)
     batch = Batch(torch.zeros(5, 2), torch.randint(11, (5, 2)))
     task = make_task(activation=2.0, slowness=0.5)
-    output = Output(logits, (states, dropped))
+    total = F.cross_entropy(logits.view(10, 11), batch.targets.view(10), reduction="sum")
+    output = Output(total, (states, dropped))
     change = torch.stack([(states[t + 1] - states[t]).square() for t in range(4)]).mean()
     expected = F.cross_entropy(logits.view(10, 11), batch.targets.view(10))
     torch.testing.assert_close(task.loss(output, batch), expected)
@@ -83,7 +90,8 @@ def test_the_domain_builds_what_a_config_says_on_any_device() -> None:
             task = domain.build(search, FACTS, None)
             task.module.train(not single)
             output = task.forward(batch, {"recurrent": torch.zeros(36, 5)})
-            assert output.logits.shape == (*shape, 11)
+            assert output.outcome.shape == ()
+            assert output.auxiliary[0].shape == (*shape, 300)
         discrete = domain.build(train, FACTS, load("rnn_enas", SPACES))
     assert isinstance(task.network.cell, SearchCell)
     assert isinstance(discrete.network.cell, DiscreteCell)
