@@ -36,8 +36,9 @@ lint: setup  ## format, rules, and the direction of imports
 typecheck: setup  ## types
 	$(BIN)/mypy
 
-bench: setup  ## time steps against plain ones, and evaluation word by word
+bench: setup  ## time steps against plain ones, the rest of an epoch, and evaluation word by word
 	$(BIN)/python -m tests.benchmarks.steps
+	$(BIN)/python -m tests.benchmarks.loop
 	$(BIN)/python -m tests.benchmarks.text_evaluation
 
 clean:  ## remove the environment, caches and the demo

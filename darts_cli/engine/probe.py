@@ -60,15 +60,21 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
     evaluation = 0.0
     if streams.watched is not None:
         evaluation = _time_evaluation(state, streams.watched, footprint)
-    step = statistics.median(seconds)
-    epoch = step * streams.weights.steps(0) + evaluation
+    step, steps, batch = (
+        statistics.median(seconds),
+        streams.weights.steps(0),
+        config.data.batch_size,
+    )
+    largest = _largest(batch, half, whole, available)
+    epoch = step * steps + evaluation
     return Probe(
         step_seconds=step,
         epoch_seconds=epoch,
         run_seconds=epoch * config.epochs,
         peak_bytes=max(whole, footprint.peak()),
         available_bytes=available,
-        largest_batch=_largest(config.data.batch_size, half, whole, available),
+        # There are not more examples than an epoch has.
+        largest_batch=min(largest, batch * steps) if largest is not None else None,
     )
 
 

@@ -1,0 +1,206 @@
+"""What a paper-sized epoch of search takes besides its steps. `make bench`.
+
+python -m tests.benchmarks.loop [--data DIR]
+"""
+
+import argparse
+import io
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from darts_cli import config_file
+from darts_cli.engine import artifacts
+from darts_cli.engine.artifacts import Session
+from darts_cli.engine.loop import evaluate, fixed_mixture, search_step, train_step
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Batch, Stream, Streams
+from darts_cli.progress import Reporter
+from darts_cli.recipes import RECIPES
+from darts_cli.run import Run
+from darts_cli.spaces.cnn.data import ImageData
+from darts_cli.spaces.cnn.decoded import DecodedCache
+from darts_cli.spaces.cnn.facts import ImageFacts
+from darts_cli.spaces.cnn.images import Split
+from darts_cli.spaces.domains import DOMAINS
+from tests.benchmarks.cases import make_state
+
+_IMAGES = 50_000
+_CPU = torch.device("cpu")
+_COMMAND = "import sys; from darts_cli.cli import main; sys.argv = ['darts', *sys.argv[1:]]; main()"
+
+
+@contextmanager
+def timed() -> Iterator[list[float]]:
+    """A list with the seconds that the block took, once it is over."""
+    seconds: list[float] = []
+    start = time.perf_counter()
+    yield seconds
+    seconds.append(time.perf_counter() - start)
+
+
+def make_data() -> ImageData:
+    """Noise of CIFAR-10's size, as pixels that live in memory."""
+    draws = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=draws)
+    facts = ImageFacts(
+        name="noise",
+        classes=tuple(map(str, range(10))),
+        channels=3,
+        size=32,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+    )
+    config = RECIPES["search"]["cnn"]["cifar"].data
+    return ImageData(
+        facts=facts,
+        counts={"train": _IMAGES},
+        config=config,  # type: ignore[arg-type]
+        device=_CPU,
+        resident=True,
+        waiting={"train": Split(pixels, torch.arange(_IMAGES) % 10)},
+        cache=DecodedCache(None, None),
+    )
+
+
+def time_batches(stream: Stream, number: int = 50) -> float:
+    """Seconds of a batch, read and augmented."""
+    batches = stream.batches(0)
+    next(batches)
+    with timed() as seconds:
+        for _ in range(number):
+            next(batches)
+    return seconds[0] / number
+
+
+def time_step(state: State, weights: Stream, alphas: Stream) -> float:
+    """Seconds of the second of two steps of the second order."""
+    train, valid = next(iter(weights.batches(0))), next(iter(alphas.batches(0)))
+    config = RECIPES["search"]["cnn"]["cifar"]
+    state.task.module.train()
+    for _ in range(2):
+        with timed() as seconds:
+            search_step(state, train, valid, seed=0)
+            train_step(state, train, config)
+    return seconds[0]
+
+
+class _Head:
+    """The first few batches of a stream."""
+
+    def __init__(self, stream: Stream, number: int) -> None:
+        self.stream, self.number = stream, number
+
+    def steps(self, _epoch: int) -> int:
+        return self.number
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        batches = self.stream.batches(epoch, start)
+        return (next(batches) for _ in range(self.number - start))
+
+
+def time_evaluation(state: State, stream: Stream, number: int = 3) -> float:
+    """Seconds of a batch of evaluation."""
+    mixture = fixed_mixture(state)
+    evaluate(state.task, _Head(stream, 1), mixture, _CPU)
+    with timed() as seconds:
+        evaluate(state.task, _Head(stream, number), mixture, _CPU)
+    return seconds[0] / number
+
+
+def make_session(state: State, streams: Streams, folder: Path) -> Session:
+    """A run's, whose lines nobody sees."""
+    config = RECIPES["search"]["cnn"]["cifar"]
+    run = Run.create(folder / "run")
+    state.position.epoch = 1
+    return Session(
+        config=config,
+        space=DOMAINS["cnn"].space,
+        streams=streams,
+        run=run,
+        reporter=Reporter(Console(file=io.StringIO(), force_terminal=True), run.log, "image"),
+        metadata={"kind": "search", "config": config_file.as_mapping(config), "facts": {}},
+    )
+
+
+def time_files(state: State, session: Session) -> float:
+    """Seconds of the files of an epoch's end."""
+    with timed() as seconds:
+        artifacts.write_architecture(state, session)
+        session.run.append_metrics({"epoch": 1})
+        artifacts.save(state, session)
+    return seconds[0]
+
+
+def time_progress(session: Session, steps: int = 1000) -> float:
+    """Seconds of a step's progress, the bars being drawn as on a terminal."""
+    with session.reporter as reporter:
+        reporter.begin_epoch(epoch=1, epochs=50, step=0, steps=steps)
+        with timed() as seconds:
+            for _ in range(steps):
+                reporter.advance(64)
+                if reporter.due():
+                    reporter.show("loss 1.0000")
+    return seconds[0] / steps
+
+
+def time_command(*arguments: str) -> float:
+    """Seconds of a command that plans a run and does nothing."""
+    with timed() as seconds:
+        subprocess.run(
+            [sys.executable, "-c", _COMMAND, *arguments], check=True, capture_output=True
+        )
+    return seconds[0]
+
+
+def main() -> None:
+    """Print each part, and its share of an epoch's steps."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", help="a folder of images, whose first batch is timed too")
+    folder = parser.parse_args().data
+    data = make_data()
+    streams = data.search_streams(seed=0)
+    weights, alphas, watched = streams.weights, streams.alphas, streams.watched
+    if alphas is None or watched is None:
+        raise ValueError("a search has batches for its alphas, and watches some")
+    state = make_state(RECIPES["search"]["cnn"]["cifar"], data.describe(), None)
+    step, steps = time_step(state, weights, alphas), weights.steps(0)
+    with tempfile.TemporaryDirectory() as temporary:
+        session = make_session(state, streams, Path(temporary))
+        rows: dict[str, Callable[[], float]] = {
+            "start-up": lambda: time_command("search", "cnn", "--dry-run"),
+            "data": lambda: steps * (time_batches(weights) + time_batches(alphas)),
+            "evaluation": lambda: watched.steps(0) * time_evaluation(state, watched),
+            "checkpoint": lambda: time_files(state, session),
+            "progress": lambda: steps * time_progress(session),
+        }
+        print(
+            f"an epoch of search, 50,000 images of 32x32, batch 64, second order: {steps} steps of "
+            f"{step:.2f} s, {steps * step:,.0f} s; {torch.get_num_threads()} threads"
+        )
+        for name, measure in rows.items():
+            seconds = measure()
+            print(f"  {name:12} {seconds:9.3f} s  {100 * seconds / (steps * step):6.3f} %")
+        if folder is not None:
+            _print_first_batches(folder, temporary)
+
+
+def _print_first_batches(folder: str, temporary: str) -> None:
+    """From the command to the end of its first step, of a network that is hardly one."""
+    tiny = ("--channels", "2", "--layers", "1", "--order", "first", "--max-steps", "1")
+    root = ("--set", f"data.root={temporary}", "--device", "cpu")
+    for number in range(2):
+        out = ("--out", f"{temporary}/first-{number}")
+        seconds = time_command("search", "cnn", "--data", folder, *tiny, *root, *out)
+        print(f"  first step of a run on {Path(folder).name}: {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()
