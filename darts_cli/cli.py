@@ -114,7 +114,7 @@ def search(
     device: Device = None,
     precision: Precision = None,
     accumulate: Accumulate = None,
-    compile_: Compile = None,
+    compile_: Compile = False,
     sync_batchnorm: SyncBatchNorm = None,
     memory: Annotated[
         Memory | None,
@@ -214,7 +214,7 @@ def train(
     device: Device = None,
     precision: Precision = None,
     accumulate: Accumulate = None,
-    compile_: Compile = None,
+    compile_: Compile = False,
     sync_batchnorm: SyncBatchNorm = None,
 ) -> None:
     """Train the network of a genotype; without other flags, as in the paper, on CIFAR-10 or PTB.

@@ -290,8 +290,6 @@ class ComputeConfig:
     """Of products and convolutions; the finite difference is float32 in any case."""
     accumulate: int = 1
     """Parts of a batch, one after the other."""
-    compile: bool = False
-    """Whether cells are compiled: for CUDA, where it pays."""
     sync_batchnorm: bool = False
     """Whether BatchNorm is over the parts of all processes."""
 

@@ -144,7 +144,8 @@ Device = Annotated[
 Precision = Annotated[
     PrecisionName | None,
     typer.Option(
-        help="Of products and convolutions; tf32 on CUDA alone.",
+        metavar="NAME",
+        help="Of products: fp32, tf32 (CUDA), bf16 or fp16.",
         show_default="fp32",
         rich_help_panel=DEVICE,
     ),
@@ -159,20 +160,16 @@ Accumulate = Annotated[
     ),
 ]
 Compile = Annotated[
-    bool | None,
+    bool,
     typer.Option(
-        "--compile/--no-compile",
-        help="Compile the cells: takes minutes, for CUDA.",
-        show_default="no-compile",
-        rich_help_panel=DEVICE,
+        "--compile", help="Compile the cells: takes minutes, for CUDA.", rich_help_panel=DEVICE
     ),
 ]
 SyncBatchNorm = Annotated[
     bool | None,
     typer.Option(
-        "--sync-batchnorm/--no-sync-batchnorm",
+        "--sync-batchnorm",
         help="BatchNorm over the images of all processes.",
-        show_default="no-sync-batchnorm",
         rich_help_panel=DEVICE,
     ),
 ]

@@ -171,7 +171,7 @@ def test_every_setting_with_a_range_is_tried_out_of_it(space: str) -> None:
         "data.cache",
         *("network.stem", "weights.schedule"),
         *("alphas.order", "alphas.hypergradient", "alphas.strategy"),
-        *("compute.precision", "compute.compile", "compute.sync_batchnorm"),
+        *("compute.precision", "compute.sync_batchnorm"),
     }
     settings = set()
     for key, value in as_mapping(recipe("search", space, None, None)).items():

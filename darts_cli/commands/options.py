@@ -26,7 +26,6 @@ _SETTINGS = {
     "strategy": "alphas.strategy",
     "precision": "compute.precision",
     "accumulate": "compute.accumulate",
-    "compile": "compute.compile",
     "sync_batchnorm": "compute.sync_batchnorm",
 }
 """Which setting a flag changes."""
@@ -71,7 +70,7 @@ class Options:
     memory: str | None = None
     precision: str | None = None
     accumulate: int | None = None
-    compile: bool | None = None
+    compile: bool = False
     sync_batchnorm: bool | None = None
 
     @property

@@ -68,7 +68,7 @@ def _start(job: Job, options: Options, device: torch.device, ranks: Ranks) -> No
         job, facts, data.counts, device=device, path=path, save_memory=save, ranks=ranks
     )
     streams = _streams(job, data)
-    state = _build_state(job, facts, device, ranks, save_memory=save)
+    state = _build_state(job, facts, device, ranks, options)
     if options.probe:
         _print_probe(planned, state, streams, ranks)
         return
@@ -170,7 +170,7 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
     if options.dry_run and not options.probe:
         plan.print_json(planned)
         return
-    state = _build_state(job, facts, device, ranks, save_memory=save)
+    state = _build_state(job, facts, device, ranks, options)
     state.restore(tensors, metadata)
     if options.probe:
         _print_probe(planned, state, _streams(job, data), ranks)
@@ -211,16 +211,16 @@ def _extend(job: Job, epochs: int, *, done: int) -> Job:
 
 
 def _build_state(
-    job: Job, facts: Facts, device: torch.device, ranks: Ranks, *, save_memory: bool
+    job: Job, facts: Facts, device: torch.device, ranks: Ranks, options: Options
 ) -> State:
     """A network with fresh weights, and what trains it."""
     config = job.config
     computation = _build_computation(config, device, ranks)
     torch.manual_seed(count(config.seed, "initial weights"))
     task = job.domain.build(config, facts, job.genotype)
-    if save_memory:
+    if options.save_memory:
         task.network.save_memory()
-    if config.compute.sync_batchnorm:
+    if config.compute.sync_batchnorm and ranks.size > 1:
         task.network.synchronize()
     task.module.to(device)
     optimizer = torch.optim.SGD(
@@ -236,7 +236,7 @@ def _build_state(
         architect=_build_architect(job, config.alphas, device) if config.alphas else None,
         meter=Meter(task.measures, device),
         computation=computation,
-        compilation=_compile(config, task) if config.compute.compile else None,
+        compilation=_compile(config, task) if options.compile else None,
     )
 
 
