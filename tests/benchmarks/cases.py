@@ -28,6 +28,7 @@ from tests.benchmarks.plain.images import PlainNetwork, PlainSupernet
 from tests.benchmarks.plain.step import PlainSearch
 from tests.benchmarks.plain.text import PlainLanguageModel
 
+_CPU = torch.device("cpu")
 Step = Callable[[], None]
 _DROP_PATH = 0.1
 
@@ -92,13 +93,18 @@ class Case:
 
 
 def make_state(
-    config: Config, facts: Facts, genotype: Genotype | None, memory: str = "fast"
+    config: Config,
+    facts: Facts,
+    genotype: Genotype | None,
+    memory: str = "fast",
+    device: torch.device = _CPU,
 ) -> State:
     """A network ready for its first step."""
     domain: Domain = DOMAINS[config.space]
     task = domain.build(config, facts, genotype)
     if memory == "save":
         task.network.save_memory()
+    task.module.to(device)
     optimizer = torch.optim.SGD(
         task.module.parameters(),
         lr=config.weights.lr,
@@ -108,12 +114,13 @@ def make_state(
     )
     architect = None
     if config.alphas is not None and genotype is None:
-        architect = Architect(make_alphas(config), config.alphas)
+        alphas = {cell: alpha.to(device) for cell, alpha in make_alphas(config).items()}
+        architect = Architect(alphas, config.alphas)
     return State(
         task=task,
         optimizer=optimizer,
         architect=architect,
-        meter=Meter(task.measures, torch.device("cpu")),
+        meter=Meter(task.measures, device),
     )
 
 

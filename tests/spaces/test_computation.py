@@ -302,3 +302,25 @@ def test_compiled_regions_make_the_same_step(monkeypatch: pytest.MonkeyPatch, ki
     assert news.endswith("s so far")
     assert " of 1 cell in " in news or " of 3 cells in " in news
     assert ours.compilation.news() is None
+
+
+@pytest.mark.parametrize("order", ["first", "second"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_step_stays_on_its_device(kind: str, order: str) -> None:
+    # The meta device computes nothing, and refuses what is on the CPU: what a step made there, and
+    # not on its device, would fail on a GPU as it does here.
+    case, meta = make_case(kind, order), torch.device("meta")
+    state = make_state(case.config, case.facts, case.genotype, device=meta)
+    state.computation = Computation(parts=2)
+    state.task.module.train()
+    train, valid = (
+        replace(batch, inputs=batch.inputs.to(meta), targets=batch.targets.to(meta))
+        for batch in case.batches()
+    )
+    for step in range(2):
+        state.position.step = step
+        if state.architect is not None:
+            search_step(state, train, valid, seed=0)
+        train_step(state, train, case.config)
+    assert {tensor.device for tensor in state.task.module.state_dict().values()} == {meta}
+    assert state.meter.sums.device == meta
