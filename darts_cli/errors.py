@@ -27,6 +27,10 @@ class CheckpointError(DartsError):
     """A run directory or checkpoint that is missing, damaged, or of another run."""
 
 
+class DeviceError(DartsError):
+    """A device that one process of a run lacks, and others may have."""
+
+
 class DivergenceError(DartsError):
     """A loss that is no longer a finite number."""
 

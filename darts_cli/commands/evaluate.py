@@ -43,7 +43,7 @@ def evaluate_checkpoint(
         DartsError: for whatever a user can mend.
     """
     place = started()
-    local_rank = place[0] if place is not None else None
+    local_rank = place.local_rank if place is not None else None
     device = devices.choose(gpu, device_name, local_rank=local_rank)
     file = _locate(source)
     tensors, metadata = checkpoint.read(file)
@@ -60,9 +60,10 @@ def evaluate_checkpoint(
     splits = (split,) if split is not None else splits
     with joined(device) as ranks:
         facts = metadata["facts"]
-        data = job.domain.load(config, device, search=False, facts=facts, ranks=ranks)
         batch_size = batch_size or job.domain.evaluation_batch
-        streams = {name: data.evaluation_stream(name, batch_size) for name in splits}
+        with ranks.first_of_machine():
+            data = job.domain.load(config, device, search=False, facts=facts, ranks=ranks)
+            streams = {name: data.evaluation_stream(name, batch_size) for name in splits}
         task = job.domain.build(config, facts, job.genotype)
         load_network(task, tensors, averaged=True)
         task.module.to(device)

@@ -45,29 +45,40 @@ def start(job: Job, options: Options) -> None:
     """
     device = _choose_device(options)
     job = replace(job, config=_locate(job))
-    if options.dry_run and not options.probe:
-        facts, counts = job.domain.outline(job.config, search=job.search)
-        path = options.out or _default_path(job)
-        plan.print_json(
-            plan.make(job, facts, counts, device=device, path=path, save_memory=options.save_memory)
-        )
-        return
     with joined(device) as ranks:
-        _start(job, options, device, ranks)
+        _check_parts(job.config, ranks)
+        _check_memory(job.config, options, ranks)
+        path = Path(ranks.tell(str(options.out or _default_path(job))))
+        if options.dry_run and not options.probe:
+            _print_outline(job, options, device, path, ranks)
+        else:
+            _start(job, options, device, path, ranks)
 
 
-def _start(job: Job, options: Options, device: torch.device, ranks: Ranks) -> None:
-    _check_parts(job.config, ranks)
-    path, save = Path(ranks.tell(str(options.out or _default_path(job)))), options.save_memory
+def _print_outline(
+    job: Job, options: Options, device: torch.device, path: Path, ranks: Ranks
+) -> None:
+    if not ranks.leads:
+        return
+    facts, counts = job.domain.outline(job.config, search=job.search)
+    save = options.save_memory
+    plan.print_json(
+        plan.make(job, facts, counts, device=device, path=path, save_memory=save, ranks=ranks)
+    )
+
+
+def _start(job: Job, options: Options, device: torch.device, path: Path, ranks: Ranks) -> None:
+    save = options.save_memory
     if ranks.leads:
         Run.check_new(path)
-    data = job.domain.load(job.config, device, search=job.search, ranks=ranks)
+    with ranks.first_of_machine():
+        data = job.domain.load(job.config, device, search=job.search, ranks=ranks)
+        streams = _streams(job, data, ranks)
     # Before anything is written: settings or images that are no use leave nothing behind.
     facts = data.describe()
     planned = plan.make(
         job, facts, data.counts, device=device, path=path, save_memory=save, ranks=ranks
     )
-    streams = _streams(job, data)
     state = _build_state(job, facts, device, ranks, options)
     if options.probe:
         _print_probe(planned, state, streams, ranks)
@@ -90,7 +101,7 @@ def _print_probe(planned: Plan, state: State, streams: Streams, ranks: Ranks) ->
 def _choose_device(options: Options) -> torch.device:
     place = started()
     return devices.choose(
-        options.gpu, options.device, local_rank=place[0] if place is not None else None
+        options.gpu, options.device, local_rank=place.local_rank if place is not None else None
     )
 
 
@@ -108,6 +119,26 @@ def _check_parts(config: Config, ranks: Ranks) -> None:
             f"{parts} part{'' if parts == 1 else 's'} on each of {ranks.size} "
             f"process{'' if ranks.size == 1 else 'es'}; use a larger one, or fewer of them"
         )
+
+
+def _check_memory(config: Config, options: Options, ranks: Ranks) -> None:
+    """Make sure that memory is saved where that was asked for.
+
+    Raises:
+        ConfigError: if it would not be: by formulas that torch differentiates nothing is.
+    """
+    compute = config.compute
+    others = {
+        f"--precision {compute.precision}": compute.precision in {"bf16", "fp16"},
+        "--compile": options.compile,
+        "--sync-batchnorm": compute.sync_batchnorm and ranks.size > 1,
+    }
+    for flag, given in others.items():
+        if options.save_memory and given:
+            raise ConfigError(
+                f"--memory save: found {flag}, with which nothing is saved; "
+                "leave one of them out, or use --accumulate N for less memory"
+            )
 
 
 def _write_settings(run: Run, job: Job, planned: Plan, ranks: Ranks) -> None:
@@ -157,30 +188,33 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
         )
     job = replace(job, config=change_computation(job.config, options))
     _check_parts(job.config, ranks)
+    _check_memory(job.config, options, ranks)
     if options.epochs is not None:
         job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
-    data = job.domain.load(
-        job.config, device, search=job.search, facts=metadata["facts"], ranks=ranks
-    )
-    _check_counts(job, data, metadata["counts"])
-    facts, save = data.describe(), options.save_memory
+    facts, save = metadata["facts"], options.save_memory
+    outline = options.dry_run and not options.probe
+    with ranks.first_of_machine():
+        data = job.domain.load(job.config, device, search=job.search, facts=facts, ranks=ranks)
+        _check_counts(job, data, metadata["counts"])
+        streams = None if outline else _streams(job, data, ranks)
     planned = plan.make(
         job, facts, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
     )
-    if options.dry_run and not options.probe:
-        plan.print_json(planned)
+    if streams is None:
+        if ranks.leads:
+            plan.print_json(planned)
         return
     state = _build_state(job, facts, device, ranks, options)
     state.restore(tensors, metadata)
     if options.probe:
-        _print_probe(planned, state, _streams(job, data), ranks)
+        _print_probe(planned, state, streams, ranks)
         return
     # Before one of them writes, all have read.
     ranks.wait()
     _write_settings(run, job, planned, ranks)
     if ranks.leads:
         run.keep_metrics(state.position.epoch)
-    session = _open_session(job, run, data, _streams(job, data), device, options, ranks)
+    session = _open_session(job, run, data, streams, device, options, ranks)
     _carry_out(state, session)
 
 
@@ -265,9 +299,21 @@ def _build_architect(job: Job, config: AlphasConfig, device: torch.device) -> Ar
     return Architect({cell: alpha.to(device) for cell, alpha in alphas.items()}, config)
 
 
-def _streams(job: Job, data: Data) -> Streams:
+def _streams(job: Job, data: Data, ranks: Ranks) -> Streams:
+    """What a run reads.
+
+    Raises:
+        DataError: if there is not a batch of it for every process.
+    """
     seed = job.config.seed
-    return data.search_streams(seed) if job.search else data.train_streams(seed)
+    streams = data.search_streams(seed) if job.search else data.train_streams(seed)
+    for stream in (streams.weights, streams.alphas):
+        if stream is not None and not stream.steps(0):
+            raise DataError(
+                f"{job.config.data.name}: found too little for one batch, expected two examples "
+                f"or more for each of {ranks.size} processes; use more data or fewer of them"
+            )
+    return streams
 
 
 def _open_session(
@@ -299,9 +345,17 @@ def _open_session(
         },
         checkpoint_seconds=60 * options.checkpoint_every,
         max_steps=options.max_steps,
-        resume_command=f"darts {job.words} --resume {shlex.quote(str(run.path))}",
+        resume_command=f"{_program(ranks)} {job.words} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(device),
     )
+
+
+def _program(ranks: Ranks) -> str:
+    """What starts as many processes on this machine."""
+    place = started()
+    if place is None or ranks.size == 1:
+        return "darts"
+    return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
 
 
 def _carry_out(state: State, session: Session) -> None:

@@ -69,6 +69,13 @@ class Computation:
             optimizer.step()
         else:
             self.scale.step(optimizer)
+            # Here and now: an overflow on the way to the alphas is none of the weights.
+            self.scale.update()
+
+    def keep(self, states: Tensor) -> Tensor:
+        """A state for the next segment; zero where it overflowed, as its step is undone."""
+        states = states.detach()
+        return states if self.scale is None else states.nan_to_num(0.0, 0.0, 0.0)
 
 
 PLAIN = Computation()

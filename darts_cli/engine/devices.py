@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from darts_cli.errors import ConfigError, DeviceMemoryError
+from darts_cli.errors import ConfigError, DeviceError, DeviceMemoryError
 
 _GIB = 2**30
 
@@ -22,6 +22,7 @@ def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) 
 
     Raises:
         ConfigError: if both are given, or the device is not there.
+        DeviceError: if there are fewer devices than processes.
     """
     if gpu is not None and name is not None:
         raise ConfigError("--gpu and --device: found both, expected one of them")
@@ -66,8 +67,8 @@ def _of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.d
         return torch.device("cpu")
     number = torch.cuda.device_count()
     if local_rank >= number:
-        raise ConfigError(
-            f"process {local_rank} of this machine: found {number} CUDA "
+        raise DeviceError(
+            f"number {local_rank} on this machine: found {number} CUDA "
             f"device{'' if number == 1 else 's'}, expected one for each process; "
             f"use --nproc-per-node {max(1, number)}, or --device cpu"
         )

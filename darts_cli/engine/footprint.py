@@ -1,11 +1,14 @@
 """The memory that a run takes of its device: the most so far, and what there is."""
 
+import contextlib
 import re
 import resource
 import sys
 from pathlib import Path
 
 import torch
+
+from darts_cli.engine.ranks import started
 
 _STATUS, _MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 _CLEAR, _LIMIT = Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
@@ -21,9 +24,15 @@ class Footprint:
     def reset(self) -> None:
         """Forget the peak, where the system can."""
         if self.device.type == "cuda":
+            # What is reserved and not used would be the least that a peak could be.
+            torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(self.device)
-        elif self.device.type == "cpu" and _CLEAR.exists():
-            _CLEAR.write_text(_RESET_PEAK)
+        elif self.device.type == "mps":
+            torch.mps.empty_cache()
+        elif self.device.type == "cpu":
+            # It is there on Linux alone, and may be closed to us.
+            with contextlib.suppress(OSError):
+                _CLEAR.write_text(_RESET_PEAK)
 
     def peak(self) -> int:
         """The most that was held since."""
@@ -49,7 +58,10 @@ class Footprint:
             return None
         # What a container may have, where this is one.
         limit = _LIMIT.read_text().strip() if _LIMIT.is_file() else ""
-        return min(free_now + held, int(limit)) if limit.isdigit() else free_now + held
+        free = min(free_now, int(limit) - held) if limit.isdigit() else free_now
+        place = started()
+        # The other processes of the run on this machine want as much.
+        return held + free // (place.local_size if place is not None else 1)
 
     def wait(self) -> None:
         """Until the device has done what it was given: for a clock."""

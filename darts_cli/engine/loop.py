@@ -77,6 +77,8 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
     for batch in stream.batches(reading, position.step):
         if session.max_steps is not None and position.total >= session.max_steps:
             artifacts.save(state, session)
+            # Whoever leaves first may have the others ended while one of them still writes.
+            state.computation.ranks.wait()
             return False
         state.optimizer.param_groups[0]["lr"] = rate * batch.lr_scale
         if state.architect is not None:
@@ -145,7 +147,7 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Ten
         output = computation.forward(task, part, architect.mixture())
         # The state that training ends in goes nowhere: the weights' own pass is still to come.
         if purpose == "validation" and output.hidden is not None:
-            ended.append(output.hidden.detach())
+            ended.append(computation.keep(output.hidden))
         return _shared(task.loss(output, part), part)
 
     train = _carry(train, state.hidden.get("weights"))
@@ -172,7 +174,7 @@ def train_step(state: State, batch: Batch, config: Config) -> None:
         _seed(state, draws, "weights", number)
         output = computation.forward(task, part, mixture)
         if output.hidden is not None:
-            ended.append(output.hidden.detach())
+            ended.append(computation.keep(output.hidden))
         tally.add_(task.tally(output, part))
         return _shared(task.objective(output, part), part)
 
@@ -192,8 +194,6 @@ def train_step(state: State, batch: Batch, config: Config) -> None:
         clip_grad_norm_(weights, config.weights.clip)
     computation.step(optimizer)
     optimizer.zero_grad(set_to_none=True)
-    if computation.scale is not None:
-        computation.scale.update()
     _keep_hidden(ended, state, "weights")
     if state.average is not None:
         state.average.update()
@@ -269,6 +269,8 @@ def evaluate(
         meter.add(task.tally(output, batch))
         advance()
     computation.ranks.add_up((), along=[meter.sums])
+    # One that is gone is noticed here; a device would be waited for in vain.
+    computation.ranks.wait()
     return task.report(meter.read()), meter.count()
 
 
@@ -385,6 +387,7 @@ def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
 def _leave(state: State, session: Session, request: StopRequest) -> None:
     """Save, and raise the news that a signal stopped the run."""
     artifacts.save(state, session)
+    state.computation.ranks.wait()
     name = request.signal.name if request.signal is not None else "signal"
     raise Interrupted(
         f"stopped by {name}, state saved; go on with: {session.resume_command}",

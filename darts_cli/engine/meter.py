@@ -44,7 +44,7 @@ class Meter:
             host = torch.empty_like(self.sums, device="cpu", pin_memory=True)
             host.copy_(self.sums, non_blocking=True)
             event = torch.cuda.Event()
-            event.record()
+            event.record(torch.cuda.current_stream(self.sums.device))
             self._copy = host, event
         return self._arrived
 

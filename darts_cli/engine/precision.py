@@ -69,6 +69,8 @@ class LossScale:
     """
 
     _FIRST, _GROWTH, _BACKOFF, _INTERVAL = 2.0**16, 2.0, 0.5, 2000
+    _LEAST = 2.0**-16
+    """Whose inverse is still a number, whatever overflows for whatever time."""
 
     def __init__(self, device: torch.device) -> None:
         self.factor = torch.full((), self._FIRST, device=device)
@@ -106,6 +108,7 @@ class LossScale:
         torch._amp_update_scale_(
             self.factor, self.steady, self.overflow, self._GROWTH, self._BACKOFF, self._INTERVAL
         )
+        self.factor.clamp_(min=self._LEAST)
         self.overflow.zero_()
 
     def tensors(self) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ class Probe:
     """What was measured, and what follows."""
 
     step_seconds: float
-    """The median of a step."""
+    """The mean of a step, with its reading."""
     epoch_seconds: float
     """With the evaluation after it."""
     run_seconds: float
@@ -49,23 +49,21 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
     _step(state, train, valid, config, footprint)
     half = _measure_half(state, train, valid, config, footprint)
     footprint.reset()
-    seconds: list[float] = []
+    start, number, seconds = time.perf_counter(), 0, 0.0
+    # Reading is part of a step, and the mean takes in a batch that has to be waited for.
     for train, valid in pairs:
-        seconds.append(_step(state, train, valid, config, footprint))
+        _step(state, train, valid, config, footprint)
+        number, seconds = number + 1, time.perf_counter() - start
         # All ranks go by the slowest clock.
-        (go_on,) = state.computation.ranks.agree(sum(seconds) < _SECONDS)
-        if len(seconds) >= _STEPS and not go_on:
+        (go_on,) = state.computation.ranks.agree(seconds < _SECONDS)
+        if number >= _STEPS and not go_on:
             break
     whole, available = footprint.peak(), footprint.available()
     evaluation = 0.0
     if streams.watched is not None:
         evaluation = _time_evaluation(state, streams.watched, footprint)
-    step, steps, batch = (
-        statistics.median(seconds),
-        streams.weights.steps(0),
-        config.data.batch_size,
-    )
-    largest = _largest(batch, half, whole, available)
+    step, steps = seconds / number, streams.weights.steps(0)
+    largest = _largest(config.data.batch_size, half, whole, available)
     epoch = step * steps + evaluation
     return Probe(
         step_seconds=step,
@@ -74,7 +72,7 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
         peak_bytes=max(whole, footprint.peak()),
         available_bytes=available,
         # There are not more examples than an epoch has.
-        largest_batch=min(largest, batch * steps) if largest is not None else None,
+        largest_batch=min(largest, config.data.batch_size * steps) if largest is not None else None,
     )
 
 
@@ -91,14 +89,12 @@ def _forever(stream: Stream) -> Iterator[Batch]:
 
 def _step(
     state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
-) -> float:
-    """Seconds of a step."""
-    start = time.perf_counter()
+) -> None:
+    """Take a step, and wait until it is done."""
     if valid is not None:
         search_step(state, train, valid, config.seed)
     train_step(state, train, config)
     footprint.wait()
-    return time.perf_counter() - start
 
 
 def _measure_half(
@@ -107,7 +103,8 @@ def _measure_half(
     """The peak of steps on half of a batch; None where that is too small."""
     wholes = [batch for batch in (train, valid) if batch is not None]
     halves = [batch.split(2)[0] for batch in wholes]
-    if any(half is whole for half, whole in zip(halves, wholes, strict=True)):
+    indivisible = any(half is whole for half, whole in zip(halves, wholes, strict=True))
+    if any(state.computation.ranks.agree(indivisible)):
         return None
     first, *second = (replace(half, continues=False, hidden=None) for half in halves)
     footprint.reset()

@@ -6,11 +6,12 @@ done with them. Only the first writes files.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,6 +30,8 @@ class Ranks:
 
     rank: int = 0
     size: int = 1
+    local: int = 0
+    """The number of this one on its machine."""
 
     @property
     def leads(self) -> bool:
@@ -88,6 +91,21 @@ class Ranks:
             RankError: if another process is gone.
         """
         self.agree(0)
+
+    @contextmanager
+    def first_of_machine(self) -> Iterator[None]:
+        """A block that one process of each machine does first, and the others when it is done.
+
+        They find in a cache what it has put there.
+
+        Raises:
+            RankError: if another process is gone.
+        """
+        if self.local:
+            self.wait()
+        yield
+        if not self.local:
+            self.wait()
 
     def join(self, rows: Tensor) -> Tensor:
         """The rows `[N, ...]` of all ranks in their order, of which each has its `part`.
@@ -153,23 +171,34 @@ def differentiable_sum(tensor: Tensor) -> Tensor:
     return total
 
 
-def started() -> tuple[int, int] | None:
-    """The local rank and the number of processes that torchrun says, if it started this one.
+class Place(NamedTuple):
+    """What torchrun says to a process that it starts."""
+
+    local_rank: int
+    """Its number on this machine."""
+    local_size: int
+    """Processes on this machine."""
+
+
+def started() -> Place | None:
+    """Where this process is, if it is one of several that torchrun started.
 
     Raises:
         ConfigError: if what it says is not whole.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
         return None
-    missing = [
-        n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ
-    ]
-    if missing:
+    names = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT")
+    wrong = [name for name in names if not os.environ.get(name, "").isdigit()]
+    if wrong or "MASTER_ADDR" not in os.environ:
+        name = wrong[0] if wrong else "MASTER_ADDR"
+        found = repr(os.environ[name]) if name in os.environ else "nothing"
         raise ConfigError(
-            f"WORLD_SIZE is {os.environ['WORLD_SIZE']}, but {missing[0]} is not set; start several "
-            "processes with torchrun --nproc-per-node N -m darts_cli ..."
+            f"WORLD_SIZE is {size!r}, so {name} should be set, found {found}; start several "
+            "processes with torchrun --nproc-per-node N -m darts_cli ..., or unset WORLD_SIZE"
         )
-    return int(os.environ["LOCAL_RANK"]), int(os.environ["WORLD_SIZE"])
+    return Place(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 @contextmanager
@@ -182,17 +211,19 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     Raises:
         RankError: if the others cannot be reached.
     """
-    if started() is None:
+    if device.type == "cuda":
+        # Streams, events and pinned memory are those of this device, where nothing else is said.
+        torch.cuda.set_device(device)
+    place = started()
+    if place is None:
         yield ALONE
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     with _mourning():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT
         )
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size())
+        yield Ranks(dist.get_rank(), dist.get_world_size(), place.local_rank)
     except BaseException:
         # nccl would wait for those that are gone.
         if device.type != "cuda":
@@ -201,15 +232,22 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
+_GONE = ("gloo", "connection", "timed out", "timeout", "socket", "nccl")
+"""Words of the errors that another process leaves behind, or its absence."""
+
+
 @contextmanager
 def _mourning() -> Iterator[None]:
     """One line for what torch says when another process is gone."""
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
-        reason = str(error).splitlines()[0].rsplit("] ", maxsplit=1)[-1]
+        text = str(error)
+        known = isinstance(error, dist.DistError) or any(word in text.lower() for word in _GONE)
+        if not known or isinstance(error, torch.OutOfMemoryError):
+            raise
+        # Behind the place in torch's source, one sentence says it.
+        reason = re.sub(r"^\[[^]]*\] ", "", text.splitlines()[0]).split(". ")[0]
         raise RankError(
             f"another process of this run is gone or out of reach ({reason.rstrip('.')}); see what "
             "it said, then go on from the last checkpoint with --resume, on any number of processes"

@@ -31,6 +31,8 @@ class Batch:
     """Factor of the learning rate in this step: a segment's length over the usual one."""
     share: float = 1.0
     """Of the whole batch's examples, those that are here: the rest is elsewhere, or comes later."""
+    fewest: int | None = None
+    """Examples of the process that has fewest of this batch; None: of this one."""
 
     @property
     def examples(self) -> int:
@@ -40,9 +42,10 @@ class Batch:
     def split(self, parts: int) -> list["Batch"]:
         """Parts of nearly equal size, at most so many, that have two examples or more.
 
-        BatchNorm cannot normalise one value.
+        BatchNorm cannot normalise one value. All processes have as many parts, since they may
+        wait for one another in each.
         """
-        parts = min(parts, max(1, self.examples // 2))
+        parts = min(parts, max(1, (self.fewest or self.examples) // 2))
         if parts == 1:
             return [self]
         # Words stand in columns; images, classes and states in rows.

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from darts_cli import checkpoint
+from darts_cli.engine import probe
 from darts_cli.engine.ranks import Ranks
-from tests.conftest import Darts, Result, call, metrics
-from tests.engine.processes import Together, as_command, workers
+from tests.conftest import Darts, Images, Result, call, metrics
+from tests.engine.processes import Together, as_command, environment, workers
 
 TINY = ("--channels", 2, "--layers", 3, "--device", "cpu", "--batch-size", 256)
 DIGITS = ("search", "cnn", "--data", "digits", *TINY, "--order", "first", "--epochs", 2)
@@ -43,6 +45,7 @@ def searched_by_two(together: Together, tmp_path_factory: pytest.TempPathFactory
     assert results[0].path == path
     assert "cpu (1 threads of" in results[0].err
     assert ", 2 processes" in results[0].err
+    assert f"torchrun --nproc-per-node 2 -m darts_cli search cnn --resume {path}" in results[0].err
     assert (results[1].out, results[1].err) == ("", "")
     return path
 
@@ -99,7 +102,8 @@ def test_an_error_in_what_was_typed_is_said_once(together: Together, tmp_path: P
 def test_an_error_of_one_is_said_with_its_number(together: Together, tmp_path: Path) -> None:
     first, second = darts_of(together, 2, "search", "cnn", "--data", tmp_path, "--device", "cpu")
     assert first.refusal().startswith("process 0: ")
-    assert second.refusal().startswith("process 1: ")
+    # The first one reads the images, and leaves before the other has.
+    assert second.refusal(1).startswith("process 1: another process of this run is gone or out of ")
 
 
 def test_a_batch_of_too_few_for_its_parts_is_refused(darts: Darts, tmp_path: Path) -> None:
@@ -138,3 +142,68 @@ def test_a_double_backward_cannot_be_compiled(darts: Darts, tmp_path: Path) -> N
         "--compile: found --hypergradient exact, whose double backward cannot be compiled; "
         "expected finite-difference, or leave --compile out"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        (("--precision", "bf16"), "--precision bf16"),
+        (("--compile",), "--compile"),
+    ],
+)
+def test_memory_is_not_said_to_be_saved_where_it_is_not(
+    darts: Darts, flags: tuple[str, ...], found: str
+) -> None:
+    result = darts(*DIGITS[:4], "--device", "cpu", "--memory", "save", *flags)
+    assert result.refusal() == (
+        f"--memory save: found {found}, with which nothing is saved; "
+        "leave one of them out, or use --accumulate N for less memory"
+    )
+
+
+def test_an_error_that_the_first_process_does_not_have_is_said_by_another(
+    monkeypatch: pytest.MonkeyPatch, darts: Darts
+) -> None:
+    for name, value in environment(1, 2, 29_500).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert darts(*DIGITS[:4]).refusal() == (
+        "process 1: number 1 on this machine: found 1 CUDA device, expected one for each process; "
+        "use --nproc-per-node 1, or --device cpu"
+    )
+
+
+def test_one_plan_is_printed_and_it_is_that_of_all(together: Together, tmp_path: Path) -> None:
+    first, second = darts_of(together, 2, *DIGITS, "--dry-run", "--out", tmp_path / "run")
+    assert len(first.out.splitlines()) == 1
+    assert ", 2 processes" in first.err
+    assert second.out == ""
+
+
+def quick_probe(_ranks: Ranks, *arguments: object) -> Result:
+    probe._SECONDS = 0.0
+    return call(*arguments)
+
+
+def test_processes_with_parts_of_unequal_size_probe_together(
+    together: Together, tmp_path: Path
+) -> None:
+    # Of seven images one has three, which cannot be halved, and the other four, which can.
+    arguments = (*DIGITS, "--batch-size", 7, "--probe", "--out", tmp_path / "run")
+    results = together(2, quick_probe, *arguments, start=as_command)
+    assert [result.status for result in results] == [0, 0]
+    assert json.loads(results[0].out)["probe"]["largest_batch"] is None
+
+
+def test_processes_that_have_no_batch_are_refused(
+    together: Together, images: Images, tmp_path: Path
+) -> None:
+    few = images(count=4)
+    arguments = ("search", "cnn", "--data", few, *TINY, "--out", tmp_path / "run")
+    results = darts_of(together, 2, *arguments)
+    assert results[0].refusal() == (
+        f"process 0: {few}: found too little for one batch, expected two examples or more for "
+        "each of 2 processes; use more data or fewer of them"
+    )
+    assert not (tmp_path / "run").exists()

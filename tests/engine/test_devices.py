@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from darts_cli.engine import devices
-from darts_cli.errors import ConfigError, DeviceMemoryError
+from darts_cli.errors import ConfigError, DeviceError, DeviceMemoryError
 
 CPU = torch.device("cpu")
 
@@ -135,7 +135,7 @@ def test_each_of_several_processes_has_a_device_of_its_own(
     [
         (
             None,
-            "process 2 of this machine: found 2 CUDA devices, expected one for each process; ",
+            "number 2 on this machine: found 2 CUDA devices, expected one for each process; ",
             "use --nproc-per-node 2, or --device cpu",
         ),
         (
@@ -149,6 +149,7 @@ def test_a_process_without_a_device_of_its_own_is_refused(
     monkeypatch: pytest.MonkeyPatch, name: str | None, found: str, remedy: str
 ) -> None:
     pretend(monkeypatch, gpus=2)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises((ConfigError, DeviceError)) as error:
         devices.choose(None, name, local_rank=2)
+    assert error.value.exit_status == 2
     assert str(error.value) == found + remedy

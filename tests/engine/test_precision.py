@@ -1,5 +1,6 @@
 """The precision of products, and the scale that keeps half precision's gradients."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -69,8 +70,6 @@ def train(weights: Tensor, gradients: list[float], scale: LossScale | None) -> l
     for gradient in gradients:
         (weight.grad,) = computation.gradients([partial(linear, weight, gradient)], [weight])
         computation.step(optimizer)
-        if scale is not None:
-            scale.update()
         after.append(weight.detach().clone())
     return after
 
@@ -92,6 +91,27 @@ def test_a_step_that_overflows_is_none_and_halves_the_scale() -> None:
     assert torch.equal(found[3], expected[1])
     assert scale.factor.item() == 2.0**14
     assert scale.overflow.item() == 0
+
+
+def test_the_scale_stays_a_number_whatever_overflows() -> None:
+    scale = LossScale(CPU)
+    for _ in range(200):
+        scale.overflow.fill_(1.0)
+        scale.update()
+    assert scale.factor.item() == 2.0**-16
+
+
+def test_a_state_that_overflowed_is_not_carried_on() -> None:
+    state = torch.tensor([1.0, float("nan"), float("inf")])
+    assert Computation().keep(state) is not None
+    assert torch.equal(Computation(scale=LossScale(CPU)).keep(state), torch.tensor([1.0, 0.0, 0.0]))
+
+
+def test_all_ranks_split_their_batches_into_as_many_parts() -> None:
+    (batch,) = list(ToyStream("weights", length=1, batch=6).batches(0))
+    # The other process has five of the eleven.
+    assert len(replace(batch, fewest=5).split(3)) == 2
+    assert len(batch.split(3)) == 3
 
 
 def test_the_scale_doubles_after_many_steps_without_an_overflow() -> None:

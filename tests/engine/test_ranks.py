@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import checkpoint
+from darts_cli.engine import ranks as ranks_module
 from darts_cli.engine.computation import Computation
 from darts_cli.engine.loop import fit, search_step, train_step
 from darts_cli.engine.ranks import ALONE, Ranks, joined, started
@@ -178,6 +179,30 @@ def test_what_ranks_say_to_one_another(together: Together) -> None:
         assert told == "0"
 
 
+def fail_alone(_ranks: Ranks) -> str:
+    with pytest.raises(RuntimeError) as error, ranks_module._mourning():
+        raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
+    return type(error.value).__name__
+
+
+def test_an_error_of_ones_own_is_not_laid_at_anothers_door() -> None:
+    assert fail_alone(ALONE) == "RuntimeError"
+    with pytest.raises(RankError), ranks_module._mourning():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+
+def take_turns(ranks: Ranks, path: Path) -> bool:
+    """Whether the first of the machine had been here."""
+    with ranks.first_of_machine():
+        found = path.exists()
+        path.touch()
+    return found
+
+
+def test_one_process_of_a_machine_goes_first(together: Together, tmp_path: Path) -> None:
+    assert together(3, take_turns, tmp_path / "made") == [False, True, True]
+
+
 def test_one_alone_says_it_to_itself() -> None:
     tensor = torch.ones(2)
     assert ALONE.add_up([tensor])[0] is tensor
@@ -194,10 +219,21 @@ def test_parts_are_disjoint_whole_and_nearly_equal(number: int, size: int) -> No
 
 
 def test_half_of_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.delenv("RANK", raising=False)
-    with pytest.raises(ConfigError, match=r"^WORLD_SIZE is 2, but RANK is not set; .*torchrun"):
+    for name, value in environment(0, 2, 29_500).items():
+        monkeypatch.setenv(name, value)
+    assert started() == (0, 2)
+    monkeypatch.setenv("LOCAL_RANK", "")
+    with pytest.raises(ConfigError) as error:
         started()
+    assert str(error.value) == (
+        "WORLD_SIZE is '2', so LOCAL_RANK should be set, found ''; start several processes with "
+        "torchrun --nproc-per-node N -m darts_cli ..., or unset WORLD_SIZE"
+    )
+    monkeypatch.setenv("WORLD_SIZE", "two")
+    with pytest.raises(ConfigError, match=r"^WORLD_SIZE is 'two', so WORLD_SIZE should be set"):
+        started()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert started() is None
 
 
 def outlive(rank: int, port: int, path: Path, said: Any) -> None:

@@ -224,6 +224,33 @@ def test_losses_of_reduced_precision_are_those_of_float32_to_two_digits(
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
+def test_a_recurrent_search_in_half_precision_outlives_an_overflow() -> None:
+    case = make_case("rnn search")
+    state = make_state(case.config, case.facts, None)
+    scale = LossScale(CPU)
+    # So large that whatever is multiplied by it overflows.
+    scale.factor.fill_(2.0**127)
+    state.computation = Computation(precision=Precision("fp16", CPU), scale=scale)
+    state.task.module.train()
+    generator = torch.Generator().manual_seed(0)
+    before = [weight.clone() for weight in state.task.module.parameters()]
+    for step in range(60):
+        state.position.step = step
+        train, valid = (
+            take_part(case.random_batch(generator), Ranks(), continues=step > 0) for _ in range(2)
+        )
+        search_step(state, train, valid, seed=0)
+        train_step(state, train, case.config)
+        if not step:
+            weights = state.task.module.parameters()
+            assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
+    assert all(hidden.isfinite().all() for hidden in state.hidden.values())
+    assert scale.factor < 2.0**127
+    weights = state.task.module.parameters()
+    assert not any(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
+    state.check_finite()
+
+
 class NoWaiting(TorchDispatchMode):
     """Refuses what would wait for a device: reading a number of it, or a shape from it."""
 

@@ -21,7 +21,7 @@ class SynchronizedNorm(nn.BatchNorm2d):
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         out = plain_normalize(self, x, self.weight)
-        return out if self.bias is None else out + self.bias[:, None, None]
+        return out if self.bias is None else out + self.bias[:, None, None].to(out.dtype)
 
     def normalize(self, x: Tensor, scale: Tensor | None, *, track: bool) -> Tensor:
         """Normalise by the moments over all processes, and multiply by `scale` `[C]`."""

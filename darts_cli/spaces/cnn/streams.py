@@ -154,7 +154,7 @@ def _send(pixels: Tensor, device: torch.device) -> Tensor:
 
 def _receive(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
     """The copy, for what the present stream does from here on."""
-    present = torch.cuda.current_stream()
+    present = torch.cuda.current_stream(pixels.device)
     present.wait_event(copied)
     # Its memory may not be used again before the present stream is done with it.
     pixels.record_stream(present)
@@ -221,7 +221,10 @@ class ImageStream:
             places, size = order.places(step), order.size(step)
             share = (places.stop - places.start) / size
             yield Batch(
-                self._prepare(pixels, epoch, step, size), targets[numbers[places]], share=share
+                self._prepare(pixels, epoch, step, size),
+                targets[numbers[places]],
+                share=share,
+                fewest=size // self.ranks.size,
             )
 
     def _order(self, epoch: int) -> Order:

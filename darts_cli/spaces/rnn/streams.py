@@ -67,6 +67,8 @@ class SegmentStream:
     """What is trained, so that the streams of a search draw different lengths."""
     share: float
     """Of all columns, those that this rank has."""
+    fewest: int
+    """Columns of the rank that has fewest."""
 
     @classmethod
     def of(
@@ -95,6 +97,7 @@ class SegmentStream:
             seed=seed,
             purpose=purpose,
             share=(own.stop - own.start) / batch_size,
+            fewest=batch_size // ranks.size,
         )
 
     def steps(self, epoch: int) -> int:
@@ -113,6 +116,7 @@ class SegmentStream:
                 continues=step > 0,
                 lr_scale=length / self.lengths.segment,
                 share=self.share,
+                fewest=self.fewest,
             )
             place += length
 

@@ -216,7 +216,7 @@ def test_a_batch_is_copied_to_cuda_while_the_one_before_is_worked_on(
     present = Recorded()
     monkeypatch.setattr(torch.cuda, "Stream", Recorded)
     monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: present)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _: present)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: log.append("keep"))
     monkeypatch.setattr(streams, "_send", send)
     batches = (torch.tensor(number) for number in (1, 2, 3))
