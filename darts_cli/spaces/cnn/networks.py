@@ -8,7 +8,7 @@ an edge and operation.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ from darts_cli.spaces.cnn.primitives import (
     Zero,
 )
 from darts_cli.spaces.cnn.separable import Layout, mixed_separables
+
+Scales = Mapping[int, Tensor] | Sequence[Tensor]
+"""By the column of a primitive in the alphas."""
 
 
 class EdgeGroup(nn.Module):
@@ -78,48 +81,52 @@ class EdgeGroup(nn.Module):
         self.keep = True
         """Whether the way back finds what is dear to compute, or computes it again."""
 
-    def forward(self, x: Tensor, shares: Tensor, scales: Sequence[Tensor]) -> list[Tensor]:
+    def forward(self, x: Tensor, shares: Tensor, scales: Scales) -> list[Tensor]:
         """The mixed operation of each edge.
 
         Args:
             x: The state, `[B, C, H, W]`.
             shares: Of the shared operations, `[edges, len(self.shared)]`.
-            scales: Of every primitive, for each channel of each edge, `[edges * C]`.
+            scales: Of every primitive with weights, for each channel of each edge, `[edges * C]`.
 
         Returns:
             One map `[B, C, H', W']` an edge.
         """
+        return list(self.joined(x, shares, scales).split(self.channels, dim=1))
+
+    def joined(
+        self, x: Tensor, shares: Tensor, scales: Scales, others: Sequence[Tensor] = ()
+    ) -> Tensor:
+        """The same side by side, `[B, edges * C, H', W']`, added to others of that shape."""
         # A ReLU is the first step of every stacked operation: once is enough for all.
         rectified = F.relu(x)
-        total = self._mix_separables(rectified, scales)
-        for column, operation in self.stacked.items():
-            if isinstance(operation, FactorizedReduce):
-                total = total + operation.scaled(rectified, scales[int(column)])
-        edges = total.split(self.channels, dim=1)
-        return [a + b for a, b in zip(self._mix_shared(x, shares), edges, strict=True)]
-
-    def _mix_separables(self, rectified: Tensor, scales: Sequence[Tensor]) -> Tensor:
-        """Weighted sums of the separable convolutions, the edges side by side."""
+        reductions = [
+            operation.scaled(rectified, scales[int(column)])
+            for column, operation in self.stacked.items()
+            if isinstance(operation, FactorizedReduce)
+        ]
         operations = {
             int(column): operation
             for column, operation in self.stacked.items()
             if isinstance(operation, DepthwiseStack)
         }
-        layout = Layout(self.edges, [op.stack() for op in operations.values()], self.keep)
-        weights = [weight for op in operations.values() for weight in op.weights()]
         return mixed_separables(
-            layout, rectified, [scales[column] for column in operations], weights
+            Layout(self.edges, [op.stack() for op in operations.values()], self.keep),
+            rectified,
+            [scales[column] for column in operations],
+            [weight for op in operations.values() for weight in op.weights()],
+            shared=self._mix_shared(x, shares),
+            others=[*others, *reductions],
         )
 
-    def _mix_shared(self, x: Tensor, shares: Tensor) -> list[Tensor]:
-        """Weighted sums of the shared maps, for each edge."""
+    def _mix_shared(self, x: Tensor, shares: Tensor) -> Tensor:
+        """Weighted sums of the shared maps, `[edges, B, H', W', C]`."""
         pools = [
             operation.parts()
             for operation in self.shared.values()
             if isinstance(operation, NormalizedPooling)
         ]
-        shared = SharedMaps(pools, identity=len(pools) < len(self.shared))
-        return list(mixed_shared(shared, x, shares).permute(0, 1, 4, 2, 3).unbind())
+        return mixed_shared(SharedMaps(pools, identity=len(pools) < len(self.shared)), x, shares)
 
 
 class SearchCell(nn.Module):
@@ -152,23 +159,38 @@ class SearchCell(nn.Module):
             for source, edges in enumerate(edges_from)
         )
         self.channels = channels
+        self.first_scaled = min(int(column) for group in self._groups() for column in group.stacked)
+        """The column of the first primitive with weights."""
 
     def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
         """Join the nodes: states `[B, C, H, W]`, weights `[E, O]`, to `[B, N * C, H', W']`."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
-        incoming: list[list[Tensor]] = [[] for _ in range(self.nodes)]
-        of_groups = self._deal(weights)
-        for source, (group, of_group) in enumerate(zip(self.groups, of_groups, strict=True)):
+        # What has come in at the nodes that are still open, side by side.
+        incoming: list[Tensor] = []
+        for source, (group, of_group) in enumerate(
+            zip(self._groups(), self._deal(weights), strict=True)
+        ):
             if source >= self.inputs:
-                states.append(sum_maps(incoming[source - self.inputs]))
-            maps = group(states[source], *of_group)
+                state, *incoming = self._close(incoming[0])
+                states.append(state)
             # The edges that leave a state end in the last nodes, one in each.
-            for node, edge in zip(incoming[self.nodes - len(maps) :], maps, strict=True):
-                node.append(edge)
-        states.append(sum_maps(incoming[-1]))
+            incoming = [group.joined(states[source], *of_group, incoming)]
+        states += incoming
         return torch.cat(states[self.inputs :], dim=1)
 
-    def _deal(self, weights: Tensor) -> list[tuple[Tensor, Sequence[Tensor]]]:
+    def _groups(self) -> Iterator[EdgeGroup]:
+        """One a state that edges leave."""
+        for group in self.groups:
+            if isinstance(group, EdgeGroup):
+                yield group
+
+    def _close(self, incoming: Tensor) -> tuple[Tensor, Tensor]:
+        """The first of the nodes that are open, and the others."""
+        state, others = incoming.split([self.channels, incoming.shape[1] - self.channels], dim=1)
+        # Copied: what is kept of it for the way back would keep all.
+        return state.clone(memory_format=torch.channels_last), others
+
+    def _deal(self, weights: Tensor) -> list[tuple[Tensor, Scales]]:
         """Shares and scales of each group: see `EdgeGroup.forward`.
 
         For the whole cell at once, since each of these small operations costs a call.
@@ -179,17 +201,14 @@ class SearchCell(nn.Module):
             for group, rows in zip(self.groups, by_source.split(self.edge_counts), strict=True)
         ]
         counts = [edges * self.channels for edges in self.edge_counts]
-        of_channels = by_source.t().repeat_interleave(self.channels, dim=1)
-        scales = zip(*(of_one.split(counts) for of_one in of_channels.unbind()), strict=True)
+        # What no group reads is left out, or the way back would make zeros for each of them.
+        first = self.first_scaled
+        of_channels = by_source.t()[first:].repeat_interleave(self.channels, dim=1)
+        scales = (
+            dict(enumerate(of_group.unbind(), start=first))
+            for of_group in of_channels.split(counts, dim=1)
+        )
         return list(zip(shares, scales, strict=True))
-
-
-def sum_maps(maps: list[Tensor]) -> Tensor:
-    """The sum of maps of one shape `[B, C, H, W]`."""
-    total = maps[0]
-    for item in maps[1:]:
-        total = total + item
-    return total
 
 
 def leaving_edges(space: SearchSpace) -> list[list[int]]:

@@ -93,13 +93,15 @@ def mixed_shared(shared: SharedMaps, x: Tensor, shares: Tensor) -> Tensor:
 
 
 def _mix(maps: Sequence[Tensor], shares: Tensor) -> Tensor:
-    stacked = _stack(maps)
-    return (shares @ stacked.flatten(1)).view(-1, *stacked.shape[1:])
+    batch, channels, height, width = maps[0].shape
+    return (shares @ _stack(maps)).view(-1, batch, height, width, channels)
 
 
 def _stack(maps: Sequence[Tensor]) -> Tensor:
-    """`[maps, B, H, W, C]`."""
-    return torch.stack([item.permute(0, 2, 3, 1) for item in maps])
+    """`[maps, B * H * W * C]`."""
+    # Behind one another they are as channels-last as each of them: one view serves them all.
+    joined = torch.cat(list(maps)).contiguous(memory_format=torch.channels_last)
+    return joined.permute(0, 2, 3, 1).reshape(len(maps), -1)
 
 
 class _MixedShared(torch.autograd.Function):
@@ -139,10 +141,11 @@ class _MixedShared(torch.autograd.Function):
                 for norm, item in zip(norms, pooled, strict=True)
             ]
             maps = [*maps, x] if shared.identity else maps
-            to_shares = flat @ _stack(maps).flatten(1).t()
+            to_shares = flat @ _stack(maps).t()
         if not of_x:
             return None, None, to_shares
-        to_maps = (shares.t() @ flat).view(-1, *gradient.shape[1:]).permute(0, 1, 4, 2, 3)
+        whole = (shares.t() @ flat).view(-1, *gradient.shape[1:])
+        to_maps = whole.permute(0, 1, 4, 2, 3).unbind()
         to_x = to_maps[-1] if shared.identity else None
         for number, (pool, norm) in enumerate(shared.pools):
             moments = statistics[2 * number], statistics[2 * number + 1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from darts_cli.spaces.cnn.depthwise import depthwise, gradients
+from darts_cli.spaces.cnn.depthwise import Phases, convolve, depthwise, gradients
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -30,6 +30,31 @@ def test_all_gradients_are_the_plain_ones(
         of_plain = torch.autograd.grad(plain, leaves, gradient, retain_graph=True)
         for one, other in zip(of_found, of_plain, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+@pytest.mark.parametrize("size", SIZES)
+def test_taps_out_of_reach_change_nothing(size: tuple[int, int], kernel: int) -> None:
+    x = torch.randn(2, 6, *size).to(memory_format=torch.channels_last)
+    weight = torch.randn(6, 1, kernel, kernel)
+    for stride, dilation in ((1, 1), (2, 1), (1, 2), (2, 2)):
+        expected = depthwise(x, weight, stride=stride, dilation=dilation)
+        found = convolve(x, weight, stride=stride, dilation=dilation)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_phases_serve_several_convolutions() -> None:
+    x = torch.randn(2, 6, 9, 8).to(memory_format=torch.channels_last)
+    phases = Phases(x)
+    for kernel in (3, 5):
+        weight = torch.randn(6, 1, kernel, kernel)
+        for stride in (1, 2):
+            like = depthwise(x, weight, stride=stride, dilation=2)
+            both = [
+                gradients(like, item, weight, stride=stride, dilation=2, needed=(True, True))
+                for item in (x, phases)
+            ]
+            torch.testing.assert_close(both[0], both[1], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("needed", [(True, False), (False, True), (False, False)])
