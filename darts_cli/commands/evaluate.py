@@ -10,10 +10,10 @@ from darts_cli.commands.job import read_job
 from darts_cli.config_file import override
 from darts_cli.engine import devices
 from darts_cli.engine.computation import Computation
-from darts_cli.engine.loop import evaluate
 from darts_cli.engine.precision import Precision
 from darts_cli.engine.ranks import joined, started
 from darts_cli.engine.state import load_network
+from darts_cli.engine.steps import evaluate
 from darts_cli.errors import CheckpointError
 from darts_cli.files import write_text
 from darts_cli.progress import bar, error_console, format_measures

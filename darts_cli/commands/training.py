@@ -12,24 +12,19 @@ from rich.console import Console
 
 from darts_cli import checkpoint, config_file
 from darts_cli.commands import plan
+from darts_cli.commands.building import build_state
 from darts_cli.commands.job import Job, read_job
 from darts_cli.commands.options import Options, change_computation, refuse_changes
 from darts_cli.commands.plan import Plan
-from darts_cli.config import AlphasConfig, Config
-from darts_cli.engine import devices, strategies
-from darts_cli.engine.architect import Architect
+from darts_cli.config import Config
+from darts_cli.engine import devices
 from darts_cli.engine.artifacts import Session, versions
-from darts_cli.engine.compilation import Compilation
-from darts_cli.engine.computation import Computation
 from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.loop import fit
-from darts_cli.engine.meter import Meter
-from darts_cli.engine.precision import LossScale, Precision
 from darts_cli.engine.probe import take
-from darts_cli.engine.randomness import count, generator
 from darts_cli.engine.ranks import Ranks, joined, started
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Data, Facts, Streams, Task
+from darts_cli.engine.task import Data, Streams
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
@@ -79,7 +74,7 @@ def _start(job: Job, options: Options, device: torch.device, path: Path, ranks: 
     planned = plan.make(
         job, facts, data.counts, device=device, path=path, save_memory=save, ranks=ranks
     )
-    state = _build_state(job, facts, device, ranks, options)
+    state = build_state(job, facts, device, ranks, options)
     if options.probe:
         _print_probe(planned, state, streams, ranks)
         return
@@ -204,7 +199,7 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
         if ranks.leads:
             plan.print_json(planned)
         return
-    state = _build_state(job, facts, device, ranks, options)
+    state = build_state(job, facts, device, ranks, options)
     state.restore(tensors, metadata)
     if options.probe:
         _print_probe(planned, state, streams, ranks)
@@ -242,61 +237,6 @@ def _extend(job: Job, epochs: int, *, done: int) -> Job:
             f"--epochs {epochs}: the run has done {done} already, expected {done} or more"
         )
     return replace(job, config=replace(job.config, epochs=epochs))
-
-
-def _build_state(
-    job: Job, facts: Facts, device: torch.device, ranks: Ranks, options: Options
-) -> State:
-    """A network with fresh weights, and what trains it."""
-    config = job.config
-    computation = _build_computation(config, device, ranks)
-    torch.manual_seed(count(config.seed, "initial weights"))
-    task = job.domain.build(config, facts, job.genotype)
-    if options.save_memory:
-        task.network.save_memory()
-    if config.compute.sync_batchnorm and ranks.size > 1:
-        task.network.synchronize()
-    task.module.to(device)
-    optimizer = torch.optim.SGD(
-        task.module.parameters(),
-        lr=config.weights.lr,
-        momentum=config.weights.momentum,
-        weight_decay=config.weights.weight_decay,
-        foreach=True,
-    )
-    return State(
-        task=task,
-        optimizer=optimizer,
-        architect=_build_architect(job, config.alphas, device) if config.alphas else None,
-        meter=Meter(task.measures, device),
-        computation=computation,
-        compilation=_compile(config, task) if options.compile else None,
-    )
-
-
-def _build_computation(config: Config, device: torch.device, ranks: Ranks) -> Computation:
-    precision = config.compute.precision
-    return Computation(
-        ranks=ranks,
-        parts=config.compute.accumulate,
-        precision=Precision(precision, device),
-        scale=LossScale(device) if precision == "fp16" else None,
-    )
-
-
-def _compile(config: Config, task: Task) -> Compilation:
-    if config.alphas is not None and config.alphas.hypergradient == "exact":
-        raise ConfigError(
-            "--compile: found --hypergradient exact, whose double backward cannot be compiled; "
-            "expected finite-difference, or leave --compile out"
-        )
-    return Compilation(task.network.regions())
-
-
-def _build_architect(job: Job, config: AlphasConfig, device: torch.device) -> Architect:
-    draws = generator(job.config.seed, "initial alphas")
-    alphas = strategies.find(config.strategy).initial(job.domain.space, config.init_scale, draws)
-    return Architect({cell: alpha.to(device) for cell, alpha in alphas.items()}, config)
 
 
 def _streams(job: Job, data: Data, ranks: Ranks) -> Streams:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 from darts_cli.config import Config
 from darts_cli.engine.footprint import Footprint
-from darts_cli.engine.loop import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.state import State
+from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, Stream, Streams
 
 _STEPS = 4

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from darts_cli.config import WeightsConfig
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.averaging import Average
 from darts_cli.engine.compilation import Compilation
@@ -161,6 +162,17 @@ class State:
         self.meter.sums.copy_(_take(tensors, "meter", self.meter.sums))
         self.position = Position(**metadata["position"])
         self.best = math.inf if metadata["best"] is None else metadata["best"]
+
+
+def build_optimizer(module: nn.Module, config: WeightsConfig) -> torch.optim.SGD:
+    """The weights' SGD, all of them in one call."""
+    return torch.optim.SGD(
+        module.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        foreach=True,
+    )
 
 
 def load_alphas(alphas: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:

@@ -14,9 +14,9 @@ from darts_cli.config import (
     RecurrentNetworkConfig,
 )
 from darts_cli.engine.architect import Architect
-from darts_cli.engine.loop import search_step, train_step
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.state import State
+from darts_cli.engine.state import State, build_optimizer
+from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch, Domain, Facts
 from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import load
@@ -105,20 +105,13 @@ def make_state(
     if memory == "save":
         task.network.save_memory()
     task.module.to(device)
-    optimizer = torch.optim.SGD(
-        task.module.parameters(),
-        lr=config.weights.lr,
-        momentum=config.weights.momentum,
-        weight_decay=config.weights.weight_decay,
-        foreach=True,
-    )
     architect = None
     if config.alphas is not None and genotype is None:
         alphas = {cell: alpha.to(device) for cell, alpha in make_alphas(config).items()}
         architect = Architect(alphas, config.alphas)
     return State(
         task=task,
-        optimizer=optimizer,
+        optimizer=build_optimizer(task.module, config.weights),
         architect=architect,
         meter=Meter(task.measures, device),
     )

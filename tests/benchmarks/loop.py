@@ -19,8 +19,8 @@ from rich.console import Console
 from darts_cli import config_file
 from darts_cli.engine import artifacts
 from darts_cli.engine.artifacts import Session
-from darts_cli.engine.loop import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.state import State
+from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, Stream, Streams
 from darts_cli.progress import Reporter
 from darts_cli.recipes import RECIPES

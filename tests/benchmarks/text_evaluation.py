@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from darts_cli.engine.loop import evaluate
+from darts_cli.engine.steps import evaluate
 from darts_cli.genotype_file import parse
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from darts_cli import checkpoint
-from darts_cli.engine.loop import evaluate, fit, search_step, train_step
+from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
+from darts_cli.engine.steps import evaluate, search_step, train_step
 from darts_cli.engine.task import Batch, Streams
 from darts_cli.errors import CheckpointError, DivergenceError, Interrupted
 from darts_cli.genotype import derive

@@ -15,9 +15,10 @@ from torch import Tensor
 from darts_cli import checkpoint
 from darts_cli.engine import ranks as ranks_module
 from darts_cli.engine.computation import Computation
-from darts_cli.engine.loop import fit, search_step, train_step
+from darts_cli.engine.loop import fit
 from darts_cli.engine.ranks import ALONE, Ranks, joined, started
 from darts_cli.engine.state import State
+from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch, Streams
 from darts_cli.errors import ConfigError, DivergenceError, Interrupted, RankError
 from tests.engine.processes import Together, environment, free_port, workers

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli.config import ConvNetworkConfig, RecurrentNetworkConfig
-from darts_cli.engine.loop import search_step, train_step
 from darts_cli.engine.randomness import count
 from darts_cli.engine.state import State
+from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch
 from tests.benchmarks.cases import Case, make_cases, make_plain, make_state
 from tests.benchmarks.plain.step import PlainSearch

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from darts_cli.config import AlphasConfig, RecurrentNetworkConfig
 from darts_cli.engine.architect import Architect
-from darts_cli.engine.loop import search_step, train_step
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
+from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch, Output
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darts_cli.engine.loop import evaluate
 from darts_cli.engine.ranks import Ranks
+from darts_cli.engine.steps import evaluate
 from darts_cli.engine.task import Batch, Output
 from darts_cli.spaces.rnn.streams import IGNORED, EvaluationStream, Lengths, SegmentStream
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darts_cli.config import AlphasConfig, RecurrentNetworkConfig
-from darts_cli.engine import loop
+from darts_cli.engine import steps
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
@@ -128,7 +128,7 @@ def alphas_gradient(seed: int, method: Literal["finite-difference", "exact"]) ->
     train, valid = (
         Batch(torch.randint(words, (6, 8)), torch.randint(words, (6, 8))) for _ in range(2)
     )
-    loop.search_step(state, train, valid, seed=0)
+    steps.search_step(state, train, valid, seed=0)
     return recorded[0].flatten()
 
 
@@ -150,7 +150,7 @@ def test_under_the_papers_dropout_the_finite_difference_is_close_to_the_exact_pr
 def test_without_the_replay_of_the_masks_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     # What `search_step` seeds with goes on counting, as a generator that is not set back would.
     calls = iter(range(1000))
-    monkeypatch.setattr(loop, "count", lambda *_position: next(calls))
+    monkeypatch.setattr(steps, "count", lambda *_position: next(calls))
     assert min(cosine(seed) for seed in range(5)) < 0.8
 
 
@@ -172,9 +172,9 @@ def test_hidden_states_of_weights_and_alphas_are_carried_apart() -> None:
     words = torch.randint(11, (4, 3))
     for step in range(2):
         batch = Batch(words, words, continues=step > 0)
-        loop.search_step(state, batch, batch, seed=0)
+        steps.search_step(state, batch, batch, seed=0)
         after_alphas = dict(state.hidden)
-        loop.train_step(state, batch, config)
+        steps.train_step(state, batch, config)
         # The alphas' passes leave the weights' state alone, and the other way round.
         assert torch.equal(after_alphas["alphas"], state.hidden["alphas"])
         if step == 0:
