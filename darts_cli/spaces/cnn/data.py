@@ -16,7 +16,7 @@ from darts_cli.engine.randomness import generator
 from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
-from darts_cli.spaces.cnn import images
+from darts_cli.spaces.cnn import decoding, images
 from darts_cli.spaces.cnn.augment import IMAGENET, Augmentation
 from darts_cli.spaces.cnn.decoded import DecodedCache
 from darts_cli.spaces.cnn.facts import ImageFacts, Summary
@@ -151,7 +151,7 @@ def _find_shape(config: ImageDataConfig, found: Found) -> tuple[int, int]:
     """Channels and size; photographs are RGB, so that no file has to be opened to know it."""
     if config.augmentation == "imagenet":
         return 3, config.image_size or _IMAGENET_SIZE
-    return images.survey(found.splits["train"], config.image_size)
+    return decoding.survey(found.splits["train"], config.image_size)
 
 
 def inspect(config: ImageDataConfig, *, search: bool) -> Summary:
@@ -201,18 +201,18 @@ def load(
     if facts is not None:
         found = found.reorder(facts.classes, config.name)
         channels, size = facts.channels, facts.size
-    elif crop and (kept := cache.find(found.splits["train"])) is not None:
-        channels, size = kept.shape[1], kept.shape[2]
     else:
-        channels, size = _find_shape(config, found)
+        train = found.splits["train"]
+        kept = cache.find(train) if crop else None
+        if kept is None and crop and _look_resident(found, config.image_size):
+            kept = cache.decode(train)
+        channels, size = kept.shape[1:3] if kept is not None else _find_shape(config, found)
     Augmentation.of(config, size)
-    pixels = sum(map(len, found.splits.values())) * channels * size**2
-    resident = crop and pixels <= RESIDENT_BYTES
+    resident = crop and _is_resident(found, channels, size)
     if facts is None:
         if resident:
-            train = found.splits["train"]
             if kept is None:
-                kept = cache.decode(train, channels=channels, size=size, surveyed=True)
+                kept = cache.find_or_decode(train, channels=channels, size=size)
             found.splits["train"] = Split(kept, train.targets)
         facts = _measure(config.name, found, channels=channels, size=size)
     return ImageData(
@@ -227,8 +227,22 @@ def load(
     )
 
 
+def _is_resident(found: Found, channels: int, size: int) -> bool:
+    """Whether the pixels of all images that may be read can live on the device."""
+    return sum(map(len, found.splits.values())) * channels * size**2 <= RESIDENT_BYTES
+
+
+def _look_resident(found: Found, image_size: int | None) -> bool:
+    """Whether they can, if all files are as large as the first one, in colour."""
+    paths = found.splits["train"].pictures
+    if isinstance(paths, Tensor):
+        return False
+    size = image_size or max(decoding.read_header(paths[0]).size)
+    return _is_resident(found, 3, size)
+
+
 def _measure(name: str, found: Found, *, channels: int, size: int) -> ImageFacts:
-    mean, std = found.statistics or images.compute_statistics(
+    mean, std = found.statistics or decoding.compute_statistics(
         found.splits["train"], channels=channels, size=size
     )
     return ImageFacts(

@@ -18,8 +18,8 @@ from torch import Tensor, uint8
 
 from darts_cli import checkpoint
 from darts_cli.config import ImageDataConfig
-from darts_cli.errors import CheckpointError, DartsError
-from darts_cli.spaces.cnn import images
+from darts_cli.errors import CheckpointError, DartsError, DataError
+from darts_cli.spaces.cnn import decoding
 from darts_cli.spaces.cnn.images import Split
 
 LIMIT_BYTES = 8 * 2**30
@@ -58,7 +58,7 @@ class DecodedCache:
 
         Args:
             split: Files.
-            shape: Channels and size. None: those that `images.survey` finds.
+            shape: Channels and size. None: those that `decoding.survey` finds.
         """
         paths = split.pictures
         if self.folder is None or isinstance(paths, Tensor):
@@ -66,47 +66,43 @@ class DecodedCache:
         path = self._locate(self.folder, paths)
         try:
             pixels = _read(path, paths, shape)
-        except (CheckpointError, OSError):
+        except (CheckpointError, DataError):
             return None
         # So that it counts as used; a folder that cannot be written is still read.
         with contextlib.suppress(OSError):
             os.utime(path)
         return pixels
 
-    def decode(self, split: Split, *, channels: int, size: int, surveyed: bool = False) -> Tensor:
-        """As `images.decode_all`, but the pixels are kept for other runs.
+    def decode(self, split: Split, shape: tuple[int, int] | None = None) -> Tensor:
+        """The pixels of a split of files, uint8 `[N, C, S, S]`, kept for other runs.
 
         Args:
-            split: Files, or pixels.
-            channels: 1 or 3.
-            size: Side in pixels.
-            surveyed: Whether channels and size are those that `images.survey` finds.
+            split: Files.
+            shape: As for `find`.
 
         Raises:
-            DataError: with the file's name, if one cannot be decoded.
+            DataError: with the file's name, if one cannot be decoded; as `decoding.survey` if
+                there is no shape.
         """
         paths = split.pictures
-        if self.folder is None or isinstance(paths, Tensor):
-            return images.decode_all(split, channels=channels, size=size)
-        try:
-            # Before they are decoded: what changes meanwhile is not what was counted.
-            content = _digest_files(paths)
-        except OSError:
-            # Decoding says which one it is.
-            return images.decode_all(split, channels=channels, size=size)
-        pixels = images.decode_all(split, channels=channels, size=size)
-        path = self._locate(self.folder, paths)
-        _keep(path, pixels, {"content": content, "surveyed": surveyed})
+        if isinstance(paths, Tensor):
+            raise TypeError("expected files")
+        pixels, content = decoding.decode_files(paths, shape, self.image_size)
+        if self.folder is not None:
+            path = self._locate(self.folder, paths)
+            _keep(path, pixels, {"content": content, "surveyed": shape is None})
         return pixels
 
     def find_or_decode(self, split: Split, *, channels: int, size: int) -> Tensor:
-        """The pixels of a split, uint8 `[N, C, S, S]`, as `images.decode_all` gives them.
+        """The pixels of a split, uint8 `[N, C, S, S]`, as `decoding.decode_all` gives them.
 
         Raises:
             DataError: with the file's name, if one cannot be decoded.
         """
+        if isinstance(split.pictures, Tensor):
+            return decoding.decode_all(split, channels=channels, size=size)
         pixels = self.find(split, (channels, size))
-        return self.decode(split, channels=channels, size=size) if pixels is None else pixels
+        return self.decode(split, (channels, size)) if pixels is None else pixels
 
     def _locate(self, folder: Path, paths: Sequence[str]) -> Path:
         """The file of a split, named by all that is known of its pixels without reading images."""
@@ -122,13 +118,13 @@ def _read(path: Path, paths: Sequence[str], shape: tuple[int, int] | None) -> Te
 
     Raises:
         CheckpointError: if it is missing or damaged.
-        OSError: if an image cannot be read.
+        DataError: if an image cannot be read.
     """
     # Most of what does not match is known by the metadata, before images and pixels are read.
     expected = checkpoint.read_metadata(path)
     if shape is None and expected.get("surveyed") is not True:
         return None
-    if expected.get("content") != _digest_files(paths):
+    if expected.get("content") != decoding.digest_files(paths):
         return None
     tensors, metadata = checkpoint.read(path)
     pixels = tensors.get("pixels")
@@ -143,26 +139,6 @@ def _fits(pixels: Tensor, count: int, shape: tuple[int, int] | None) -> bool:
     if pixels.dtype != uint8 or pixels.ndim != 4 or pixels.shape[2] != pixels.shape[3]:
         return False
     return len(pixels) == count and shape in {None, (pixels.shape[1], pixels.shape[2])}
-
-
-def _digest_files(paths: Sequence[str]) -> str:
-    """A number for what is in files, in their order.
-
-    Raises:
-        OSError: if one cannot be read.
-    """
-
-    def digest(first: int, last: int) -> bytes:
-        # The digest of each, since bytes may move from the end of one to the start of the next.
-        return b"".join(
-            hashlib.blake2b(Path(path).read_bytes(), digest_size=_DIGEST_BYTES).digest()
-            for path in paths[first:last]
-        )
-
-    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for chunk in images.in_parallel(len(paths), digest):
-        whole.update(chunk)
-    return whole.hexdigest()
 
 
 def _digest_pixels(pixels: Tensor) -> str:

@@ -1,32 +1,24 @@
-"""Finds the images of a folder and decodes them, all to the same channels and size."""
+"""The images of a folder, by class and split."""
 
 import os
-import struct
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from darts_cli.errors import DataError
+from darts_cli.spaces.cnn.pictures import convert, fit, opened
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 """Files that count as images, whatever the case of the suffix."""
 
 LAYOUT = "DIR/<class>/*.png, or DIR/train/<class>/*.png with DIR/val or DIR/test beside it"
 
-_CHUNK = 128
 _NAMED = 8
-_BOMB = Image.DecompressionBombError
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, _BOMB)
-
-T = TypeVar("T")
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each channel."""
@@ -52,10 +44,7 @@ class Split:
         return Split([pictures[i] for i in indices.tolist()], self.targets[indices])
 
     def open(self, index: int, channels: int) -> Image.Image:
-        """One image in its own size, grey (1 channel) or RGB (3).
-
-        It is turned as its EXIF orientation says. Palettes and CMYK become RGB,
-        16 bits of grey become 8, and what is transparent shows white.
+        """One image in its own size, grey (1 channel) or RGB (3): see `pictures.convert`.
 
         Raises:
             DataError: with the file's name, if it cannot be decoded.
@@ -63,19 +52,14 @@ class Split:
         if isinstance(self.pictures, Tensor):
             pixels = self.pictures[index].permute(1, 2, 0)
             pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-            return _convert(Image.fromarray(pixels.numpy()), channels)
-        path = self.pictures[index]
-        try:
-            with Image.open(path) as image:
-                return _convert(image, channels)
-        except _UNREADABLE as error:
-            raise _unreadable(path, error) from None
+            return convert(Image.fromarray(pixels.numpy()), channels)
+        with opened(self.pictures[index]) as image:
+            return convert(image, channels)
 
     def decode(self, first: int, last: int, *, channels: int, size: int) -> Tensor:
         """The images `first` to `last`, the latter left out: uint8 `[N, C, S, S]`.
 
-        The shorter side is resized to `size` (bicubic, antialiased) and the
-        centre cut out; an image of that size is left as it is.
+        They are resized as `pictures.fit` does.
 
         Raises:
             DataError: with the file's name, if one cannot be decoded.
@@ -83,13 +67,10 @@ class Split:
         last = min(last, len(self))
         if isinstance(self.pictures, Tensor) and self.pictures.shape[1:] == (channels, size, size):
             return self.pictures[first:last]
-        pixels = np.empty((last - first, size, size, channels), dtype=np.uint8)
+        pixels = np.empty((last - first, channels, size, size), dtype=np.uint8)
         for row, index in enumerate(range(first, last)):
-            image = self.open(index, channels)
-            if image.size != (size, size):
-                image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
-            pixels[row] = np.asarray(image).reshape(size, size, channels)
-        return torch.from_numpy(pixels).permute(0, 3, 1, 2)
+            pixels[row] = fit(self.open(index, channels), size)
+        return torch.from_numpy(pixels)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,93 +192,6 @@ def _list_split(folder: Path, classes: Sequence[str]) -> Split:
     return Split(paths, torch.tensor(targets))
 
 
-def survey(split: Split, image_size: int | None) -> tuple[int, int]:
-    """The channels and the size that all images of a split share, from their files' headers.
-
-    Grey are the modes of PIL that have one channel of brightness; one other
-    image makes all of them RGB.
-
-    Raises:
-        DataError: if sizes differ, or are not square, and no `image_size` is given;
-            if a file is not an image.
-    """
-    if isinstance(split.pictures, Tensor):
-        return split.pictures.shape[1], image_size or split.pictures.shape[-1]
-    paths = split.pictures
-    headers = [
-        header
-        for chunk in in_parallel(len(paths), lambda a, b: [_read_header(p) for p in paths[a:b]])
-        for header in chunk
-    ]
-    channels = 1 if all(grey for _, grey in headers) else 3
-    if image_size is not None:
-        return channels, image_size
-    size = headers[0][0]
-    for path, (other, _) in zip(paths, headers, strict=True):
-        if other != size:
-            raise DataError(
-                f"expected images of one size, found {_sides(size)} ({paths[0]}) and"
-                f" {_sides(other)} ({path}); use --image-size N to resize them"
-            )
-    if size[0] != size[1]:
-        raise DataError(
-            f"expected square images, found {_sides(size)} ({paths[0]});"
-            " use --image-size N to resize them and cut out their centres"
-        )
-    return channels, size[0]
-
-
-def _sides(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def decode_all(split: Split, *, channels: int, size: int) -> Tensor:
-    """All images of a split, decoded in parallel: uint8 `[N, C, S, S]`.
-
-    Raises:
-        DataError: with the file's name, if one cannot be decoded.
-    """
-    pixels = torch.empty(len(split), channels, size, size, dtype=torch.uint8)
-
-    def fill(first: int, last: int) -> None:
-        pixels[first:last] = split.decode(first, last, channels=channels, size=size)
-
-    list(in_parallel(len(split), fill))
-    return pixels
-
-
-def compute_statistics(split: Split, *, channels: int, size: int) -> Statistics:
-    """Mean and standard deviation of each channel, of pixels from 0 to 1.
-
-    They are exact up to one rounding, since pixels are counted by value; few images
-    are in memory at a time. The deviation of a constant channel is given as 1, to divide by.
-
-    Raises:
-        DataError: with the file's name, if one cannot be decoded.
-    """
-
-    def count(first: int, last: int) -> list[npt.NDArray[np.int64]]:
-        pixels = split.decode(first, last, channels=channels, size=size).numpy()
-        return [np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(channels)]
-
-    chunks = list(in_parallel(len(split), count))
-    mean, std = [], []
-    for counts in np.sum(chunks, axis=0).tolist():
-        number = sum(counts)
-        total = sum(value * count for value, count in enumerate(counts))
-        squares = sum(value**2 * count for value, count in enumerate(counts))
-        mean.append(total / number / 255)
-        std.append(((number * squares - total**2) / number**2) ** 0.5 / 255 or 1.0)
-    return tuple(mean), tuple(std)
-
-
-def in_parallel(count: int, work: Callable[[int, int], T]) -> Iterator[T]:
-    """`work(first, last)` for all of `count` images a chunk at a time, in threads, in order."""
-    starts = range(0, count, _CHUNK)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(lambda first: work(first, first + _CHUNK), starts)
-
-
 def split_classes(
     targets: Tensor, portion: float, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
@@ -315,30 +209,3 @@ def split_classes(
         first.append(shuffled[:cut])
         second.append(shuffled[cut:])
     return torch.cat(first).sort().values, torch.cat(second).sort().values
-
-
-def _read_header(path: str) -> tuple[tuple[int, int], bool]:
-    try:
-        with Image.open(path) as image:
-            return image.size, image.mode in {"1", "L", "LA"} or image.mode.startswith("I")
-    except _UNREADABLE as error:
-        raise _unreadable(path, error) from None
-
-
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):
-        # PIL would clip 16 bits at 255 instead of scaling them.
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    elif image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
-    return image.convert("L" if channels == 1 else "RGB")
-
-
-def _unreadable(path: str, error: Exception) -> DataError:
-    reason = getattr(error, "strerror", None) or str(error).replace(repr(path), "")
-    return DataError(
-        f"{path}: expected an image, found what cannot be decoded ({' '.join(reason.split())});"
-        " replace or remove it"
-    )

@@ -4,7 +4,6 @@ Every draw is made on the CPU from counted seeds, so that the same batches come 
 whatever the device, the number of workers and the step that a run is resumed at.
 """
 
-import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,6 +18,7 @@ from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn.augment import Augmentation, normalise, prepare_photograph
 from darts_cli.spaces.cnn.images import Split
+from darts_cli.spaces.cnn.parallel import leave_signals_to_parent, unless_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Streamed:
             sampler=steps,
             num_workers=self.workers,
             pin_memory=device.type == "cuda",
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=leave_signals_to_parent,
             # Its own, since a loader draws a seed and the default generator is not ours to advance.
             generator=torch.Generator(),
         )
-        yield from copy_ahead(map(_unless_error, loader), device)
+        yield from copy_ahead(map(unless_error, loader), device)
 
     def decode(self, index: int, seed: int | None) -> Tensor:
         """One image, uint8 `[C, S, S]`; a photograph is augmented where there is a seed."""
@@ -121,12 +121,6 @@ class _Batches(Dataset[Tensor | DataError]):
         return torch.stack(decoded)
 
 
-def _unless_error(pixels: Tensor | DataError) -> Tensor:
-    if isinstance(pixels, DataError):
-        raise pixels
-    return pixels
-
-
 def copy_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Batches on the device; to CUDA the next one is copied while the present one is worked on.
 
@@ -159,14 +153,6 @@ def _receive(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
     # Its memory may not be used again before the present stream is done with it.
     pixels.record_stream(present)
     return pixels
-
-
-def _leave_signals_to_parent(_worker: int) -> None:
-    # Ctrl-C and a scheduler's signals reach the whole process group; the parent still has to
-    # finish its step, and it stops the workers itself.
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

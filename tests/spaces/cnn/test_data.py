@@ -1,5 +1,6 @@
 """Splits and streams: what is in them, that they are pure, and what is never read."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -67,14 +68,21 @@ def all_images(stream: ImageStream) -> Tensor:
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Files whose bytes are read, or that are opened as images."""
     paths: list[str] = []
-    real = Image.open
+    open_image, read_bytes = Image.open, Path.read_bytes
 
-    def record(path: str, *args: Any) -> Image.Image:
+    def open_and_record(source: str | io.BytesIO, *args: Any) -> Image.Image:
+        if isinstance(source, str):
+            paths.append(source)
+        return open_image(source, *args)
+
+    def read_and_record(path: Path) -> bytes:
         paths.append(str(path))
-        return real(path, *args)
+        return read_bytes(path)
 
-    monkeypatch.setattr(Image, "open", record)
+    monkeypatch.setattr(Image, "open", open_and_record)
+    monkeypatch.setattr(Path, "read_bytes", read_and_record)
     return paths
 
 

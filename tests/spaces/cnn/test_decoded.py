@@ -16,7 +16,7 @@ from torch import Tensor
 from darts_cli import checkpoint
 from darts_cli.config import ImageDataConfig
 from darts_cli.errors import DataError
-from darts_cli.spaces.cnn import data, decoded, images
+from darts_cli.spaces.cnn import data, decoded, decoding, images
 from darts_cli.spaces.cnn.decoded import DecodedCache
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.cnn.streams import Resident
@@ -50,7 +50,7 @@ def train(folder: Path) -> Split:
 
 
 def fill(cache: DecodedCache, folder: Path) -> Tensor:
-    return cache.decode(train(folder), channels=3, size=8, surveyed=True)
+    return cache.decode(train(folder))
 
 
 def kept(cache: DecodedCache) -> list[Path]:
@@ -81,7 +81,7 @@ def test_the_same_pixels_are_found_and_no_image_is_opened(
 ) -> None:
     split = train(folder)
     pixels = fill(cache, folder)
-    assert torch.equal(pixels, images.decode_all(split, channels=3, size=8))
+    assert torch.equal(pixels, decoding.decode_all(split, channels=3, size=8))
     closed()
 
     for shape in (None, (3, 8)):
@@ -174,7 +174,7 @@ def test_a_changed_folder_is_decoded_again_and_kept_in_the_same_place(
 
     pixels = cache.find_or_decode(train(folder), channels=3, size=8)
 
-    assert torch.equal(pixels, images.decode_all(train(folder), channels=3, size=8))
+    assert torch.equal(pixels, decoding.decode_all(train(folder), channels=3, size=8))
     assert kept(cache) == before
     found = cache.find(train(folder), (3, 8))
     assert found is not None
@@ -212,7 +212,7 @@ def test_channels_of_a_checkpoint_are_not_taken_for_those_of_the_files(
 ) -> None:
     # As when grey images are evaluated by a network of colour.
     split = train(make_images(tmp_path / "grey"))
-    cache.decode(split, channels=3, size=8)
+    cache.decode(split, (3, 8))
     assert cache.find(split, (3, 8)) is not None
     assert cache.find(split) is None
 
@@ -262,7 +262,7 @@ def test_a_file_that_is_none_of_ours_is_not_believed(
 def test_what_cannot_be_written_is_not_kept(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder can be made below a file")
     cache = DecodedCache(tmp_path / "file" / "decoded", None)
-    expected = images.decode_all(train(folder), channels=3, size=8)
+    expected = decoding.decode_all(train(folder), channels=3, size=8)
     assert cache.find(train(folder)) is None
     assert torch.equal(cache.find_or_decode(train(folder), channels=3, size=8), expected)
 
@@ -306,7 +306,7 @@ def test_what_was_not_used_for_the_longest_time_makes_room(
 ) -> None:
     folders = [make_images(tmp_path / name, seed=i) for i, name in enumerate("abc")]
     for time, folder in enumerate(folders[:2]):
-        cache.decode(train(folder), channels=1, size=8, surveyed=True)
+        cache.decode(train(folder))
         [new] = [file for file in kept(cache) if file.stat().st_mtime > 1000]
         os.utime(new, (time, time))
     size = kept(cache)[0].stat().st_size
@@ -316,7 +316,7 @@ def test_what_was_not_used_for_the_longest_time_makes_room(
     assert cache.find(train(folders[0])) is not None
 
     monkeypatch.setattr(decoded, "LIMIT_BYTES", 2 * size)
-    cache.decode(train(folders[2]), channels=1, size=8, surveyed=True)
+    cache.decode(train(folders[2]))
 
     assert [cache.find(train(folder)) is not None for folder in folders] == [True, False, True]
     assert not half_written.exists()
@@ -356,7 +356,7 @@ def test_a_set_that_is_streamed_is_neither_counted_nor_kept(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(data, "RESIDENT_BYTES", 0)
-    monkeypatch.setattr(decoded, "_digest_files", None)
+    monkeypatch.setattr(decoding, "_digest", None)
     config = ImageDataConfig(name=str(folder), root=str(tmp_path / "root"), workers=0)
     data.load(config, device=CPU, search=False).train_streams(0)
     assert not (tmp_path / "root").exists()
