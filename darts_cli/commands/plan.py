@@ -18,7 +18,7 @@ from darts_cli.engine import devices, strategies
 from darts_cli.engine.probe import Probe
 from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Description, Domain, Facts, Task
+from darts_cli.engine.task import Batch, Description, Domain, Facts, Task
 from darts_cli.genotype import Genotype
 from darts_cli.progress import error_console, format_seconds, plan_table
 
@@ -58,14 +58,16 @@ def measure(
         if config.alphas is not None:
             strategy = strategies.find(config.alphas.strategy)
             mixture = strategy.mixture(strategy.initial(domain.space, 0.0, None))
-        weights = sum(weight.numel() for weight in task.module.parameters())
-        return Size(
-            parameters=_evaluation_parameters(task),
-            training_parameters=weights,
-            alphas=sum(weights.numel() for weights in mixture.values()),
-            macs=_macs(domain, config, facts, task, mixture),
-            memory_bytes=_memory(domain, _part(config, ranks), facts, task, mixture, weights),
-        )
+        single = domain.example(config, facts, single=True)
+        batch = domain.example(_part(config, ranks), facts, single=False)
+    weights = sum(weight.numel() for weight in task.module.parameters())
+    return Size(
+        parameters=_evaluation_parameters(task),
+        training_parameters=weights,
+        alphas=sum(weights.numel() for weights in mixture.values()),
+        macs=_macs(task, single, mixture),
+        memory_bytes=_memory(config, task, batch, mixture, weights),
+    )
 
 
 def _part(config: Config, ranks: Ranks) -> Config:
@@ -85,17 +87,15 @@ def _evaluation_parameters(task: Task) -> int:
     )
 
 
-def _macs(domain: Domain, config: Config, facts: Facts, task: Task, mixture: Mixture) -> int:
+def _macs(task: Task, single: Batch, mixture: Mixture) -> int:
     task.module.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        task.forward(domain.example(config, facts, single=True), mixture)
+        task.forward(single, mixture)
     # The counter takes a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2
 
 
-def _memory(
-    domain: Domain, config: Config, facts: Facts, task: Task, mixture: Mixture, weights: int
-) -> int:
+def _memory(config: Config, task: Task, batch: Batch, mixture: Mixture, weights: int) -> int:
     """Bytes of a training step; what autograd keeps is counted as it keeps it."""
     kept: dict[int, int] = {}
 
@@ -106,7 +106,6 @@ def _memory(
         return tensor
 
     task.module.train()
-    batch = domain.example(config, facts, single=False)
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         loss = task.objective(task.forward(batch, mixture), batch)
     del loss

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import _dynamo, nn
+from torch import nn
 
 _BACKEND = "inductor"
 
@@ -18,9 +18,13 @@ class Compilation:
 
         The whole network at once would be compiled again for every small difference.
         """
+        # Here, since it takes more than a second that other commands need not wait.
+        from torch import _dynamo
+
         # Beyond a limit, torch would leave the rest uncompiled.
         _dynamo.config.recompile_limit = _VARIANTS
         _dynamo.config.accumulated_recompile_limit = _VARIANTS * len(regions)
+        self._times = _dynamo.utils.compilation_time_metrics
         self.regions = len(regions)
         self._told = 0
         for region in regions:
@@ -28,7 +32,7 @@ class Compilation:
 
     def news(self) -> str | None:
         """A line on what was compiled since it was last asked for; None: nothing was."""
-        seconds = _dynamo.utils.compilation_time_metrics.get("_compile.compile_inner", [])
+        seconds = self._times.get("_compile.compile_inner", [])
         if len(seconds) == self._told:
             return None
         self._told = len(seconds)

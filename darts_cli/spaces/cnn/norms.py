@@ -88,6 +88,10 @@ def normalize(
     norm: nn.BatchNorm2d, x: Tensor, scale: Tensor | None, *, track: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """BatchNorm, with the mean and one over the deviation that made it."""
+    if x.is_meta:
+        # To plan a run sizes are enough, which torch would find by a hundred calls in Python.
+        moments = x.new_empty((2, x.shape[1]))
+        return torch.empty_like(x), moments[0], moments[1]
     tracked = track or not norm.training
     out, mean, inverse = torch.native_batch_norm(
         x,
