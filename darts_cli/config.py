@@ -83,6 +83,8 @@ class ImageDataConfig:
     """Side in pixels of the square that is blanked (appendix A.2); 0: none."""
     search_portion: float = 0.5
     """Share of the training images that trains the weights in a search; the rest the alphas."""
+    evaluation_images: int = 5000
+    """Images of the alphas' that a search evaluates after an epoch, drawn once; 0: all."""
     test_portion: float = 0.1
     """Share of each class that is set aside as test images where the data has none."""
     workers: int = 2
@@ -103,6 +105,12 @@ class ImageDataConfig:
             "data.search_portion",
             self.search_portion,
             "a share between 0 and 1",
+        )
+        _require(
+            self.evaluation_images >= 0,
+            "data.evaluation_images",
+            self.evaluation_images,
+            "0 or more",
         )
         _require(
             0 < self.test_portion < 1,

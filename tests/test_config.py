@@ -28,6 +28,7 @@ OUT_OF_RANGE = [
     ("data.cutout=-1", "0 or more", ""),
     ("data.search_portion=0.0", SHARE, ""),
     ("data.search_portion=1.0", SHARE, ""),
+    ("data.evaluation_images=-1", "0 or more", ""),
     ("data.test_portion=0.0", SHARE, ""),
     ("data.test_portion=1.0", SHARE, ""),
     ("data.workers=-1", "0 to 64", ""),

@@ -267,8 +267,7 @@ class Domain(Protocol):
         """What `darts eval` measures where nothing is said."""
         ...
 
-    @property
-    def evaluation_batch(self) -> int:
+    def evaluation_batch(self, device: torch.device) -> int:
         """How much `darts eval` reads at once where nothing is said."""
         ...
 

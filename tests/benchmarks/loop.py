@@ -106,7 +106,7 @@ class _Head:
         return (next(batches) for _ in range(self.number - start))
 
 
-def time_evaluation(state: State, stream: Stream, number: int = 3) -> float:
+def time_evaluation(state: State, stream: Stream, number: int = 8) -> float:
     """Seconds of a batch of evaluation."""
     mixture = fixed_mixture(state)
     evaluate(state.task, _Head(stream, 1), mixture, _CPU)

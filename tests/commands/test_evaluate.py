@@ -32,7 +32,7 @@ def test_the_test_images_give_the_measures_that_training_saw(darts: Darts, run: 
     assert (found["checkpoint"], found["data"], found["split"]) == (
         *("last.safetensors", "digits", "test"),
     )
-    assert (found["examples"], found["batch_size"], found["epoch"]) == (179, 256, 1)
+    assert (found["examples"], found["batch_size"], found["epoch"]) == (179, 32, 1)
     assert {name: found[name] for name in ("loss", "top1", "top5")} == record["test"]
 
 

@@ -26,8 +26,9 @@ from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed
 RESIDENT_BYTES = 2**30
 """Pixels that may live on the device; larger sets are read by worker processes."""
 
-EVALUATION_BATCH = 256
-"""Images evaluated at once after an epoch; the result does not depend on it."""
+_EVALUATION_BATCH = {"cpu": 32}
+"""By the kind of device. On a CPU maps of few images stay in its cache: the paper's supernet takes
+20 ms an image 32 at a time and 51 at 256, the network of DARTS_V2 22 and 47 (two threads)."""
 
 _IMAGENET_SIZE = 224
 # Of the split that sets test images aside: the same images whatever the run's seed.
@@ -250,6 +251,11 @@ def _measure(name: str, found: Found, *, channels: int, size: int) -> ImageFacts
     )
 
 
+def evaluation_batch(device: torch.device) -> int:
+    """Images that are best evaluated at once; the result does not depend on it."""
+    return _EVALUATION_BATCH.get(device.type, 256)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageData:
     """The images of a run, decoded when a stream of them is first asked for."""
@@ -279,7 +285,9 @@ class ImageData:
     def search_streams(self, seed: int) -> Streams:
         """Half of the training images, class by class, for the weights and half for the alphas.
 
-        The alphas' half is what is watched as well, in order and not augmented.
+        Of the alphas' half, some are what is watched as well, in order and not augmented: with
+        5,000 of CIFAR-10's 25,000 an accuracy of 0.9 has a standard error of 0.004, and evaluation
+        takes a hundredth of the paper's epoch in place of a twentieth.
         """
         source = self._source("train")
         weights, alphas = images.split_classes(
@@ -288,8 +296,16 @@ class ImageData:
         return Streams(
             weights=self._train("weights", source, weights, seed),
             alphas=self._train("alphas", source, alphas, seed),
-            watched=self._stream(source, alphas, EVALUATION_BATCH),
+            watched=self._stream(source, self._draw(alphas, seed), evaluation_batch(self.device)),
         )
+
+    def _draw(self, numbers: Tensor, seed: int) -> Tensor:
+        """As many images as a search evaluates, in order."""
+        most = self.config.evaluation_images
+        if not 0 < most < len(numbers):
+            return numbers
+        drawn = torch.randperm(len(numbers), generator=generator(seed, "watched"))[:most]
+        return numbers[drawn.sort().values]
 
     def train_streams(self, seed: int) -> Streams:
         """All training images; validation images are watched, or test images if there are none."""
@@ -297,7 +313,7 @@ class ImageData:
         watched = "valid" if "valid" in self.counts else "test"
         return Streams(
             weights=self._train("train", source, torch.arange(len(source.targets)), seed),
-            watched=self.evaluation_stream(watched, EVALUATION_BATCH),
+            watched=self.evaluation_stream(watched, evaluation_batch(self.device)),
             watched_name=watched,
         )
 

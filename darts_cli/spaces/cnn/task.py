@@ -83,7 +83,6 @@ class ImageDomain:
 
     space: SearchSpace = CNN
     data_names = frozenset(data.DATASETS)
-    evaluation_batch = 256
     evaluation_splits: tuple[str, ...] = ("test",)
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
@@ -118,6 +117,10 @@ class ImageDomain:
         else:
             network = DiscreteNetwork(settings, genotype, classes=classes, image_channels=channels)
         return ImageTask(network.to(memory_format=torch.channels_last), config)
+
+    def evaluation_batch(self, device: torch.device) -> int:
+        """Images that are best evaluated at once."""
+        return data.evaluation_batch(device)
 
     def example(self, config: Config, facts: Facts, *, single: bool) -> Batch:
         """Images `[B, C, H, W]` of zeros and classes `[B]`."""

@@ -79,7 +79,6 @@ class TextDomain:
 
     space: SearchSpace = RNN
     data_names = frozenset(data.CORPORA)
-    evaluation_batch = 1
     evaluation_splits: tuple[str, ...] = ("valid", "test")
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
@@ -127,6 +126,10 @@ class TextDomain:
         else:
             cell = DiscreteCell(genotype, network.width)
         return TextTask(LanguageModel(network, cell, len(facts["vocabulary"])))
+
+    def evaluation_batch(self, _device: torch.device) -> int:
+        """One: a text is evaluated as one sequence."""
+        return 1
 
     def example(self, config: Config, _facts: Facts, *, single: bool) -> Batch:
         """One word, or a batch of segments, `[T, B]`."""

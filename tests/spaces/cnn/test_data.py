@@ -20,7 +20,7 @@ from darts_cli.config import ImageDataConfig
 from darts_cli.engine.task import Batch
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.spaces.cnn import data
-from darts_cli.spaces.cnn.data import ImageData
+from darts_cli.spaces.cnn.data import ImageData, evaluation_batch
 from darts_cli.spaces.cnn.facts import ImageFacts
 from darts_cli.spaces.cnn.images import LAYOUT
 from darts_cli.spaces.cnn.streams import ImageStream, Resident, Streamed
@@ -155,6 +155,25 @@ def test_the_halves_of_a_search_follow_from_its_seed(folder: ImageDataConfig) ->
     first, again, other = (search_streams(images, seed)[0].indices for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_a_search_watches_as_many_images_as_it_is_told_to(folder: ImageDataConfig) -> None:
+    def watched(most: int, seed: int = 0) -> list[int]:
+        images = load(replace(folder, evaluation_images=most), search=True)
+        _, alphas, stream = search_streams(images, seed)
+        numbers: list[int] = stream.indices.tolist()
+        assert set(numbers) <= set(alphas.indices.tolist())
+        assert numbers == sorted(numbers)
+        return numbers
+
+    assert [len(watched(most)) for most in (0, 1, 7, 11, 5000)] == [11, 1, 7, 11, 11]
+    assert watched(7) == watched(7)
+    assert watched(7) != watched(7, seed=1)
+
+
+def test_evaluation_takes_few_images_at_once_on_a_cpu_and_many_elsewhere() -> None:
+    batches = [evaluation_batch(torch.device(kind)) for kind in ("cpu", "cuda", "mps", "meta")]
+    assert batches == [32, 256, 256, 256]
 
 
 def test_the_streams_of_a_search_draw_different_numbers(folder: ImageDataConfig) -> None:
