@@ -1,4 +1,4 @@
-"""Giving freed memory back to the system."""
+"""What becomes of freed memory: kept for the next pass, or given back to the system."""
 
 import ctypes
 from functools import cache
@@ -21,10 +21,32 @@ def _glibc() -> Any:
     try:
         library = ctypes.CDLL("libc.so.6")
         library.mallinfo2.restype = _Mallinfo2
-        _ = library.malloc_trim
+        _ = library.malloc_trim, library.mallopt
     except (OSError, AttributeError):
         return None
     return library
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Of `mallopt`."""
+
+
+@cache
+def keep_freed() -> bool:
+    """From now on, let glibc keep what is freed, and all blocks up to 1 GiB in its heap.
+
+    On its own it asks the system anew for each block of 32 MiB or more, and gives the end of its
+    heap back: a search step at batch 64 then meets 3.7 million page faults, a seventh of its time.
+
+    Returns:
+        Whether this is glibc.
+    """
+    library = _glibc()
+    if library is None:
+        return False
+    return bool(
+        library.mallopt(_MMAP_THRESHOLD, 2**30) and library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)
+    )
 
 
 def give_back_freed(above: int) -> bool:

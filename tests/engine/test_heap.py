@@ -1,4 +1,4 @@
-"""Freed memory goes back where there is enough of it, and where that can be asked for."""
+"""Freed memory is kept, or goes back where there is enough of it, where that can be asked for."""
 
 import ctypes
 from types import SimpleNamespace
@@ -21,6 +21,21 @@ def test_only_more_than_the_limit_is_returned(
     assert trimmed == ([0] if returned else [])
 
 
+def test_freed_memory_is_kept_from_the_first_call_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def mallopt(what: int, value: int) -> int:
+        asked.append((what, value))
+        return 1
+
+    heap.keep_freed.cache_clear()
+    monkeypatch.setattr(heap, "_glibc", lambda: SimpleNamespace(mallopt=mallopt))
+    assert heap.keep_freed() is True
+    assert heap.keep_freed() is True
+    assert asked == [(-3, 2**30), (-1, 2**31 - 1)]
+    heap.keep_freed.cache_clear()
+
+
 @pytest.mark.parametrize("error", [OSError, AttributeError])
 def test_without_glibc_nothing_happens(
     error: type[Exception], monkeypatch: pytest.MonkeyPatch
@@ -29,11 +44,15 @@ def test_without_glibc_nothing_happens(
         raise error
 
     heap._glibc.cache_clear()
+    heap.keep_freed.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", fail)
     assert heap.give_back_freed(above=0) is False
+    assert heap.keep_freed() is False
     heap._glibc.cache_clear()
+    heap.keep_freed.cache_clear()
 
 
 def test_the_real_library_is_called_without_harm() -> None:
     assert heap.give_back_freed(above=2**60) is False
     assert heap.give_back_freed(above=0) in {True, False}
+    assert heap.keep_freed() in {True, False}
