@@ -36,9 +36,10 @@ lint: setup  ## format, rules, and the direction of imports
 typecheck: setup  ## types
 	$(BIN)/mypy
 
-bench: setup  ## time steps against plain ones, the rest of an epoch, and evaluation word by word
+bench: setup  ## time steps against plain ones, the rest of an epoch, what --probe tells, and text
 	$(BIN)/python -m tests.benchmarks.steps
 	$(BIN)/python -m tests.benchmarks.loop
+	$(BIN)/python -m tests.benchmarks.probe
 	$(BIN)/python -m tests.benchmarks.text_evaluation
 
 clean:  ## remove the environment, caches and the demo

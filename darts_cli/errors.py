@@ -43,6 +43,12 @@ class DeviceMemoryError(DartsError):
     exit_status = 1
 
 
+class WorkerError(DartsError):
+    """A process that read images for a run and is gone."""
+
+    exit_status = 1
+
+
 class RankError(DartsError):
     """Another process of a run on several devices that is gone."""
 

@@ -60,7 +60,7 @@ def evaluate_checkpoint(
     splits = (split,) if split is not None else splits
     with joined(device) as ranks:
         facts = metadata["facts"]
-        batch_size = batch_size or job.domain.evaluation_batch(device)
+        batch_size = batch_size or job.domain.evaluation_batch(device, ranks)
         with ranks.first_of_machine():
             data = job.domain.load(config, device, search=False, facts=facts, ranks=ranks)
             streams = {name: data.evaluation_stream(name, batch_size) for name in splits}

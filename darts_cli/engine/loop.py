@@ -149,7 +149,7 @@ def _finish_epoch(state: State, session: Session) -> None:
     if streams.watched is not None:
         device = state.meter.sums.device
         with state.evaluated():
-            watched, _ = evaluate(
+            watched, record["evaluated"] = evaluate(
                 state.task,
                 streams.watched,
                 fixed_mixture(state),

@@ -267,7 +267,7 @@ class Domain(Protocol):
         """What `darts eval` measures where nothing is said."""
         ...
 
-    def evaluation_batch(self, device: torch.device) -> int:
+    def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
         """How much `darts eval` reads at once where nothing is said."""
         ...
 

@@ -78,6 +78,8 @@ def test_two_processes_evaluate_what_one_does(
     by_one = json.loads(darts("eval", file, "--device", "cpu").path.read_text())
     for name in ("loss", "top1", "top5"):
         assert by_two.pop(name) == pytest.approx(by_one.pop(name), rel=1e-6)
+    # Each takes as many at once as one alone.
+    assert by_two.pop("batch_size") == 2 * by_one.pop("batch_size")
     assert by_two == by_one
     # The digits that are set aside, whatever the batch is.
     assert by_two["examples"] == 179

@@ -81,7 +81,9 @@ def test_metrics_have_a_line_an_epoch(searched: Path) -> None:
     assert [(record["epoch"], record["step"]) for record in records] == [(1, 4), (2, 8)]
     assert [record["lr"] for record in records] == pytest.approx([0.025, 0.013])
     for record in records:
-        assert record.keys() == {"epoch", "step", "lr", "train", "valid", "skip_connections"}
+        assert record.keys() == {
+            *("epoch", "step", "lr", "train", "valid", "evaluated", "skip_connections")
+        }
         assert record["skip_connections"].keys() == {"normal", "reduce"}
         for split in ("train", "valid"):
             measures = record[split]

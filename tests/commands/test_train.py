@@ -69,7 +69,7 @@ def test_metrics_of_a_training_have_a_line_an_epoch(whole: Path) -> None:
     assert [(record["epoch"], record["step"]) for record in records] == [(1, 3), (2, 6)]
     assert [record["lr"] for record in records] == pytest.approx([0.025, 0.0125])
     for record in records:
-        assert record.keys() == {"epoch", "step", "lr", "train", "test"}
+        assert record.keys() == {"epoch", "step", "lr", "train", "test", "evaluated"}
         assert record["test"].keys() == {"loss", "top1", "top5"}
         # Two classes are always among the first five.
         assert record["test"]["top5"] == 1

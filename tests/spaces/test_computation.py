@@ -21,6 +21,9 @@ from darts_cli.engine.task import Batch, Output
 from darts_cli.errors import ConfigError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
+from darts_cli.spaces.cnn.networks import EdgeGroup
+from darts_cli.spaces.cnn.pooling import NormalizedPooling, Pooling, SharedMaps, mixed_shared
+from darts_cli.spaces.cnn.primitives import CNN
 from tests.benchmarks.cases import Case, make_cases, make_state
 from tests.engine.processes import Together, workers
 
@@ -351,3 +354,19 @@ def test_a_step_stays_on_its_device(kind: str, order: str) -> None:
         train_step(state, train, case.config)
     assert {tensor.device for tensor in state.task.module.state_dict().values()} == {meta}
     assert state.meter.sums.device == meta
+
+
+def test_the_shares_of_poolings_are_not_rounded_to_half_precision() -> None:
+    torch.manual_seed(0)
+    group = EdgeGroup(CNN, 4, 1, 2)
+    x, shares = torch.randn(2, 4, 6, 6), torch.rand(2, 3, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = mixed_shared(SharedMaps(pools(group), identity=True), x, shares)
+    out.float().square().sum().backward()
+    assert shares.grad is not None
+    # A product in bfloat16 would give gradients with no more digits than that.
+    assert not torch.equal(shares.grad, shares.grad.bfloat16().float())
+
+
+def pools(group: EdgeGroup) -> list[tuple[Pooling, nn.BatchNorm2d]]:
+    return [part.parts() for part in group.shared.values() if isinstance(part, NormalizedPooling)]

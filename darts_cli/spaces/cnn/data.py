@@ -26,9 +26,10 @@ from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed
 RESIDENT_BYTES = 2**30
 """Pixels that may live on the device; larger sets are read by worker processes."""
 
-_EVALUATION_BATCH = {"cpu": 32}
-"""By the kind of device. On a CPU maps of few images stay in its cache: the paper's supernet takes
-20 ms an image 32 at a time and 51 at 256, the network of DARTS_V2 22 and 47 (two threads)."""
+_EVALUATION_BATCH, _EVALUATION_BATCH_CPU = 256, 32
+"""Images on a device that wants many at once, and on a CPU, where maps of few stay in its cache:
+the paper's supernet takes 20 ms an image 32 at a time and 51 at 256, the network of DARTS_V2 22 and
+47 (two threads)."""
 
 _IMAGENET_SIZE = 224
 # Of the split that sets test images aside: the same images whatever the run's seed.
@@ -211,11 +212,12 @@ def load(
     Augmentation.of(config, size)
     resident = crop and _is_resident(found, channels, size)
     if facts is None:
+        if kept is None and resident:
+            kept = decoding.decode_all(train, channels=channels, size=size)
+        decoded = Split(kept, train.targets) if kept is not None else train
+        facts = _measure(config.name, found, decoded, channels=channels, size=size)
         if resident:
-            if kept is None:
-                kept = cache.find_or_decode(train, channels=channels, size=size)
-            found.splits["train"] = Split(kept, train.targets)
-        facts = _measure(config.name, found, channels=channels, size=size)
+            found.splits["train"] = decoded
     return ImageData(
         facts=facts,
         counts=found.counts,
@@ -234,26 +236,25 @@ def _is_resident(found: Found, channels: int, size: int) -> bool:
 
 
 def _look_resident(found: Found, image_size: int | None) -> bool:
-    """Whether they can, if all files are as large as the first one, in colour."""
+    """Whether they can, if all are like the first file."""
     paths = found.splits["train"].pictures
     if isinstance(paths, Tensor):
         return False
-    size = image_size or max(decoding.read_header(paths[0]).size)
-    return _is_resident(found, 3, size)
+    header = decoding.read_header(paths[0])
+    return _is_resident(found, 1 if header.grey else 3, image_size or max(header.size))
 
 
-def _measure(name: str, found: Found, *, channels: int, size: int) -> ImageFacts:
-    mean, std = found.statistics or decoding.compute_statistics(
-        found.splits["train"], channels=channels, size=size
-    )
+def _measure(name: str, found: Found, train: Split, *, channels: int, size: int) -> ImageFacts:
+    mean, std = found.statistics or decoding.compute_statistics(train, channels=channels, size=size)
     return ImageFacts(
         name=name, classes=found.classes, channels=channels, size=size, mean=mean, std=std
     )
 
 
-def evaluation_batch(device: torch.device) -> int:
-    """Images that are best evaluated at once; the result does not depend on it."""
-    return _EVALUATION_BATCH.get(device.type, 256)
+def evaluation_batch(device: torch.device, ranks: Ranks) -> int:
+    """Images that are best evaluated at once on all ranks; the result does not depend on it."""
+    own = _EVALUATION_BATCH_CPU if device.type == "cpu" else _EVALUATION_BATCH
+    return own * ranks.size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,7 +297,9 @@ class ImageData:
         return Streams(
             weights=self._train("weights", source, weights, seed),
             alphas=self._train("alphas", source, alphas, seed),
-            watched=self._stream(source, self._draw(alphas, seed), evaluation_batch(self.device)),
+            watched=self._stream(
+                source, self._draw(alphas, seed), evaluation_batch(self.device, self.ranks)
+            ),
         )
 
     def _draw(self, numbers: Tensor, seed: int) -> Tensor:
@@ -313,7 +316,7 @@ class ImageData:
         watched = "valid" if "valid" in self.counts else "test"
         return Streams(
             weights=self._train("train", source, torch.arange(len(source.targets)), seed),
-            watched=self.evaluation_stream(watched, evaluation_batch(self.device)),
+            watched=self.evaluation_stream(watched, evaluation_batch(self.device, self.ranks)),
             watched_name=watched,
         )
 

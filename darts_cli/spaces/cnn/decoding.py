@@ -80,6 +80,9 @@ def decode_all(split: Split, *, channels: int, size: int) -> Tensor:
     Raises:
         DataError: with the file's name, if one cannot be decoded.
     """
+    pixels = split.pictures
+    if isinstance(pixels, Tensor) and pixels.shape[1:] == (channels, size, size):
+        return pixels.contiguous()
 
     def decode(first: int, last: int) -> npt.NDArray[np.uint8]:
         return split.decode(first, last, channels=channels, size=size).numpy()

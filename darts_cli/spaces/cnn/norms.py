@@ -89,7 +89,8 @@ def normalize(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """BatchNorm, with the mean and one over the deviation that made it."""
     if x.is_meta:
-        # To plan a run sizes are enough, which torch would find by a hundred calls in Python.
+        # To plan a run sizes are enough, which torch would find by a hundred calls in Python; that
+        # the running statistics are on the device too, it would not see.
         moments = x.new_empty((2, x.shape[1]))
         return torch.empty_like(x), moments[0], moments[1]
     tracked = track or not norm.training

@@ -89,7 +89,10 @@ def mixed_shared(shared: SharedMaps, x: Tensor, shares: Tensor) -> Tensor:
     if is_fused(x, shared.pools[0][1]):
         out: Tensor = _MixedShared.apply(shared, x, shares)
         return out
-    return _mix(shared.plain(x, track=True), shares)
+    maps = shared.plain(x, track=True)
+    with torch.autocast(x.device.type, enabled=False):
+        # The shares are a softmax, of which half the digits would be lost in half precision.
+        return _mix([item.to(shares.dtype) for item in maps], shares).to(maps[0].dtype)
 
 
 def _mix(maps: Sequence[Tensor], shares: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn.augment import Augmentation, normalise, prepare_photograph
 from darts_cli.spaces.cnn.images import Split
-from darts_cli.spaces.cnn.parallel import leave_signals_to_parent, unless_error
+from darts_cli.spaces.cnn.parallel import attend_parent, read, unless_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ class Streamed:
             sampler=steps,
             num_workers=self.workers,
             pin_memory=device.type == "cuda",
-            worker_init_fn=leave_signals_to_parent,
+            worker_init_fn=attend_parent,
             # Its own, since a loader draws a seed and the default generator is not ours to advance.
             generator=torch.Generator(),
         )
-        yield from copy_ahead(map(unless_error, loader), device)
+        yield from copy_ahead(map(unless_error, read(loader)), device)
 
     def decode(self, index: int, seed: int | None) -> Tensor:
         """One image, uint8 `[C, S, S]`; a photograph is augmented where there is a seed."""

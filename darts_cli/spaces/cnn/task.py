@@ -118,9 +118,9 @@ class ImageDomain:
             network = DiscreteNetwork(settings, genotype, classes=classes, image_channels=channels)
         return ImageTask(network.to(memory_format=torch.channels_last), config)
 
-    def evaluation_batch(self, device: torch.device) -> int:
+    def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
         """Images that are best evaluated at once."""
-        return data.evaluation_batch(device)
+        return data.evaluation_batch(device, ranks)
 
     def example(self, config: Config, facts: Facts, *, single: bool) -> Batch:
         """Images `[B, C, H, W]` of zeros and classes `[B]`."""

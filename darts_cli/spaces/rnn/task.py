@@ -127,7 +127,7 @@ class TextDomain:
             cell = DiscreteCell(genotype, network.width)
         return TextTask(LanguageModel(network, cell, len(facts["vocabulary"])))
 
-    def evaluation_batch(self, _device: torch.device) -> int:
+    def evaluation_batch(self, _device: torch.device, _ranks: Ranks) -> int:
         """One: a text is evaluated as one sequence."""
         return 1
 

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
+from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Batch
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.spaces.cnn import data
@@ -172,8 +173,9 @@ def test_a_search_watches_as_many_images_as_it_is_told_to(folder: ImageDataConfi
 
 
 def test_evaluation_takes_few_images_at_once_on_a_cpu_and_many_elsewhere() -> None:
-    batches = [evaluation_batch(torch.device(kind)) for kind in ("cpu", "cuda", "mps", "meta")]
-    assert batches == [32, 256, 256, 256]
+    devices = [torch.device(kind) for kind in ("cpu", "cuda", "mps", "meta")]
+    assert [evaluation_batch(device, ALONE) for device in devices] == [32, 256, 256, 256]
+    assert [evaluation_batch(device, Ranks(1, 3)) for device in devices] == [96, 768, 768, 768]
 
 
 def test_the_streams_of_a_search_draw_different_numbers(folder: ImageDataConfig) -> None:

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from darts_cli.errors import DataError
-from darts_cli.spaces.cnn import decoding, images
+from darts_cli.spaces.cnn import decoding, images, parallel
 from darts_cli.spaces.cnn.images import Split
 from tests.spaces.cnn.pictures import make_classes, one, save
 
@@ -153,6 +153,37 @@ def test_reading_every_file_once_is_surveying_and_decoding(
     expected = decoding.decode_all(split, channels=channels, size=size)
     assert torch.equal(pixels, expected)
     assert digest == decoding.digest_files(paths)
+
+
+@pytest.fixture
+def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two files at a time, so that a few are several chunks."""
+    monkeypatch.setattr(parallel, "CHUNK", 2)
+
+
+@pytest.mark.usefixtures("in_chunks")
+@pytest.mark.parametrize("modes", [["L"] * 7, ["L", "L", "1", "L", "RGB"], ["RGB", "L", "L"]])
+def test_files_are_read_in_their_order_by_many_processes(tmp_path: Path, modes: list[str]) -> None:
+    paths = [str(save(tmp_path / f"{i}.png", mode=m, seed=i)) for i, m in enumerate(modes)]
+    pixels, digest = decoding.decode_files(paths, None, None)
+    shape = pixels.shape[1], pixels.shape[2]
+    one_by_one = [decoding.decode_files([path], shape, None)[0] for path in paths]
+    assert torch.equal(pixels, torch.cat(one_by_one))
+    assert pixels.shape[1] == (3 if "RGB" in modes else 1)
+    assert digest == decoding.digest_files(paths)
+    assert digest != decoding.digest_files(paths[::-1])
+
+
+@pytest.mark.usefixtures("in_chunks")
+def test_what_is_wrong_with_a_later_file_is_told(tmp_path: Path) -> None:
+    paths = [str(save(tmp_path / f"{i}.png")) for i in range(6)]
+    save(Path(paths[5]), (8, 9))
+    with pytest.raises(DataError, match=r"found 8x8 \(.*0\.png\) and 8x9 \(.*5\.png\)"):
+        decoding.decode_files(paths, None, None)
+    Path(paths[3]).write_text("no image")
+    for shape in (None, (3, 8)):
+        with pytest.raises(DataError, match=r"3\.png: expected an image"):
+            decoding.decode_files(paths, shape, None)
 
 
 @pytest.mark.parametrize("sizes", [[(8, 8), (12, 10)], [(12, 10)], [(10, 12), (8, 8)]])

@@ -1,12 +1,18 @@
 """Work on many images by all cores: order, errors, and where there are no processes."""
 
+import errno
+import multiprocessing
 import os
+import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
+from torch.utils.data import DataLoader
 
-from darts_cli.errors import DataError
+from darts_cli.errors import DataError, WorkerError
 from darts_cli.spaces.cnn.parallel import CHUNK, in_parallel
 
 
@@ -47,6 +53,94 @@ def test_an_error_keeps_its_one_line() -> None:
 
 
 @pytest.mark.usefixtures("platform")
-@pytest.mark.parametrize("leave", [iter, lambda chunks: next(iter(chunks))])
-def test_what_is_not_waited_for_is_no_error(leave: Callable[[object], object]) -> None:
-    leave(in_parallel(3 * CHUNK, lambda first, _last: first))
+def test_what_is_not_waited_for_leaves_no_process_behind() -> None:
+    chunks = in_parallel(9 * CHUNK, lambda first, _last: first)
+    assert next(chunks) == 0
+    del chunks
+    assert multiprocessing.active_children() == []
+
+
+def test_no_number_is_drawn_from_the_default_generator() -> None:
+    before = torch.get_rng_state()
+    list(in_parallel(3 * CHUNK, lambda first, _last: first))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_where_no_process_can_be_started_threads_do_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(DataLoader, "__iter__", refuse)
+    assert set(in_parallel(3 * CHUNK, lambda _first, _last: os.getpid())) == {os.getpid()}
+
+
+def test_a_process_that_the_system_ends_is_one_line() -> None:
+    parent = os.getpid()
+
+    def die(_first: int, _last: int) -> None:
+        assert os.getpid() != parent
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(WorkerError) as error:
+        list(in_parallel(3 * CHUNK, die))
+    assert error.value.exit_status == 1
+    assert str(error.value) == (
+        "a process that reads images was ended by the system, most likely for want of memory; "
+        "free some, or use fewer processes by --set data.workers=N"
+    )
+
+
+_KILLED = """
+import os, signal
+from darts_cli.spaces.cnn.parallel import CHUNK, in_parallel
+
+def work(first, last):
+    print(os.getpid(), flush=True)
+    signal.pause()
+
+list(in_parallel(2 * CHUNK, work))
+"""
+
+
+def test_workers_end_with_a_process_that_is_killed() -> None:
+    process = subprocess.Popen([sys.executable, "-c", _KILLED], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    assert process.stdout.readline()
+    process.kill()
+    # Both hold the other end of the pipe, for as long as they live.
+    out, _ = process.communicate(timeout=60)
+    assert out == b""
+
+
+_DAMAGED = """
+import sys
+import torch
+from darts_cli.errors import DataError
+from darts_cli.spaces.cnn.images import Split
+from tests.spaces.cnn.test_streams import make_photographs, make_stream
+
+def main():
+    source = make_photographs(Split([sys.argv[1]] * 8, torch.arange(8)), 2)
+    try:
+        for batch in make_stream(8, 2, training=True, source=source).batches(0):
+            pass
+    except DataError as error:
+        print(error)
+        sys.exit(2)
+
+main()
+"""
+
+
+def test_a_damaged_image_met_while_streaming_does_not_keep_the_process_from_its_end(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.png"
+    path.write_text("no image")
+    command = [sys.executable, "-c", _DAMAGED, str(path)]
+    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert found.returncode == 2
+    assert found.stdout.startswith(f"{path}: expected an image")

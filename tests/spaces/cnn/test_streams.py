@@ -17,7 +17,7 @@ from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import streams
 from darts_cli.spaces.cnn.augment import Augmentation
 from darts_cli.spaces.cnn.images import Split
-from darts_cli.spaces.cnn.parallel import leave_signals_to_parent
+from darts_cli.spaces.cnn.parallel import attend_parent
 from darts_cli.spaces.cnn.streams import (
     ImageStream,
     Resident,
@@ -154,7 +154,7 @@ def test_workers_leave_signals_to_the_process_that_saves() -> None:
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(name) for name in names]
     try:
-        leave_signals_to_parent(0)
+        attend_parent(0)
         assert [signal.getsignal(name) for name in names] == [signal.SIG_IGN] * 3
     finally:
         for name, handler in zip(names, before, strict=True):
