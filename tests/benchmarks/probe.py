@@ -22,6 +22,9 @@ RUNS = {
     "training on text": "train --genotype rnn_darts_v2 --data pydoc",
 }
 
+_SECONDS = 20
+"""Of the epochs that are timed."""
+
 _INTERVAL = 0.3
 """Seconds between looks at the memory of a run, whose peak the system keeps."""
 
@@ -30,7 +33,9 @@ def run_darts(*arguments: str) -> tuple[str, int]:
     """Standard output of a command, and the peak of its memory in bytes."""
     command = [sys.executable, "-m", "darts_cli", *arguments]
     peak, ended = 0, threading.Event()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
 
         def watch() -> None:
             nonlocal peak
@@ -50,20 +55,22 @@ def run_darts(*arguments: str) -> tuple[str, int]:
 
 
 def time_epoch(run: Path) -> float:
-    """Seconds between the ends of its first two epochs."""
+    """Mean seconds of the epochs after the first one, whose ends a run writes down."""
     lines = (run / "log.txt").read_text(encoding="utf-8").splitlines()
     ends = [line.split()[0] for line in lines if re.search(r"epoch \d+/\d+ +train", line)]
-    first, second = (datetime.fromisoformat(end) for end in ends[:2])
-    return (second - first).total_seconds()
+    first, last = (datetime.fromisoformat(end) for end in (ends[0], ends[-1]))
+    return (last - first).total_seconds() / (len(ends) - 1)
 
 
 def print_run(name: str, arguments: list[str], folder: Path) -> None:
-    """Probe, run two epochs, take one step of the largest batch, and print what came."""
+    """Probe, run some epochs, take one step of the largest batch, and print what came."""
     probe: dict[str, Any] = json.loads(run_darts(*arguments, "--probe")[0])["probe"]
-    _, peak = run_darts(*arguments, "--epochs", "2", "--out", str(folder / "run"))
+    # The ends are written down in whole seconds.
+    epochs = 2 + int(_SECONDS / probe["epoch_seconds"])
+    _, peak = run_darts(*arguments, "--epochs", str(epochs), "--out", str(folder / "run"))
     seconds = time_epoch(folder / "run")
     line = (
-        f"  {name:20} epoch {probe['epoch_seconds']:7.1f} s told, {seconds:6.0f} s taken:"
+        f"  {name:20} epoch {probe['epoch_seconds']:7.1f} s told, {seconds:7.1f} s taken:"
         f" {probe['epoch_seconds'] / seconds:4.2f}   peak {probe['peak_bytes'] / 1e9:5.2f} GB told,"
         f" {peak / 1e9:5.2f} GB taken: {probe['peak_bytes'] / peak:4.2f}"
     )
