@@ -1,13 +1,7 @@
-"""The images of the convolutional space by name or folder, their splits and streams."""
+"""The images of a run: found, decoded where they fit in memory, and dealt out in streams."""
 
-import contextlib
-import sys
-import tarfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,11 +10,12 @@ from darts_cli.engine.randomness import generator
 from darts_cli.engine.ranks import ALONE, Ranks
 from darts_cli.engine.task import Facts, Streams
 from darts_cli.errors import DataError
-from darts_cli.spaces.cnn import decoding, images
-from darts_cli.spaces.cnn.augment import IMAGENET, Augmentation
+from darts_cli.spaces.cnn import catalog, decoding, images
+from darts_cli.spaces.cnn.augment import Augmentation
 from darts_cli.spaces.cnn.decoded import DecodedCache
 from darts_cli.spaces.cnn.facts import ImageFacts, Summary
-from darts_cli.spaces.cnn.images import Found, Split, Statistics
+from darts_cli.spaces.cnn.images import Found, Split
+from darts_cli.spaces.cnn.pictures import read_header
 from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed, Training
 
 RESIDENT_BYTES = 2**30
@@ -32,121 +27,6 @@ the paper's supernet takes 20 ms an image 32 at a time and 51 at 256, the networ
 47 (two threads)."""
 
 _IMAGENET_SIZE = 224
-# Of the split that sets test images aside: the same images whatever the run's seed.
-_SPLIT_SEED = 0
-
-
-CIFAR: dict[str, Statistics] = {
-    "cifar10": ((0.49139968, 0.48215827, 0.44653124), (0.24703233, 0.24348505, 0.26158768)),
-    "cifar100": ((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762)),
-}
-"""What torchvision downloads, and the statistics that are published of it."""
-_CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
-_CIFAR_COUNTS = {"train": 50_000, "test": 10_000}
-_CIFAR_SIZE = 32
-
-
-def _find_digits(_config: ImageDataConfig, _search: bool) -> Found:
-    try:
-        from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
-    except ImportError:
-        raise DataError(
-            "--data digits needs scikit-learn: pip install 'darts-cli[digits]'"
-        ) from None
-    digits = load_digits()
-    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
-    split = Split(torch.from_numpy(pixels)[:, None], torch.from_numpy(digits.target).long())
-    return Found(
-        classes=tuple(str(name) for name in digits.target_names),
-        splits={"train": split},
-        counts={"train": len(split)},
-    )
-
-
-def _find_cifar(config: ImageDataConfig, search: bool) -> Found:
-    from torchvision import datasets  # type: ignore[import-untyped, unused-ignore]
-
-    root = Path(config.root).expanduser()
-    try:
-        # Standard output is kept for results.
-        with contextlib.redirect_stdout(sys.stderr):
-            read = {
-                name: getattr(datasets, config.name.upper())(
-                    root, train=name == "train", download=True
-                )
-                for name in (["train"] if search else ["train", "test"])
-            }
-    except (OSError, RuntimeError, EOFError, tarfile.TarError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{config.name}: could not be downloaded to {root} ({reason}); check the network, give"
-            " a folder of images with --data DIR, or use --data digits, which needs no download"
-        ) from None
-    splits = {
-        name: Split(torch.from_numpy(part.data).permute(0, 3, 1, 2), torch.tensor(part.targets))
-        for name, part in read.items()
-    }
-    return Found(
-        classes=tuple(read["train"].classes),
-        splits=splits,
-        counts=_CIFAR_COUNTS | {name: len(split) for name, split in splits.items()},
-        statistics=CIFAR[config.name],
-    )
-
-
-def _refuse_imagenet(_config: ImageDataConfig, _search: bool) -> Found:
-    raise DataError(
-        "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
-        " as --data DIR --recipe imagenet"
-    )
-
-
-DATASETS: dict[str, Callable[[ImageDataConfig, bool], Found]] = {
-    "digits": _find_digits,
-    "cifar10": _find_cifar,
-    "cifar100": _find_cifar,
-    "imagenet": _refuse_imagenet,
-}
-
-
-def _find_folder(config: ImageDataConfig, _search: bool) -> Found:
-    folder = Path(config.name).expanduser()
-    if not folder.is_dir():
-        raise DataError(
-            f"--data {config.name}: expected one of {', '.join(DATASETS)}, or a folder of images"
-            f" ({images.LAYOUT}); found no folder {folder}"
-        )
-    return images.find(folder)
-
-
-def _find(config: ImageDataConfig, search: bool) -> Found:
-    """The images that the settings name, with test images set aside where there are none."""
-    found = DATASETS.get(config.name, _find_folder)(config, search)
-    splits = found.splits
-    alone = "test" not in found.counts
-    _check_counts(config.name, found, needed=1 + alone + search)
-    if alone:
-        train = splits["train"]
-        test, kept = images.split_classes(
-            train.targets, config.test_portion, generator(_SPLIT_SEED, "test split")
-        )
-        splits = {"train": train.select(kept), "test": train.select(test)}
-    return replace(
-        found,
-        splits={"train": splits["train"]} if search else splits,
-        counts=found.counts | {name: len(split) for name, split in splits.items()},
-        statistics=IMAGENET if config.augmentation == "imagenet" else found.statistics,
-    )
-
-
-def _check_counts(name: str, found: Found, needed: int) -> None:
-    counts = torch.bincount(found.splits["train"].targets, minlength=len(found.classes))
-    for label, number in zip(found.classes, counts.tolist(), strict=True):
-        if number < needed:
-            raise DataError(
-                f"{name}: expected {needed} or more training images of each class, to split them,"
-                f" found {number} of {label!r}; add images or remove the class"
-            )
 
 
 def _find_shape(config: ImageDataConfig, found: Found) -> tuple[int, int]:
@@ -163,12 +43,12 @@ def inspect(config: ImageDataConfig, *, search: bool) -> Summary:
         ConfigError: if the augmentation does not fit the images' size.
         DataError: as `load`, except for what only decoding finds.
     """
-    if config.name in CIFAR:
-        classes, counts = _CIFAR_CLASSES[config.name], dict(_CIFAR_COUNTS)
-        size = _IMAGENET_SIZE if config.augmentation == "imagenet" else _CIFAR_SIZE
+    if config.name in catalog.CIFAR:
+        classes, counts = catalog.CIFAR_CLASSES[config.name], dict(catalog.CIFAR_COUNTS)
+        size = _IMAGENET_SIZE if config.augmentation == "imagenet" else catalog.CIFAR_SIZE
         channels, size = 3, config.image_size or size
     else:
-        found = _find(config, search)
+        found = catalog.find(config, search)
         classes, counts = len(found.classes), found.counts
         channels, size = _find_shape(config, found)
     Augmentation.of(config, size)
@@ -197,7 +77,7 @@ def load(
         ConfigError: if the augmentation does not fit the images' size.
         DataError: if the data is missing, damaged, or not what `facts` say.
     """
-    found, cache = _find(config, search), DecodedCache.of(config)
+    found, cache = catalog.find(config, search), DecodedCache.of(config)
     crop = config.augmentation == "crop"
     kept = None
     if facts is not None:
@@ -240,7 +120,7 @@ def _look_resident(found: Found, image_size: int | None) -> bool:
     paths = found.splits["train"].pictures
     if isinstance(paths, Tensor):
         return False
-    header = decoding.read_header(paths[0])
+    header = read_header(paths[0])
     return _is_resident(found, 1 if header.grey else 3, image_size or max(header.size))
 
 

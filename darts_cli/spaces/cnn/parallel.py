@@ -123,7 +123,7 @@ def _received(items: Iterator[Any]) -> Iterator[Any]:
             raise
         raise WorkerError(
             "a process that reads images was ended by the system, most likely for want of memory; "
-            "free some, or use fewer processes by --set data.workers=N"
+            "free some and start again, or go on with --resume"
         ) from None
 
 

@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -47,10 +48,32 @@ def opened(path: str, data: bytes | None = None) -> Iterator[Image.Image]:
         with Image.open(source) as image:
             yield image
     except _UNREADABLE as error:
-        raise unreadable(path, error, repr(source)) from None
+        raise _unreadable(path, error, repr(source)) from None
 
 
-def unreadable(path: str, error: Exception, shown: str = "") -> DataError:
+def read_header(path: str) -> Header:
+    """The header of an image file.
+
+    Raises:
+        DataError: if it is not one.
+    """
+    with opened(path) as image:
+        return Header.of(image)
+
+
+def read_bytes(path: str) -> bytes:
+    """What is in an image file.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: str, error: Exception, shown: str = "") -> DataError:
     """What to tell of a file that cannot be read.
 
     Args:

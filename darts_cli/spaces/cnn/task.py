@@ -12,7 +12,7 @@ from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, Description, Facts, Output
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
-from darts_cli.spaces.cnn import data
+from darts_cli.spaces.cnn import catalog, data
 from darts_cli.spaces.cnn.data import ImageData
 from darts_cli.spaces.cnn.discrete import DiscreteNetwork
 from darts_cli.spaces.cnn.facts import ImageFacts
@@ -82,7 +82,7 @@ class ImageDomain:
     """The convolutional space with its networks and image data."""
 
     space: SearchSpace = CNN
-    data_names = frozenset(data.DATASETS)
+    data_names = frozenset(catalog.DATASETS)
     evaluation_splits: tuple[str, ...] = ("test",)
 
     def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:

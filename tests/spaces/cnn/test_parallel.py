@@ -13,7 +13,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from darts_cli.errors import DataError, WorkerError
+from darts_cli.spaces.cnn import parallel
 from darts_cli.spaces.cnn.parallel import CHUNK, in_parallel
+
+
+@pytest.fixture(autouse=True)
+def cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two, whatever the machine has: one alone starts no processes."""
+    monkeypatch.setattr(parallel, "_cores", lambda: 2)
 
 
 @pytest.fixture(params=["linux", "darwin"])
@@ -88,13 +95,16 @@ def test_a_process_that_the_system_ends_is_one_line() -> None:
     assert error.value.exit_status == 1
     assert str(error.value) == (
         "a process that reads images was ended by the system, most likely for want of memory; "
-        "free some, or use fewer processes by --set data.workers=N"
+        "free some and start again, or go on with --resume"
     )
 
 
 _KILLED = """
 import os, signal
+from darts_cli.spaces.cnn import parallel
 from darts_cli.spaces.cnn.parallel import CHUNK, in_parallel
+
+parallel._cores = lambda: 2
 
 def work(first, last):
     print(os.getpid(), flush=True)
