@@ -1,8 +1,11 @@
 """The mixed operations of a state's edges: own gradients against autograd's, memory, types."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_cli.spaces.cnn import pooling, separable
 from darts_cli.spaces.cnn.networks import EdgeGroup
@@ -79,14 +82,50 @@ def test_the_gradient_can_be_differentiated(plain: pytest.MonkeyPatch, stride: i
         torch.testing.assert_close(one, other, rtol=1e-8, atol=1e-8)
 
 
-def test_a_pass_for_the_shares_alone_computes_no_gradient_of_a_weight() -> None:
-    group, x, weights = make(1)
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("keep", [True, False])
+def test_gradients_with_constant_weights_are_autograds(
+    plain: pytest.MonkeyPatch, stride: int, keep: bool
+) -> None:
+    group, x, weights = make(stride)
+    group.keep = keep
     group.requires_grad_(False)
-    out = run(group, x, weights)
-    (found,) = torch.autograd.grad(out.square().sum(), [weights])
-    assert found[:, 1:].abs().min() > 0
+    expected = run(group, x, weights)
+    gradient = torch.randn_like(expected)
+    of_plain = torch.autograd.grad(expected, [x, weights], gradient)
+    plain.undo()
+    found = torch.autograd.grad(run(group, x, weights), [x, weights], gradient)
+    for one, other in zip(found, of_plain, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     # `none` takes no part.
-    assert not found[:, 0].any()
+    assert found[1][:, 1:].abs().min() > 0
+    assert not found[1][:, 0].any()
+
+
+class Products(TorchDispatchMode):
+    """Counts batched products."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.number = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.number += func._schema.name == "aten::bmm"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("constant", "expected"), [(False, 3), (True, 1)])
+def test_products_are_not_repeated_for_gradients_of_the_shares_alone(
+    constant: bool, expected: int
+) -> None:
+    group, x, weights = make(1)
+    group.requires_grad_(not constant)
+    out = run(group, x, weights).sum()
+    leaves = [x, weights, *(() if constant else group.parameters())]
+    with Products() as products:
+        torch.autograd.grad(out, leaves)
+    # Of the separable convolutions two each, of the dilated ones one.
+    assert products.number == expected * 6
 
 
 def kept_bytes(group: EdgeGroup, x: Tensor, weights: Tensor) -> int:
