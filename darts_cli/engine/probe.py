@@ -71,9 +71,15 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
         run_seconds=epoch * config.epochs,
         peak_bytes=max(whole, footprint.peak()),
         available_bytes=available,
-        # There are not more examples than an epoch has.
-        largest_batch=min(largest, config.data.batch_size * steps) if largest is not None else None,
+        largest_batch=min(largest, _examples(streams, config)) if largest is not None else None,
     )
+
+
+def _examples(streams: Streams, config: Config) -> int:
+    """How many there are in an epoch of each stream: no batch has more."""
+    both = (streams.weights, streams.alphas)
+    steps = min(stream.steps(0) for stream in both if stream is not None)
+    return config.data.batch_size * steps
 
 
 def _pairs(streams: Streams) -> Iterator[tuple[Batch, Batch | None]]:
