@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,12 @@ class WriteError(DartsError):
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
     """A path beside `path` to write to; on success it is synced and takes the place of `path`.
+
+    Args:
+        path: The file.
+        previous: What the file that was there before is called from then on; None: it goes.
 
     Raises:
         ConfigError: if there is no such folder.
@@ -34,6 +39,8 @@ def replacing(path: Path) -> Iterator[Path]:
         # mkstemp makes files that nobody else may read; results are as open as any other file.
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
+        if previous is not None and path.exists():
+            _call(path, previous)
         temporary.replace(path)
         _sync(path.parent)
     except OSError as error:
@@ -54,6 +61,23 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def _call(path: Path, other: Path) -> None:
+    """Let a file be there by another name as well, in the place of what has it now."""
+    handle, name = tempfile.mkstemp(dir=other.parent, prefix=f".{other.name}.")
+    os.close(handle)
+    temporary = Path(name)
+    temporary.unlink()
+    try:
+        try:
+            temporary.hardlink_to(path)
+        except OSError:
+            # Not all file systems have links.
+            shutil.copyfile(path, temporary)
+        temporary.replace(other)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sync(path: Path) -> None:

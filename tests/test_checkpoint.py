@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from darts_cli import checkpoint
-from darts_cli.errors import CheckpointError
+from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.files import WriteError
 
 METADATA: dict[str, Any] = {
@@ -63,7 +63,7 @@ def test_tensors_and_metadata_come_back_bit_for_bit(path: Path) -> None:
     }
     checkpoint.write(path, tensors, METADATA)
     found, metadata = checkpoint.read(path)
-    assert metadata == {"format": 1, **METADATA}
+    assert metadata == {"format": 2, **METADATA}
     assert checkpoint.read_metadata(path) == metadata
     assert set(found) == set(tensors)
     for name, tensor in tensors.items():
@@ -109,7 +109,9 @@ def test_the_same_state_gives_the_same_file(path: Path) -> None:
 def test_any_safetensors_reader_can_open_it(path: Path) -> None:
     checkpoint.write(path, {"a": torch.ones(2)}, {"kind": "search"})
     with safe_open(path, framework="pt") as file:
-        assert json.loads(file.metadata()["darts"]) == {"format": 1, "kind": "search"}
+        told = json.loads(file.metadata()["darts"])
+        assert len(told.pop("digest")) == 64
+        assert told == {"format": 2, "kind": "search"}
         assert torch.equal(file.get_tensor("a"), torch.ones(2))
 
 
@@ -153,13 +155,122 @@ def test_a_foreign_safetensors_file_is_named(metadata: dict[str, str] | None, pa
     assert error_of_read(path) == (f"{path}: not a checkpoint of darts, expected one that it wrote")
 
 
-@pytest.mark.parametrize(("format_", "shown"), [(2, "2"), ("1", "'1'"), (None, "None")])
+@pytest.mark.parametrize(
+    ("format_", "shown"), [(3, "3"), (0, "0"), (True, "True"), ("2", "'2'"), (None, "None")]
+)
 def test_another_format_is_named(format_: object, shown: str, path: Path) -> None:
     text = json.dumps({"format": format_})
     save_file({"a": torch.ones(2)}, path, metadata={"darts": text})
     assert error_of_read(path) == (
-        f"{path}: found format {shown}, expected 1: use the version of darts that wrote it"
+        f"{path}: found format {shown}, expected 2: use the version of darts that wrote it"
     )
+
+
+def test_a_checkpoint_of_format_1_which_had_no_digest_is_still_read(path: Path) -> None:
+    text = json.dumps({"format": 1, "kind": "search", "position": {"epoch": 2}})
+    save_file({"a": torch.ones(2)}, path, metadata={"darts": text})
+    tensors, metadata = checkpoint.read(path)
+    assert torch.equal(tensors["a"], torch.ones(2))
+    assert metadata == {"format": 1, "kind": "search", "position": {"epoch": 2}}
+
+
+@pytest.mark.parametrize("told", [{"format": 2}, {"format": 1, "digest": "0" * 64}])
+def test_a_digest_is_neither_left_out_nor_passed_over(told: dict[str, Any], path: Path) -> None:
+    save_file({"a": torch.ones(2)}, path, metadata={"darts": json.dumps(told)})
+    assert error_of_read(path) == f"{path}: its metadata is damaged: use another checkpoint"
+
+
+def test_a_byte_altered_anywhere_is_one_line(path: Path) -> None:
+    checkpoint.write(path, {"a": torch.ones(4), "b": torch.zeros(2)}, {"epoch": 3})
+    whole = path.read_bytes()
+    altered = 0
+    for place in range(len(whole)):
+        # A low bit makes another digit or letter, a high one no text at all.
+        for bit in (0, 7):
+            content = bytearray(whole)
+            content[place] ^= 1 << bit
+            path.write_bytes(content)
+            with pytest.raises(CheckpointError) as caught:
+                checkpoint.read(path)
+            assert "\n" not in str(caught.value)
+            altered += "altered since it was written" in str(caught.value)
+    # All of the data, at least.
+    assert altered >= 2 * 24
+    path.write_bytes(whole)
+    checkpoint.read(path)
+
+
+def test_an_altered_tensor_is_named_as_such(path: Path) -> None:
+    checkpoint.write(path, {"a": torch.ones(4)}, {"epoch": 3})
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"\x01")
+    with pytest.raises(CheckpointError) as caught:
+        checkpoint.read(path)
+    assert str(caught.value) == (
+        f"{path}: was altered since it was written, or damaged: use another checkpoint"
+    )
+
+
+def test_a_name_in_the_data_is_not_taken_for_the_digest(path: Path) -> None:
+    classes = ['"darts":"{\\"digest\\": \\"' + "0" * 64, '{"digest": "' + "0" * 64 + '"']
+    checkpoint.write(path, {"a": torch.ones(2)}, {"classes": classes, "aaa": classes})
+    assert checkpoint.read(path)[1]["classes"] == classes
+
+
+def test_a_header_that_would_take_all_memory_is_refused(path: Path) -> None:
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 2**40) + b"{")
+        # A hole: the file is as long as it says and takes no room.
+        file.truncate(2**40 + 2**30)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert error_of_read(path) == (
+        f"{path}: found a header of 1,099,511,627,776 bytes, expected 8,388,608 or less: "
+        "use another checkpoint"
+    )
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
+
+
+def test_tensors_of_terabytes_are_refused(path: Path) -> None:
+    header = {
+        "__metadata__": {"darts": json.dumps({"format": 1})},
+        "a": {"dtype": "U8", "shape": [2**40], "data_offsets": [0, 2**40]},
+    }
+    write_raw(path, header)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + 2**40)
+    message = error_of_read(path)
+    assert message.startswith(f"{path}: found 1,099,511,62")
+    assert "bytes, expected no more than this machine's memory, " in message
+
+
+def test_metadata_that_could_not_be_read_again_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint.write(path, {"a": torch.ones(2)}, {"epoch": 1})
+    monkeypatch.setattr(checkpoint, "HEADER_LIMIT", 1000)
+    with pytest.raises(ConfigError) as caught:
+        checkpoint.write(path, {"a": torch.ones(2)}, {"vocabulary": ["word"] * 500})
+    assert str(caught.value).startswith(f"{path}: names and metadata would take ")
+    assert "--min-count" in str(caught.value)
+    assert checkpoint.read(path)[1]["epoch"] == 1
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_the_file_that_is_replaced_can_be_kept(path: Path) -> None:
+    previous = path.with_name("previous.safetensors")
+    for epoch in range(4):
+        checkpoint.write(path, {"a": torch.ones(2)}, {"epoch": epoch}, previous=previous)
+    assert checkpoint.read(path)[1]["epoch"] == 3
+    assert checkpoint.read(previous)[1]["epoch"] == 2
+    assert sorted(path.parent.iterdir()) == [path, previous]
+
+
+def test_it_is_kept_where_there_are_no_links(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    test_the_file_that_is_replaced_can_be_kept(path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "1", "[" * 100_000])
@@ -198,7 +309,7 @@ def test_a_header_of_other_bytes_is_read_or_refused(
     except CheckpointError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either is right
     else:
-        assert metadata["format"] == 1
+        assert metadata["format"] == 2
         assert all(isinstance(tensor, Tensor) for tensor in tensors.values())
 
 
