@@ -9,7 +9,7 @@ DEMO   ?= runs/demo
 SEED   ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint typecheck bench clean
+.PHONY: help setup demo test torture lint typecheck bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -27,6 +27,9 @@ $(VENV)/.done: pyproject.toml
 # two processes that wait for one another take ten times as long.
 test: setup lint typecheck  ## everything that continuous integration runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term
+
+torture: setup  ## kill runs two hundred times, and compare each with one that was left alone
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.kills
 
 lint: setup  ## format, rules, and the direction of imports
 	$(BIN)/ruff format --check

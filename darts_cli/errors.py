@@ -19,6 +19,10 @@ class GenotypeError(DartsError):
     """A genotype that is not well formed, or that does not exist."""
 
 
+class RunError(DartsError):
+    """A run directory that another process writes to."""
+
+
 class DataError(DartsError):
     """Data that is missing, unreadable, or of another shape than needed."""
 

@@ -63,6 +63,10 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+HALVES = (".*.safetensors.*", ".tmp??????")
+"""What is left of a checkpoint whose writing was interrupted: our name for it, or safetensors'."""
+
+
 def _call(path: Path, other: Path) -> None:
     """Let a file be there by another name as well, in the place of what has it now."""
     handle, name = tempfile.mkstemp(dir=other.parent, prefix=f".{other.name}.")

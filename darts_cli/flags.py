@@ -111,9 +111,11 @@ MaxSteps = Annotated[
     typer.Option(help="Stop after this many steps in all, state saved.", rich_help_panel=RUN),
 ]
 CheckpointEvery = Annotated[
-    float,
+    str,
     typer.Option(
-        metavar="MINUTES", help="Minutes between checkpoints in an epoch.", rich_help_panel=RUN
+        metavar="N",
+        help="Minutes between checkpoints in an epoch, or steps as in 500steps.",
+        rich_help_panel=RUN,
     ),
 ]
 DryRun = Annotated[

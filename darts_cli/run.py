@@ -1,13 +1,17 @@
 """The run directory: what lies where."""
 
+import errno
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from darts_cli.errors import CheckpointError, ConfigError
-from darts_cli.files import WriteError, write_text
+from darts_cli.errors import CheckpointError, ConfigError, RunError
+from darts_cli.files import HALVES, WriteError, write_text
 
 
 class Run:
@@ -20,25 +24,31 @@ class Run:
         self.alphas = path / "alphas"
         self.genotype = path / "genotype.yaml"
         self.last = path / "last.safetensors"
+        self.previous = path / "previous.safetensors"
+        """The newest checkpoint but one, should something happen to the newest."""
+        self.damaged = path / "damaged.safetensors"
+        """A newest checkpoint that could not be read, once a run has gone on from the previous."""
         self.best = path / "best.safetensors"
         self.log = path / "log.txt"
+        self.lock = path / ".lock"
 
     @classmethod
     def create(cls, path: Path) -> "Run":
-        """Make a new directory, or take an empty one.
+        """Make a new directory, or take an empty one, or one whose run was killed as it began.
 
         Raises:
             ConfigError: as `check_new` does, or if it cannot be made.
         """
         cls.check_new(path)
+        run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            (path / "alphas").mkdir()
+            run.alphas.mkdir(exist_ok=run.lock.exists())
         except OSError as error:
             raise ConfigError(
                 f"--out {path}: cannot be made ({error.strerror}); choose another directory"
             ) from None
-        return cls(path)
+        return run
 
     @classmethod
     def check_new(cls, path: Path) -> None:
@@ -50,8 +60,9 @@ class Run:
         try:
             if path.exists() and not path.is_dir():
                 raise ConfigError(f"--out {path}: found a file, expected a new directory")
-            if path.is_dir() and any(path.iterdir()):
-                what = "already holds a run" if cls(path).config.exists() else "is not empty"
+            run = cls(path)
+            if path.is_dir() and any(path.iterdir()) and not run._has_only_begun():
+                what = "already holds a run" if run.config.exists() else "is not empty"
                 raise ConfigError(
                     f"--out {path}: {what}, expected a new directory; "
                     f"choose another, or go on with a run by --resume {path}"
@@ -60,6 +71,15 @@ class Run:
             raise ConfigError(
                 f"--out {path}: cannot be made ({error.strerror}); choose another directory"
             ) from None
+
+    def _has_only_begun(self) -> bool:
+        """Whether a run began here and was killed before its first checkpoint."""
+        first = {self.config, self.genotype, self.log, self.lock, self.alphas}
+        return self.lock.exists() and all(
+            # What starts with a dot was to become one of these, or the checkpoint.
+            entry in first or entry.name.startswith(".")
+            for entry in (*self.path.iterdir(), *self.alphas.glob("*"))
+        )
 
     @classmethod
     def open(cls, path: Path) -> "Run":
@@ -79,6 +99,57 @@ class Run:
                 f"{path}: cannot be read ({error.strerror}), expected a run"
             ) from None
         return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the one process that writes here while this lasts; remove what a dead one left half.
+
+        However a process ends, the system lets go of what it held: a dead one keeps nobody out.
+
+        Raises:
+            RunError: if another process writes here.
+            WriteError: if the directory cannot be written.
+        """
+        try:
+            handle = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise WriteError(f"{self.lock}: cannot be written ({error.strerror})") from None
+        try:
+            self._take(handle)
+            yield
+        finally:
+            os.close(handle)
+
+    def _take(self, handle: int) -> None:
+        try:
+            # Not `flock`: processes that read images for a run inherit what that holds.
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EACCES, errno.EAGAIN}:
+                # A network's file system without locks: better none than no run.
+                return
+            owner = os.pread(handle, 200, 0).decode(errors="replace").strip() or "another one"
+            raise RunError(
+                f"{self.path}: in use by process {owner}; stop that one, or wait until it has ended"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        for folder in (self.path, self.alphas):
+            for half in (path for pattern in HALVES for path in folder.glob(pattern)):
+                half.unlink(missing_ok=True)
+
+    def put_previous_first(self) -> None:
+        """Let the previous checkpoint be the newest; what could not be read is kept aside.
+
+        Raises:
+            WriteError: if the directory cannot be written.
+        """
+        try:
+            if self.last.exists():
+                self.last.replace(self.damaged)
+            self.previous.replace(self.last)
+        except OSError as error:
+            raise WriteError(f"{self.last}: cannot be written ({error.strerror})") from None
 
     def alphas_of(self, epoch: int) -> Path:
         """The file with the alphas after `epoch`, counted from 1."""

@@ -1,5 +1,6 @@
 """The flags that `search` and `train` share, and how they become settings."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,6 +30,9 @@ _SETTINGS = {
     "sync_batchnorm": "compute.sync_batchnorm",
 }
 """Which setting a flag changes."""
+
+_LONGEST = 10**8
+"""Of minutes or steps between checkpoints."""
 
 _KEPT_ON_RESUME = {
     *("resume", "gpu", "device", "memory", "epochs"),
@@ -64,7 +68,8 @@ class Options:
     set: tuple[str, ...] = ()
     resume: Path | None = None
     max_steps: int | None = None
-    checkpoint_every: float = 10.0
+    checkpoint_every: str = "10"
+    """Minutes, or steps as in `500steps`."""
     dry_run: bool = False
     probe: bool = False
     memory: str | None = None
@@ -81,10 +86,26 @@ class Options:
     def __post_init__(self) -> None:
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(f"--max-steps: found {self.max_steps}, expected 1 or more")
-        if not 0 < self.checkpoint_every <= 100_000:
+        self.checkpoint_interval()
+
+    def checkpoint_interval(self) -> tuple[float, int | None]:
+        """Seconds between checkpoints, and the steps that take their place if they are given.
+
+        Raises:
+            ConfigError: if `checkpoint_every` is neither.
+        """
+        text = self.checkpoint_every.strip()
+        number, steps = text.removesuffix("steps"), text.endswith("steps")
+        try:
+            value = int(number) if steps else float(number)
+        except ValueError:
+            value = 0
+        if not 0 < value <= _LONGEST:
             raise ConfigError(
-                f"--checkpoint-every: found {self.checkpoint_every}, expected minutes above 0"
+                f"--checkpoint-every: found {text!r}, expected minutes above 0, such as 10, "
+                "or steps, such as 500steps"
             )
+        return (math.inf, int(value)) if steps else (60 * value, None)
 
 
 def settle(command: str, space: str, options: Options) -> Config:

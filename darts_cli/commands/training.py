@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from darts_cli import checkpoint, config_file
 from darts_cli.commands import plan
@@ -25,7 +27,7 @@ from darts_cli.engine.probe import take
 from darts_cli.engine.ranks import Ranks, joined, started
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data, Streams
-from darts_cli.errors import ConfigError, DataError
+from darts_cli.errors import CheckpointError, ConfigError, DataError
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
 from darts_cli.progress import Reporter, error_console
@@ -79,10 +81,11 @@ def _start(job: Job, options: Options, device: torch.device, path: Path, ranks: 
         _print_probe(planned, state, streams, ranks)
         return
     run = Run.create(path) if ranks.leads else Run(path)
-    _write_settings(run, job, planned, ranks)
-    if job.genotype is not None and ranks.leads:
-        write_text(run.genotype, dump(job.genotype))
-    _carry_out(state, _open_session(job, run, data, streams, device, options, ranks))
+    with run.locked() if ranks.leads else nullcontext():
+        _write_settings(run, job, planned, ranks)
+        if job.genotype is not None and ranks.leads:
+            write_text(run.genotype, dump(job.genotype))
+        _carry_out(state, _open_session(job, run, data, streams, device, options, ranks))
 
 
 def _print_probe(planned: Plan, state: State, streams: Streams, ranks: Ranks) -> None:
@@ -171,12 +174,14 @@ def resume(words: str, options: Options) -> None:
     run = Run.open(options.resume)
     device = _choose_device(options)
     with joined(device) as ranks:
-        _resume(words, options, run, device, ranks)
+        writes = ranks.leads and not (options.dry_run or options.probe)
+        with run.locked() if writes else nullcontext():
+            _resume(words, options, run, device, ranks)
 
 
 def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:
-    tensors, metadata = checkpoint.read(run.last)
-    job = read_job(metadata, run.last)
+    tensors, metadata, damage = _read_newest(run)
+    job = read_job(metadata, run.last if damage is None else run.previous)
     if job.words != words:
         raise ConfigError(
             f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
@@ -206,11 +211,42 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
         return
     # Before one of them writes, all have read.
     ranks.wait()
+    if damage is not None and ranks.leads:
+        run.put_previous_first()
+        error_console().print(
+            f"{str(damage).removesuffix(': use another checkpoint')}; kept as {run.damaged.name}, "
+            f"and gone on from the checkpoint before it: {_name(state)}",
+            soft_wrap=True,
+            markup=False,
+        )
     _write_settings(run, job, planned, ranks)
     if ranks.leads:
         run.keep_metrics(state.position.epoch)
     session = _open_session(job, run, data, streams, device, options, ranks)
     _carry_out(state, session)
+
+
+def _read_newest(run: Run) -> tuple[dict[str, Tensor], dict[str, Any], CheckpointError | None]:
+    """The newest checkpoint, or the one before it, and then why.
+
+    Raises:
+        CheckpointError: of the newest one, if neither can be read.
+    """
+    if not (run.last.exists() or run.previous.exists()):
+        raise CheckpointError(
+            f"{run.path}: found no checkpoint in it yet; start that run again with --out {run.path}"
+        )
+    try:
+        return *checkpoint.read(run.last), None
+    except CheckpointError as error:
+        try:
+            return *checkpoint.read(run.previous), error
+        except CheckpointError:
+            raise error from None
+
+
+def _name(state: State) -> str:
+    return f"epoch {state.position.epoch + 1}, step {state.position.step}"
 
 
 def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:
@@ -267,6 +303,7 @@ def _open_session(
 ) -> Session:
     facts = data.describe()
     unit = job.domain.describe(job.config, facts).unit
+    seconds, steps = options.checkpoint_interval()
     # One of the processes speaks.
     console, log = (error_console(), run.log) if ranks.leads else (Console(quiet=True), None)
     return Session(
@@ -283,7 +320,8 @@ def _open_session(
             "genotype": dump(job.genotype) if job.genotype is not None else None,
             "versions": versions(),
         },
-        checkpoint_seconds=60 * options.checkpoint_every,
+        checkpoint_seconds=seconds,
+        checkpoint_steps=steps,
         max_steps=options.max_steps,
         resume_command=f"{_program(ranks)} {job.words} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(device),

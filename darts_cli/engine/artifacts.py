@@ -1,7 +1,9 @@
 """What a run works with, and the files that it leaves behind."""
 
 import platform
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +13,11 @@ import torch
 
 from darts_cli import __version__, checkpoint
 from darts_cli.config import Config
+from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Streams
-from darts_cli.files import write_text
+from darts_cli.errors import ConfigError
+from darts_cli.files import WriteError, write_text
 from darts_cli.genotype import Genotype, derive, dump
 from darts_cli.progress import Reporter
 from darts_cli.run import Run
@@ -33,6 +37,8 @@ class Session:
     """What every checkpoint carries besides the state: settings, facts about the data, genotype."""
     checkpoint_seconds: float = 600.0
     """Time between checkpoints inside an epoch."""
+    checkpoint_steps: int | None = None
+    """Steps between them, in the place of time."""
     max_steps: int | None = None
     """Steps in all after which the run stops, its state saved."""
     resume_command: str = ""
@@ -50,10 +56,76 @@ def save(state: State, session: Session, *, best: bool = False) -> None:
     """
     state.check_finite()
     tensors = state.tensors()
+    run, ranks = session.run, state.computation.ranks
+    with together(ranks):
+        if not ranks.leads:
+            return
+        metadata = {**session.metadata, **state.metadata()}
+        if best:
+            checkpoint.write(run.best, tensors, metadata)
+        else:
+            checkpoint.write(run.last, tensors, metadata, previous=run.previous)
+
+
+@contextmanager
+def together(ranks: Ranks) -> Iterator[None]:
+    """A block in which the first rank writes: what it cannot write fails for all of them.
+
+    Raises:
+        WriteError: if there was one.
+    """
+    found: WriteError | None = None
+    try:
+        yield
+    except WriteError as error:
+        found = error
+    except ConfigError as error:
+        # The folder of a file is gone, which is no setting's fault.
+        found = WriteError(str(error))
+    (failed,) = ranks.agree(found is not None)
+    if failed:
+        raise found or unwritten_elsewhere()
+
+
+def unwritten_elsewhere() -> WriteError:
+    """What the other ranks say of a file that the first one cannot write."""
+    return WriteError("the first process of this run cannot write: see what it says")
+
+
+def rescue(state: State, session: Session, error: WriteError) -> WriteError:
+    """Write the state wherever there is a place for it; all ranks call it.
+
+    Args:
+        state: As it was when something could not be written.
+        session: Of the run.
+        error: What went wrong.
+
+    Returns:
+        The same with where the state is, if it could be written.
+    """
+    state.check_finite()
+    tensors, metadata = state.tensors(), {**session.metadata, **state.metadata()}
     if not state.computation.ranks.leads:
-        return
-    path = session.run.best if best else session.run.last
-    checkpoint.write(path, tensors, {**session.metadata, **state.metadata()})
+        return error
+    run, done = session.run, state.position.total
+    what = f"{str(error).split('; ')[0]}; the state after step {done} is"
+    name = f"{run.path.resolve().name}-step-{done}.safetensors"
+    others = (run.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir()))
+    for path in (run.last, *(folder / name for folder in others)):
+        if path != run.last and path.exists():
+            continue
+        try:
+            previous = run.previous if path == run.last else None
+            checkpoint.write(path, tensors, metadata, previous=previous)
+        except (WriteError, ConfigError):
+            continue
+        if path == run.last:
+            return WriteError(f"{what} saved; mend that and go on with: {session.resume_command}")
+        return WriteError(
+            f"{what} in {path}; make room, move it to {run.last}, and go on with: "
+            f"{session.resume_command}"
+        )
+    return error
 
 
 def write_architecture(state: State, session: Session) -> Genotype:

@@ -1,4 +1,7 @@
-"""Signals that ask a run to stop: it finishes its step, saves, and leaves."""
+"""Signals that ask a run to stop: it finishes its step, saves, and leaves.
+
+A second Ctrl-C ends what it is in the middle of, where that can be done without loss.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -14,6 +17,8 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.at_once = False
+        """Whether a second Ctrl-C may interrupt what is done now."""
 
     @property
     def number(self) -> int:
@@ -24,6 +29,24 @@ class StopRequest:
         """A signal came, to this process or to another of the run."""
         self.signal = signal.Signals(number)
 
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block that a second Ctrl-C ends by `KeyboardInterrupt`."""
+        self.at_once = True
+        try:
+            yield
+        finally:
+            self.at_once = False
+
+    def heed(self) -> None:
+        """End what is done now if a signal came.
+
+        Raises:
+            KeyboardInterrupt: whichever signal it was.
+        """
+        if self.signal is not None:
+            raise KeyboardInterrupt
+
     @property
     def exit_status(self) -> int:
         """What the process leaves with after stopping."""
@@ -32,13 +55,16 @@ class StopRequest:
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """Turn the first signal into a request; a second Ctrl-C interrupts at once."""
+    """Turn the first signal into a request; a second Ctrl-C interrupts where that is allowed."""
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
-        if request.signal is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        second = request.signal is not None
         request.note(number)
+        if second and number == signal.SIGINT and request.at_once:
+            # Once: nothing interrupts what is saved then.
+            request.at_once = False
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
     try:

@@ -3,8 +3,9 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from darts_cli import checkpoint
 from darts_cli.config import WeightsConfig
@@ -16,8 +17,12 @@ from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, Stream
 from darts_cli.errors import DivergenceError, Interrupted
+from darts_cli.files import WriteError
 from darts_cli.genotype import summarize
 from darts_cli.progress import format_measures
+
+_SLOW_SECONDS = 5.0
+"""Steps that take longer are interrupted by a second Ctrl-C: before each, the state is copied."""
 
 
 def fit(state: State, session: Session) -> bool:
@@ -30,22 +35,33 @@ def fit(state: State, session: Session) -> bool:
         DivergenceError: if a loss is not finite or too large, and going back to the best
             checkpoint has been tried as often as the settings allow.
         Interrupted: if a signal came; the state is saved.
+        WriteError: if a file of the run cannot be written; with where the state is instead.
     """
     with listening() as request, session.reporter:
-        if not state.position.total:
-            # So that a run that is killed at any later moment can be resumed.
-            artifacts.save(state, session)
-        while state.position.epoch < session.config.epochs:
-            try:
-                if not _train_epoch(state, session, request):
-                    return False
-                _finish_epoch(state, session)
-            except DivergenceError as error:
-                _roll_back(state, session, error)
-            (number,) = state.computation.ranks.agree(request.number)
-            if number and state.position.epoch < session.config.epochs:
-                request.note(number)
-                _leave(state, session, request)
+        try:
+            return _fit(state, session, request)
+        except WriteError as error:
+            raise artifacts.rescue(state, session, error) from None
+        except KeyboardInterrupt:
+            _leave(state, session, request)
+
+
+def _fit(state: State, session: Session, request: StopRequest) -> bool:
+    if not state.position.total:
+        # So that a run that is killed at any later moment can be resumed.
+        artifacts.save(state, session)
+    while state.position.epoch < session.config.epochs:
+        try:
+            if not _train_epoch(state, session, request):
+                return False
+            with state.ending_an_epoch():
+                _finish_epoch(state, session, request)
+        except DivergenceError as error:
+            _roll_back(state, session, error)
+        (number,) = state.computation.ranks.agree(request.number)
+        if number and state.position.epoch < session.config.epochs:
+            request.note(number)
+            _leave(state, session, request)
     return True
 
 
@@ -63,25 +79,79 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         step=position.step,
         steps=stream.steps(reading),
     )
-    saved_at, every = time.monotonic(), session.checkpoint_seconds
+    clock = _Clock(session)
     alphas_batches = _endless(session.streams.alphas, position.total)
-    for batch in stream.batches(reading, position.step):
+    for batch in _waited_for(stream.batches(reading, position.step), request):
         if session.max_steps is not None and position.total >= session.max_steps:
             artifacts.save(state, session)
             # Whoever leaves first may have the others ended while one of them still writes.
             state.computation.ranks.wait()
             return False
         state.optimizer.param_groups[0]["lr"] = rate * batch.lr_scale
-        if state.architect is not None:
-            search_step(state, batch, next(alphas_batches), config.seed)
-        train_step(state, batch, config)
+        with _interruptible(state, request, slow=clock.slow):
+            if state.architect is not None:
+                search_step(state, batch, next(alphas_batches), config.seed)
+            train_step(state, batch, config)
         state.optimizer.param_groups[0]["lr"] = rate
         position.step += 1
         position.total += 1
         reporter.advance(round(batch.targets.numel() / batch.share))
-        if _pause(state, session, request, save=time.monotonic() - saved_at >= every):
-            saved_at = time.monotonic()
+        if _pause(state, session, request, save=clock.tick()):
+            clock.saved()
     return True
+
+
+class _Clock:
+    """When a checkpoint is due, and whether steps are slow."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.slow = True
+        """Whether the last step was; nobody knows of the first."""
+        self.saved()
+
+    def saved(self) -> None:
+        """Count from here."""
+        self.steps = 0
+        self.saved_at = self.ticked_at = time.monotonic()
+
+    def tick(self) -> bool:
+        """After a step: whether it is time for a checkpoint."""
+        now = time.monotonic()
+        self.slow = now - self.ticked_at > _SLOW_SECONDS
+        self.ticked_at = now
+        self.steps += 1
+        if self.session.checkpoint_steps is not None:
+            return self.steps >= self.session.checkpoint_steps
+        return now - self.saved_at >= self.session.checkpoint_seconds
+
+
+def _waited_for(batches: Iterator[Batch], request: StopRequest) -> Iterator[Batch]:
+    """The batches; what is still to be read of one is not waited for after a second Ctrl-C."""
+    while True:
+        with request.interruptible():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
+@contextmanager
+def _interruptible(state: State, request: StopRequest, *, slow: bool) -> Iterator[None]:
+    """A step that a second Ctrl-C undoes; one that is not slow is finished first.
+
+    So it is where there are several processes, which interrupt nothing that others wait for.
+    """
+    if not slow or state.computation.ranks.size > 1:
+        yield
+        return
+    before = state.snapshot()
+    try:
+        with request.interruptible():
+            yield
+    except KeyboardInterrupt:
+        state.restore(*before)
+        raise
 
 
 def _pause(state: State, session: Session, request: StopRequest, *, save: bool) -> bool:
@@ -93,17 +163,23 @@ def _pause(state: State, session: Session, request: StopRequest, *, save: bool) 
     Returns:
         Whether the state was saved.
     """
-    ranks, trouble = state.computation.ranks, None
-    if state.compilation is not None and (news := state.compilation.news()):
-        session.reporter.say(news)
-    if ranks.leads and session.reporter.due():
-        try:
+    ranks = state.computation.ranks
+    trouble: DivergenceError | WriteError | None = None
+    try:
+        if state.compilation is not None and (news := state.compilation.news()):
+            session.reporter.say(news)
+        if ranks.leads and session.reporter.due():
             _show(state, session)
-        except DivergenceError as error:
-            trouble = error
-    signal_number, save_now, diverged = ranks.agree(
-        request.number, save and ranks.leads, trouble is not None
+    except (DivergenceError, WriteError) as error:
+        trouble = error
+    signal_number, save_now, diverged, unwritten = ranks.agree(
+        request.number,
+        save and ranks.leads,
+        isinstance(trouble, DivergenceError),
+        isinstance(trouble, WriteError),
     )
+    if unwritten:
+        raise trouble or artifacts.unwritten_elsewhere()
     if diverged:
         raise trouble or state.divergence("the training loss has diverged")
     if signal_number:
@@ -134,8 +210,13 @@ def _endless(stream: Stream | None, start: int) -> Iterator[Batch]:
         epoch, step = epoch + 1, 0
 
 
-def _finish_epoch(state: State, session: Session) -> None:
-    """Evaluate, leave the epoch's files, and report."""
+def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
+    """Evaluate, leave the epoch's files, and report.
+
+    Raises:
+        KeyboardInterrupt: if a signal came; an evaluation is not waited for, and made again.
+        WriteError: if a file cannot be written.
+    """
     config, position, streams = session.config, state.position, session.streams
     trained = _sound(state.task.report(state.meter.read()), state, config.weights)
     state.check_finite()
@@ -154,6 +235,8 @@ def _finish_epoch(state: State, session: Session) -> None:
                 streams.watched,
                 fixed_mixture(state),
                 device,
+                # Several processes end one together.
+                request.heed if state.computation.ranks.size == 1 else lambda: None,
                 computation=state.computation,
             )
         watched = _sound(watched, state, config.weights)
@@ -162,18 +245,25 @@ def _finish_epoch(state: State, session: Session) -> None:
     position.epoch += 1
     position.step = 0
     state.meter.reset()
-    if state.architect is not None:
-        genotype = artifacts.write_architecture(state, session)
-        record["skip_connections"] = genotype.count(session.space.skip)
-        line += "\n" + summarize(genotype, session.space.skip)
+    with artifacts.together(state.computation.ranks):
+        if state.architect is not None:
+            genotype = artifacts.write_architecture(state, session)
+            record["skip_connections"] = genotype.count(session.space.skip)
+            line += "\n" + summarize(genotype, session.space.skip)
     # A search watches what trains its alphas, and a test set chooses nothing: neither has a best.
     if state.architect is None and "valid" in record:
         _judge(state, session, record["valid"]["loss"])
-    if state.computation.ranks.leads:
-        session.run.append_metrics(record)
+    with artifacts.together(state.computation.ranks):
+        if state.computation.ranks.leads:
+            session.run.append_metrics(record)
     # Last, since a run goes on from it: whatever a kill leaves out before, it does again.
     artifacts.save(state, session)
-    session.reporter.say(line)
+    _say(line, state, session)
+
+
+def _say(text: str, state: State, session: Session) -> None:
+    with artifacts.together(state.computation.ranks):
+        session.reporter.say(text)
 
 
 def _judge(state: State, session: Session, loss: float) -> None:
@@ -192,7 +282,7 @@ def _judge(state: State, session: Session, loss: float) -> None:
         artifacts.save(state, session, best=True)
     if state.average is None and earlier and loss > min(earlier):
         state.begin_averaging()
-        session.reporter.say("validation has stalled: the weights are averaged from here on")
+        _say("validation has stalled: the weights are averaged from here on", state, session)
 
 
 def _sound(measures: dict[str, float], state: State, config: WeightsConfig) -> dict[str, float]:
@@ -222,16 +312,19 @@ def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
     state.restore(*checkpoint.read(file))
     ranks.wait()
     state.rollbacks = attempts + 1
-    if ranks.leads:
-        run.keep_metrics(state.position.epoch)
+    with artifacts.together(ranks):
+        if ranks.leads:
+            run.keep_metrics(state.position.epoch)
     artifacts.save(state, session)
-    session.reporter.say(
+    _say(
         f"{str(error).split(';')[0]}: back to {file.name}, epoch {state.position.epoch}, "
-        f"with other random numbers ({state.rollbacks} of {limit} times)"
+        f"with other random numbers ({state.rollbacks} of {limit} times)",
+        state,
+        session,
     )
 
 
-def _leave(state: State, session: Session, request: StopRequest) -> None:
+def _leave(state: State, session: Session, request: StopRequest) -> NoReturn:
     """Save, and raise the news that a signal stopped the run."""
     artifacts.save(state, session)
     state.computation.ranks.wait()

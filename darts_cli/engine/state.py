@@ -1,9 +1,9 @@
 """All that changes while a run goes on, and hence all that a checkpoint holds."""
 
 import math
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -18,6 +18,7 @@ from darts_cli.engine.meter import Meter
 from darts_cli.engine.randomness import count
 from darts_cli.engine.task import Task
 from darts_cli.errors import CheckpointError, DivergenceError
+from darts_cli.files import WriteError
 
 _EPOCHS_APART = 2**20
 """More epochs than any run has, so that those after a rollback are others."""
@@ -117,6 +118,25 @@ class State:
             f"learning rate {rate:.4g}); "
             "start a new run with a smaller one by --lr; the last checkpoint is kept"
         )
+
+    def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A copy of everything in the memory of the CPU, for `restore`."""
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True) for name, tensor in self.tensors().items()
+        }
+        return tensors, self.metadata()
+
+    @contextmanager
+    def ending_an_epoch(self) -> Iterator[None]:
+        """A block after whose `WriteError` the epoch has not ended, so that it can end again."""
+        before = replace(self.position), self.best, list(self.watched), self.average
+        sums = self.meter.sums.clone()
+        try:
+            yield
+        except WriteError:
+            self.position, self.best, self.watched, self.average = before
+            self.meter.sums.copy_(sums)
+            raise
 
     def metadata(self) -> dict[str, Any]:
         """What a checkpoint says besides tensors."""

@@ -54,7 +54,15 @@ def trained_text(verses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 def test_a_search_leaves_the_same_files_as_one_of_images(searched_text: Path) -> None:
     assert set(snapshot(searched_text)) == {
-        *("alphas", "config.yaml", "genotype.yaml", "last.safetensors", "log.txt"),
+        *(
+            ".lock",
+            "previous.safetensors",
+            "alphas",
+            "config.yaml",
+            "genotype.yaml",
+            "last.safetensors",
+            "log.txt",
+        ),
         *("metrics.jsonl", "alphas/epoch-0001.safetensors", "alphas/epoch-0002.safetensors"),
     }
     genotype = load(searched_text / "genotype.yaml", SPACES)

@@ -57,7 +57,8 @@ def split_folder(images: Images) -> Path:
 
 def test_the_directory_of_a_training_holds_all_its_files(whole: Path) -> None:
     assert set(snapshot(whole)) == {
-        *("alphas", "config.yaml", "genotype.yaml", "last.safetensors", "log.txt", "metrics.jsonl")
+        *("alphas", "config.yaml", "genotype.yaml", "last.safetensors", "log.txt", "metrics.jsonl"),
+        *(".lock", "previous.safetensors"),
     }
     assert load(whole / "genotype.yaml", SPACES) == load("darts_v2", SPACES)
     found = settings(whole)

@@ -29,20 +29,34 @@ def test_no_signal_is_no_failure() -> None:
     assert StopRequest().exit_status == 0
 
 
-def test_a_second_ctrl_c_interrupts_at_once() -> None:
+@pytest.mark.parametrize(("first", "_status"), SIGNALS)
+def test_ctrl_c_after_a_signal_interrupts_where_that_is_allowed(
+    first: signal.Signals, _status: int
+) -> None:
     with listening() as request:
+        send(first)
         send(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), request.interruptible():
             send(signal.SIGINT)
         assert request.exit_status == 130
+        # Nor does it afterwards, or a second time.
+        send(signal.SIGINT)
 
 
-def test_ctrl_c_after_a_schedulers_warning_interrupts_at_once() -> None:
-    with listening() as request:
+def test_the_first_signal_interrupts_nothing_and_only_ctrl_c_ever_does() -> None:
+    with listening() as request, request.interruptible():
+        send(signal.SIGINT)
+        send(signal.SIGTERM)
         send(signal.SIGUSR1)
-        with pytest.raises(KeyboardInterrupt):
-            send(signal.SIGINT)
         assert request.signal is signal.SIGUSR1
+
+
+def test_what_heeds_a_signal_ends_after_any() -> None:
+    with listening() as request:
+        request.heed()
+        send(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            request.heed()
 
 
 def test_a_second_signal_that_is_no_ctrl_c_counts_in_its_place() -> None:

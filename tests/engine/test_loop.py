@@ -1,9 +1,6 @@
 """The loop: alternation, resume at any step, epochs' ends, divergence, signals."""
 
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,7 +11,7 @@ from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, search_step, train_step
 from darts_cli.engine.task import Batch, Streams
-from darts_cli.errors import CheckpointError, DivergenceError, Interrupted
+from darts_cli.errors import CheckpointError, DivergenceError
 from darts_cli.genotype import derive
 from darts_cli.genotype_file import parse
 from tests.engine.toy import SPACE, ToyStream, ToyTask, make_config, make_session, make_state
@@ -27,7 +24,7 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     )
 
 
-def resume(config_path: Path, *, search: bool, order: str, max_steps: int | None) -> State:
+def go_on(config_path: Path, *, search: bool, order: str, max_steps: int | None) -> State:
     """Go on from the newest checkpoint in a fresh process's state."""
     config = make_config(search=search, order=order)
     session = make_session(config, config_path, max_steps=max_steps)
@@ -49,8 +46,8 @@ def test_a_run_stopped_at_every_step_ends_with_the_same_bits(
     broken = make_state(config)
     assert not fit(broken, make_session(config, tmp_path / "broken", max_steps=1))
     for steps in range(2, 13):
-        broken = resume(tmp_path / "broken", search=search, order=order, max_steps=steps)
-    broken = resume(tmp_path / "broken", search=search, order=order, max_steps=None)
+        broken = go_on(tmp_path / "broken", search=search, order=order, max_steps=steps)
+    broken = go_on(tmp_path / "broken", search=search, order=order, max_steps=None)
     assert same(whole.tensors(), broken.tensors())
     assert whole.metadata() == broken.metadata()
     for name in ("metrics.jsonl", "last.safetensors"):
@@ -154,66 +151,6 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path: Path)
     assert text.startswith("the loss is not a finite number any more (epoch 1, step 4, ")
     assert "--lr" in text
     assert session.run.last.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
-)
-def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
-    tmp_path: Path, number: signal.Signals, status: int
-) -> None:
-    class Stopping(ToyStream):
-        def batches(self, epoch: int, start: int = 0):  # type: ignore[no-untyped-def]
-            for index, batch in enumerate(super().batches(epoch, start), start):
-                if (epoch, index) == (1, 2):
-                    os.kill(os.getpid(), number)
-                yield batch
-
-    config = make_config(search=False)
-    session = make_session(config, tmp_path / "run", streams=Streams(weights=Stopping("weights")))
-    with pytest.raises(Interrupted) as stop:
-        fit(make_state(config), session)
-    assert stop.value.exit_status == status
-    assert str(stop.value) == (
-        f"stopped by {number.name}, state saved; go on with: darts search toy --resume here"
-    )
-    position = checkpoint.read_metadata(session.run.last)["position"]
-    assert position == {"epoch": 1, "step": 3, "total": 7}
-
-
-def test_a_signal_during_an_evaluation_stops_the_run_before_its_next_step(tmp_path: Path) -> None:
-    class Stopping(ToyStream):
-        def batches(self, epoch: int, start: int = 0):  # type: ignore[no-untyped-def]
-            os.kill(os.getpid(), signal.SIGTERM)
-            return super().batches(epoch, start)
-
-    config = make_config(search=False)
-    streams = Streams(weights=ToyStream("weights"), watched=Stopping("watched"))
-    session = make_session(config, tmp_path / "run", streams=streams)
-    with pytest.raises(Interrupted):
-        fit(make_state(config), session)
-    position = checkpoint.read_metadata(session.run.last)["position"]
-    assert position == {"epoch": 1, "step": 0, "total": 4}
-
-
-def test_a_signal_while_the_first_checkpoint_is_written_stops_the_run_after_a_step(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write = checkpoint.write
-
-    def interrupted(path: Path, *content: Any) -> None:
-        write(path, *content)
-        if not path.with_name("stopped").exists():
-            path.with_name("stopped").touch()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    monkeypatch.setattr(checkpoint, "write", interrupted)
-    config = make_config(search=False)
-    session = make_session(config, tmp_path / "run")
-    with pytest.raises(Interrupted):
-        fit(make_state(config), session)
-    position = checkpoint.read_metadata(session.run.last)["position"]
-    assert position == {"epoch": 0, "step": 1, "total": 1}
 
 
 def test_evaluation_does_not_depend_on_the_batch_size() -> None:

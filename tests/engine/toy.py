@@ -1,6 +1,6 @@
 """A space of two tiny cells for tests of the engine: a softmax regression with dropout."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -137,9 +137,9 @@ def make_config(*, search: bool, epochs: int = 3, order: str = "second") -> Conf
     )
 
 
-def make_state(config: Config) -> State:
+def make_state(config: Config, make_task: Callable[[], ToyTask] = ToyTask) -> State:
     torch.manual_seed(3)
-    task = ToyTask()
+    task = make_task()
     optimizer = torch.optim.SGD(
         task.module.parameters(), lr=1.0, momentum=config.weights.momentum, weight_decay=3e-4
     )

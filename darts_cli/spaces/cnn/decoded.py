@@ -19,6 +19,7 @@ from torch import Tensor, uint8
 from darts_cli import checkpoint
 from darts_cli.config import ImageDataConfig
 from darts_cli.errors import CheckpointError, DartsError, DataError
+from darts_cli.files import HALVES
 from darts_cli.spaces.cnn import decoding
 from darts_cli.spaces.cnn.images import Split
 
@@ -28,6 +29,7 @@ LIMIT_BYTES = 8 * 2**30
 # Counts how images become pixels and how the files are laid out: a change makes old files unknown.
 _FORMAT = 2
 _DIGEST_BYTES = 32
+_FILES = ("*.safetensors", *HALVES)
 # Pixels are kept where there is room for so many times as much.
 _SPARE = 10
 
@@ -158,7 +160,7 @@ def _make_room(path: Path, needed: int) -> None:
     A run that is reading such a file keeps what it has opened.
     """
     found = []
-    for other in path.parent.glob("*.safetensors*"):
+    for other in (file for pattern in _FILES for file in path.parent.glob(pattern)):
         # Another run may just have removed it, or put it in its place.
         with contextlib.suppress(FileNotFoundError):
             status = other.stat()

@@ -299,8 +299,9 @@ def test_a_file_that_another_run_removes_meanwhile_is_no_error(
     assert cache.find(train(folder)) is None
 
 
+@pytest.mark.parametrize("half", [".x.safetensors.abc", ".tmpAb12Cd"])
 def test_what_was_not_used_for_the_longest_time_makes_room(
-    cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str
 ) -> None:
     folders = [make_images(tmp_path / name, seed=i) for i, name in enumerate("abc")]
     for time, folder in enumerate(folders[:2]):
@@ -308,7 +309,7 @@ def test_what_was_not_used_for_the_longest_time_makes_room(
         [new] = [file for file in kept(cache) if file.stat().st_mtime > 1000]
         os.utime(new, (time, time))
     size = kept(cache)[0].stat().st_size
-    half_written = tmp_path / "decoded" / ".x.safetensors.abc"
+    half_written = tmp_path / "decoded" / half
     half_written.write_bytes(bytes(size))
     os.utime(half_written, (0, 0))
     assert cache.find(train(folders[0])) is not None
