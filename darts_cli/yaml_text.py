@@ -1,16 +1,42 @@
 """YAML from others: checked to be small and plain before anything is made of it."""
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from darts_cli.errors import DartsError
 
-MAX_BYTES = 1_000_000
-"""No genotype or file of settings is near this size; a larger file is something else."""
+MAX_BYTES = 32_768
+"""Twenty times a genotype or file of settings. PyYAML reads as much in 0.6 s at worst."""
 
-MAX_DEPTH = 50
+MAX_DEPTH = 20
 """Lists within lists; PyYAML takes time that grows with the square of it."""
+
+
+class _NotPlain(Exception):  # noqa: N818 - made an error of one line where the file is known
+    def __init__(self, what: str, line: int) -> None:
+        super().__init__(what)
+        self.line = line
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Gives up at an alias, which could make a small file expand without end, or deep nesting."""
+
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """One node with all below it."""
+        event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
+        line = event.start_mark.line + 1 if event.start_mark else 1
+        if isinstance(event, yaml.AliasEvent):
+            raise _NotPlain("an alias", line)
+        self.depth += isinstance(event, yaml.CollectionStartEvent)
+        if self.depth > MAX_DEPTH:
+            raise _NotPlain(f"nesting deeper than {MAX_DEPTH}", line)
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= isinstance(event, yaml.CollectionStartEvent)
+        return node
 
 
 def read(path: Path, error: type[DartsError], *, what: str) -> str:
@@ -44,17 +70,10 @@ def compose(text: str, file: str, error: type[DartsError]) -> yaml.Node | None:
     Raises:
         DartsError: with file and line, if it is not plain YAML.
     """
-    depth = 0
     try:
-        # Aliases could make a small file expand without end.
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent)
-            depth -= isinstance(event, yaml.CollectionEndEvent)
-            if isinstance(event, yaml.AliasEvent) or depth > MAX_DEPTH:
-                found = f"nesting deeper than {MAX_DEPTH}" if depth > MAX_DEPTH else "an alias"
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise error(f"{file}, line {line}: found {found}, expected plain YAML")
-        return yaml.compose(text, Loader=yaml.SafeLoader)
+        return yaml.compose(text, Loader=_PlainLoader)
+    except _NotPlain as found:
+        raise error(f"{file}, line {found.line}: found {found}, expected plain YAML") from None
     except yaml.MarkedYAMLError as problem:
         line = problem.problem_mark.line + 1 if problem.problem_mark else 1
         raise error(f"{file}, line {line}: not YAML: {problem.problem}") from None

@@ -254,7 +254,7 @@ def test_a_file_that_is_no_mapping_is_named(content: str, tmp_path: Path) -> Non
         ("epochs: 1\nseed: [1\n", "line 3: not YAML: expected ',' or ']', but got '<stream end>'"),
         ("a: 1\n---\nb: 1\n", "line 2: not YAML: but found another document"),
         ("a: &x [1]\nb: *x\n", "line 2: found an alias, expected plain YAML"),
-        ("a:\n " + "[" * 100_000, "line 2: found nesting deeper than 50, expected plain YAML"),
+        ("a:\n " + "[" * 10_000, "line 2: found nesting deeper than 20, expected plain YAML"),
     ],
 )
 def test_a_file_that_is_no_plain_yaml_is_named_with_its_line(
@@ -283,6 +283,6 @@ def test_a_file_of_other_bytes_or_values_is_named(
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
-    assert error_of_file(path, "#" * 1_000_001) == (
-        f"{path}: too large for settings (1,000,000 bytes at most)"
+    assert error_of_file(path, "#" * 32_769) == (
+        f"{path}: too large for settings (32,768 bytes at most)"
     )

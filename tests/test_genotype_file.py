@@ -2,7 +2,6 @@
 
 import errno
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -355,31 +354,27 @@ def test_control_characters_are_not_yaml() -> None:
 
 
 def test_nesting_without_end_is_refused_before_it_takes_time() -> None:
-    start = time.monotonic()
     for brackets in ("[" * 100_000, "\n" + "- " * 50_000, "{a: " * 100_000):
         message = error_of("a: " + brackets)
         assert message.startswith("g.yaml, line ")
-        assert message.endswith(": found nesting deeper than 50, expected plain YAML")
-    assert time.monotonic() - start < 5
+        assert message.endswith(": found nesting deeper than 20, expected plain YAML")
 
 
-@pytest.mark.parametrize(("depth", "allowed"), [(48, True), (49, False)])
-def test_nesting_ends_at_fifty(depth: int, allowed: bool) -> None:
+@pytest.mark.parametrize(("depth", "allowed"), [(18, True), (19, False)])
+def test_nesting_ends_at_twenty(depth: int, allowed: bool) -> None:
     text = TINY.replace("{seed: 0}", "[" * depth + "]" * depth)
     if allowed:
         assert parse(text, SPACES, "g.yaml").origin["run"] == "a"
     else:
         assert error_of(text) == (
-            "g.yaml, line 16: found nesting deeper than 50, expected plain YAML"
+            "g.yaml, line 16: found nesting deeper than 20, expected plain YAML"
         )
 
 
 def test_an_alias_bomb_is_refused_before_it_expands() -> None:
     lines = ["a0: &a0 [x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 40)]
-    start = time.monotonic()
     assert error_of("\n".join(lines)) == "g.yaml, line 2: found an alias, expected plain YAML"
-    assert time.monotonic() - start < 1
 
 
 def test_a_node_of_a_recurrent_cell_has_one_edge() -> None:
@@ -428,8 +423,8 @@ def test_a_folder_is_no_genotype(tmp_path: Path) -> None:
 
 def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "big.yaml"
-    path.write_text(TINY + "#" * 1_000_000, encoding="utf-8")
-    assert load_error(path) == f"{path}: too large for a genotype (1,000,000 bytes at most)"
+    path.write_text(TINY + "#" * 40_000, encoding="utf-8")
+    assert load_error(path) == f"{path}: too large for a genotype (32,768 bytes at most)"
 
 
 def test_a_file_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:

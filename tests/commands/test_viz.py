@@ -82,4 +82,6 @@ def test_what_is_no_genotype_is_refused(darts: Darts, searched: Path) -> None:
     config = searched / "config.yaml"
     assert darts("viz", config).refusal().startswith(f"{config}, line 1: found key 'command' in")
     last = searched / "last.safetensors"
-    assert darts("viz", last).refusal() == f"{last}: expected YAML text in UTF-8, found other bytes"
+    assert darts("viz", last).refusal() == (
+        f"{last}: too large for a genotype (32,768 bytes at most)"
+    )
