@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from darts_cli import checkpoint
-from darts_cli.commands.job import read_job
+from darts_cli.commands.job import check_fingerprints, read_job
 from darts_cli.config_file import override
 from darts_cli.engine import devices
 from darts_cli.engine.computation import Computation
@@ -64,6 +64,8 @@ def evaluate_checkpoint(
         with ranks.first_of_machine():
             data = job.domain.load(config, device, search=False, facts=facts, ranks=ranks)
             streams = {name: data.evaluation_stream(name, batch_size) for name in splits}
+            if data_name is None:
+                check_fingerprints(job, data, metadata, "to measure other data, name it by --data")
         task = job.domain.build(config, facts, job.genotype)
         load_network(task, tensors, averaged=True)
         task.module.to(device)

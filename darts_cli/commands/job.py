@@ -1,33 +1,65 @@
 """What a run is about, and how a checkpoint tells it."""
 
-from collections.abc import Mapping
+import math
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
 from darts_cli.config import Config
-from darts_cli.engine.task import Domain
-from darts_cli.errors import CheckpointError
+from darts_cli.engine.task import Data, Domain
+from darts_cli.errors import CheckpointError, DataError
 from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import parse
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.domains import DOMAINS
 
-_METADATA = (
-    "kind",
-    "config",
-    "facts",
-    "counts",
-    "genotype",
-    "position",
-    "best",
-    "averaged",
-    "watched",
-    "rollbacks",
-)
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+_POSITION = {"epoch", "step", "total"}
+
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "kind": (lambda value: isinstance(value, str), "a command's name"),
+    "config": (_is_mapping, "settings"),
+    "facts": (_is_mapping, "facts about the data"),
+    "counts": (
+        lambda value: _is_mapping(value) and all(map(_is_count, value.values())),
+        "numbers of examples",
+    ),
+    "genotype": (lambda value: value is None or isinstance(value, str), "a genotype or none"),
+    "position": (
+        lambda value: (
+            _is_mapping(value) and value.keys() == _POSITION and all(map(_is_count, value.values()))
+        ),
+        "epoch, step and total",
+    ),
+    "best": (lambda value: value is None or _is_number(value), "a loss or none"),
+    "averaged": (lambda value: value is None or _is_count(value), "a number of steps or none"),
+    "watched": (
+        lambda value: isinstance(value, list) and all(map(_is_number, value)),
+        "losses of epochs",
+    ),
+    "rollbacks": (_is_count, "how often a run went back"),
+    "fingerprints": (_is_mapping, "a text for each split"),
+}
 """What the metadata of a whole checkpoint has."""
+
+_NEW = {"fingerprints"}
+"""What format 1 had not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +88,28 @@ class Job:
         return f"search {self.config.space}" if self.search else "train"
 
 
+def check_fingerprints(job: Job, data: Data, metadata: Mapping[str, Any], remedy: str) -> None:
+    """Make sure that the splits that were read are those that a run knows.
+
+    Args:
+        job: Of the run.
+        data: Some of whose splits were read.
+        metadata: Of a checkpoint; those of format 1 knew none.
+        remedy: What to do if they are not.
+
+    Raises:
+        DataError: naming the first split that is another.
+    """
+    known = metadata.get("fingerprints", {})
+    unit = job.domain.describe(job.config, data.describe()).unit
+    for split, found in data.fingerprints.items():
+        if split in known and known[split] != found:
+            raise DataError(
+                f"{job.config.data.name}: found other {split} {unit}s than the run began with; "
+                f"{remedy}"
+            )
+
+
 def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
     """What a checkpoint is of.
 
@@ -67,14 +121,34 @@ def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
             f"{path}: found alphas alone, expected a whole checkpoint; "
             "use the run's last.safetensors"
         )
-    missing = [name for name in _METADATA if name not in metadata]
-    if missing:
-        raise CheckpointError(
-            f"{path}: found no {missing[0]!r} in it, expected a checkpoint of a search or training"
-        )
+    for name, (is_valid, expected) in _FIELDS.items():
+        if name in metadata and not is_valid(metadata[name]):
+            raise CheckpointError(
+                f"{path}: {name}: found {reprlib.repr(metadata[name])}, expected {expected}; "
+                "use another checkpoint"
+            )
+        if name not in metadata and name not in _NEW:
+            raise CheckpointError(
+                f"{path}: found no {name!r} in it, expected a checkpoint of a search or training"
+            )
     command, settings, text = (metadata[name] for name in ("kind", "config", "genotype"))
     genotype = parse(text, SPACES, f"the genotype in {path}") if text is not None else None
-    return Job(command=command, config=_saved_config(command, settings, path), genotype=genotype)
+    job = Job(command=command, config=_saved_config(command, settings, path), genotype=genotype)
+    if (genotype is None) != (command == "search"):
+        raise CheckpointError(
+            f"{path}: genotype: found {'none' if genotype is None else genotype.name!r} in a "
+            f"checkpoint of {command}; use another checkpoint"
+        )
+    if genotype is not None and genotype.space != job.config.space:
+        raise CheckpointError(
+            f"{path}: genotype: found one of space {genotype.space!r}, expected "
+            f"{job.config.space!r}; use another checkpoint"
+        )
+    try:
+        job.domain.check_facts(metadata["facts"])
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
+    return job
 
 
 def _saved_config(command: str, settings: Mapping[str, Any], path: Path) -> Config:

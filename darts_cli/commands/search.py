@@ -1,6 +1,6 @@
 """`darts search`: find a cell by gradient descent on alphas and weights together."""
 
-from darts_cli.commands import training
+from darts_cli.commands import resuming, starting
 from darts_cli.commands.job import Job
 from darts_cli.commands.options import Options, settle
 
@@ -12,7 +12,7 @@ def search(space: str, options: Options) -> None:
         DartsError: for whatever a user can mend.
     """
     if options.resume is not None:
-        training.resume(f"search {space}", options)
+        resuming.resume(f"search {space}", options)
         return
     config = settle("search", space, options)
-    training.start(Job(command="search", config=config, genotype=None), options)
+    starting.start(Job(command="search", config=config, genotype=None), options)

@@ -1,6 +1,6 @@
 """`darts train`: train the network that a genotype describes from scratch."""
 
-from darts_cli.commands import training
+from darts_cli.commands import resuming, starting
 from darts_cli.commands.job import Job
 from darts_cli.commands.options import Options, settle
 from darts_cli.errors import ConfigError
@@ -17,10 +17,10 @@ def train(genotype_name: str | None, options: Options) -> None:
     if options.resume is not None:
         if genotype_name is not None:
             raise ConfigError("--genotype: not with --resume, which goes on with the run's own")
-        training.resume("train", options)
+        resuming.resume("train", options)
         return
     if genotype_name is None:
         raise ConfigError("--genotype: expected a genotype's name or file, such as darts_v2")
     genotype = load(genotype_name, SPACES)
     config = settle("train", genotype.space, options)
-    training.start(Job(command="train", config=config, genotype=genotype), options)
+    starting.start(Job(command="train", config=config, genotype=genotype), options)

@@ -216,6 +216,11 @@ class Data(Protocol):
         """Examples in each split that is there."""
         ...
 
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """A number for what is in each split that was read so far: other data has another."""
+        ...
+
     def search_streams(self, seed: int) -> Streams:
         """Disjoint parts of the training data for weights and alphas."""
         ...
@@ -294,6 +299,14 @@ class Domain(Protocol):
 
         Raises:
             DataError: if it is missing, broken, or not what `facts` say.
+        """
+        ...
+
+    def check_facts(self, facts: Facts) -> None:
+        """Make sure that what a checkpoint remembers of its data can be.
+
+        Raises:
+            CheckpointError: naming what cannot.
         """
         ...
 

@@ -61,13 +61,15 @@ def make_data() -> ImageData:
         std=(0.25,) * 3,
     )
     config = RECIPES["search"]["cnn"]["cifar"].data
+    split = Split(pixels, torch.arange(_IMAGES) % 10)
     return ImageData(
         facts=facts,
         counts={"train": _IMAGES},
         config=config,  # type: ignore[arg-type]
         device=_CPU,
         resident=True,
-        waiting={"train": Split(pixels, torch.arange(_IMAGES) % 10)},
+        originals={"train": split},
+        waiting={"train": split},
         cache=DecodedCache(None, None),
     )
 

@@ -78,10 +78,12 @@ def load(
         DataError: if the data is missing, damaged, or not what `facts` say.
     """
     found, cache = catalog.find(config, search), DecodedCache.of(config)
+    if facts is not None:
+        found = found.reorder(facts.classes, config.name)
+    originals = dict(found.splits)
     crop = config.augmentation == "crop"
     kept = None
     if facts is not None:
-        found = found.reorder(facts.classes, config.name)
         channels, size = facts.channels, facts.size
     else:
         train = found.splits["train"]
@@ -105,6 +107,7 @@ def load(
         device=device,
         cache=cache,
         resident=resident,
+        originals=originals,
         waiting=dict(found.splits),
         ranks=ranks,
     )
@@ -152,12 +155,16 @@ class ImageData:
     """Where decoded images are looked for and kept."""
     resident: bool
     """Whether pixels live on the device."""
+    originals: dict[str, Split]
+    """Splits as they were found, until they are read."""
     waiting: dict[str, Split]
-    """Splits that may be read, and were not yet."""
+    """The same, those decoded that had to be."""
     ranks: Ranks = ALONE
     """Of whose batches this process reads its part."""
     sources: dict[str, Source] = field(default_factory=dict)
     """Splits that are read."""
+    fingerprints: dict[str, str] = field(default_factory=dict)
+    """Of those: see `Split.fingerprint`."""
 
     def describe(self) -> Facts:
         """Class names, channels, size, mean and standard deviation, as JSON values."""
@@ -235,6 +242,7 @@ class ImageData:
                 raise DataError(
                     f"{self.config.name}: found no split {name!r} to read; use one of {known}"
                 )
+            self.fingerprints[name] = self.originals.pop(name).fingerprint()
             self.sources[name] = self._make_source(self.waiting[name])
             # Pixels that moved to a device do not stay in the CPU's memory as well.
             del self.waiting[name]

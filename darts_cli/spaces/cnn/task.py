@@ -107,6 +107,10 @@ class ImageDomain:
             _settings(config)[0], device=device, search=search, facts=known, ranks=ranks
         )
 
+    def check_facts(self, facts: Facts) -> None:
+        """See `Domain.check_facts`."""
+        ImageFacts.from_json(facts)
+
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> ImageTask:
         """The network of a genotype, or the supernet where that is None."""
         _, settings = _settings(config)

@@ -1,5 +1,6 @@
 """The text of the recurrent space by name or folder, its splits and streams."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,6 +17,8 @@ from darts_cli.spaces.rnn import text
 from darts_cli.spaces.rnn.facts import TextFacts
 from darts_cli.spaces.rnn.streams import EvaluationStream, Lengths, SegmentStream
 from darts_cli.spaces.rnn.text import Lines
+
+_DIGEST_BYTES = 16
 
 
 class _Find(Protocol):
@@ -103,6 +106,14 @@ class TextData:
     def counts(self) -> Mapping[str, int]:
         """Words of each split."""
         return {split: len(self.read(split)) for split in self.splits}
+
+    @property
+    def fingerprints(self) -> Mapping[str, str]:
+        """Digests of the texts that were read, as numbers of the vocabulary's words."""
+        return {
+            split: hashlib.blake2b(words.numpy().data, digest_size=_DIGEST_BYTES).hexdigest()
+            for split, words in self.numbered.items()
+        }
 
     def search_streams(self, seed: int) -> Streams:
         """The training text for the weights, the validation text for the alphas."""

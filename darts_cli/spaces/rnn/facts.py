@@ -1,8 +1,11 @@
 """What a network remembers about the text that it was trained on."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from darts_cli.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,5 +17,16 @@ class TextFacts:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TextFacts":
-        """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists."""
-        return cls(vocabulary=tuple(values["vocabulary"]))
+        """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists.
+
+        Raises:
+            CheckpointError: if there is no vocabulary, or one of other things than words.
+        """
+        words = values.get("vocabulary")
+        if not words or not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+            raise CheckpointError(
+                f"facts.vocabulary: found {reprlib.repr(words)}, expected a list of words"
+            )
+        if len(set(words)) < len(words):
+            raise CheckpointError("facts.vocabulary: found a word twice, expected each once")
+        return cls(vocabulary=tuple(words))

@@ -103,6 +103,10 @@ class TextDomain:
             _settings(config)[0], device=device, search=search, facts=known, ranks=ranks
         )
 
+    def check_facts(self, facts: Facts) -> None:
+        """See `Domain.check_facts`."""
+        TextFacts.from_json(facts)
+
     def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> TextTask:
         """The language model with the cell of a genotype, or that of the search.
 

@@ -1,0 +1,150 @@
+"""A run that goes on: its newest checkpoint, whether the data is still the same, and the rest."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darts_cli import checkpoint
+from darts_cli.commands import plan
+from darts_cli.commands.building import build_state
+from darts_cli.commands.job import Job, check_fingerprints, read_job
+from darts_cli.commands.options import Options, change_computation, refuse_changes
+from darts_cli.commands.running import (
+    carry_out,
+    check_memory,
+    check_parts,
+    choose_device,
+    open_session,
+    open_streams,
+    print_probe,
+    write_settings,
+)
+from darts_cli.engine.ranks import Ranks, joined
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Data
+from darts_cli.errors import CheckpointError, ConfigError, DataError
+from darts_cli.progress import error_console
+from darts_cli.run import Run
+
+
+def resume(words: str, options: Options) -> None:
+    """Go on with a run under its own settings.
+
+    Args:
+        words: The command that it has to be of, as `Job.words` has it.
+        options: Those that a run may be resumed with.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+    """
+    refuse_changes(options)
+    if options.resume is None:
+        raise ConfigError("--resume: expected the directory of a run")
+    run = Run.open(options.resume)
+    device = choose_device(options)
+    with joined(device) as ranks:
+        writes = ranks.leads and not (options.dry_run or options.probe)
+        with run.locked() if writes else nullcontext():
+            _resume(words, options, run, device, ranks)
+
+
+def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:
+    tensors, metadata, damage = _read_newest(run)
+    job = read_job(metadata, run.last if damage is None else run.previous)
+    if job.words != words:
+        raise ConfigError(
+            f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
+        )
+    job = replace(job, config=change_computation(job.config, options))
+    check_parts(job.config, ranks)
+    check_memory(job.config, options, ranks)
+    if options.epochs is not None:
+        job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
+    facts, save = metadata["facts"], options.save_memory
+    outline = options.dry_run and not options.probe
+    with ranks.first_of_machine():
+        data = job.domain.load(job.config, device, search=job.search, facts=facts, ranks=ranks)
+        _check_counts(job, data, metadata["counts"])
+        streams = None if outline else open_streams(job, data, ranks)
+        check_fingerprints(job, data, metadata, "go on with that data, or start a new run")
+    planned = plan.make(
+        job, facts, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
+    )
+    if streams is None:
+        if ranks.leads:
+            plan.print_json(planned)
+        return
+    state = build_state(job, facts, device, ranks, options)
+    state.restore(tensors, metadata)
+    if options.probe:
+        print_probe(planned, state, streams, ranks)
+        return
+    # Before one of them writes, all have read.
+    ranks.wait()
+    if damage is not None and ranks.leads:
+        run.put_previous_first()
+        _tell(damage, run, state)
+    write_settings(run, job, planned, ranks)
+    if ranks.leads:
+        run.keep_metrics(state.position.epoch)
+    session = open_session(job, run, data, streams, device, options, ranks)
+    carry_out(state, session)
+
+
+def _read_newest(run: Run) -> tuple[dict[str, Tensor], dict[str, Any], CheckpointError | None]:
+    """The newest checkpoint, or the one before it, and then why.
+
+    Raises:
+        CheckpointError: of the newest one, if neither can be read.
+    """
+    if not (run.last.exists() or run.previous.exists()):
+        raise CheckpointError(
+            f"{run.path}: found no checkpoint in it yet; start that run again with --out {run.path}"
+        )
+    try:
+        return *checkpoint.read(run.last), None
+    except CheckpointError as error:
+        try:
+            return *checkpoint.read(run.previous), error
+        except CheckpointError:
+            raise error from None
+
+
+def _tell(damage: CheckpointError, run: Run, state: State) -> None:
+    where = f"epoch {state.position.epoch + 1}, step {state.position.step}"
+    error_console().print(
+        f"{str(damage).removesuffix(': use another checkpoint')}; kept as {run.damaged.name}, "
+        f"and gone on from the checkpoint before it: {where}",
+        soft_wrap=True,
+        markup=False,
+    )
+
+
+def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:
+    """Make sure that the data is as large as it was when the run began.
+
+    Raises:
+        DataError: if it is not; the run would go on as if nothing had happened.
+    """
+    unit = job.domain.describe(job.config, data.describe()).unit
+    counts = data.counts
+    for split, number in expected.items():
+        found = counts.get(split, 0)
+        if found != number:
+            raise DataError(
+                f"{job.config.data.name}: found {found:,} {split} {unit}s, expected the "
+                f"{number:,} that the run began with; give it that data, or start a new run"
+            )
+
+
+def _extend(job: Job, epochs: int, *, done: int) -> Job:
+    """The same run with another number of epochs."""
+    if epochs < done:
+        raise ConfigError(
+            f"--epochs {epochs}: the run has done {done} already, expected {done} or more"
+        )
+    return replace(job, config=replace(job.config, epochs=epochs))

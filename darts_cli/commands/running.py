@@ -1,0 +1,181 @@
+"""What new and resumed runs share: checks, settings, streams, the session, the run itself."""
+
+import shlex
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from darts_cli import config_file
+from darts_cli.commands import plan
+from darts_cli.commands.job import Job
+from darts_cli.commands.options import Options
+from darts_cli.commands.plan import Plan
+from darts_cli.config import Config
+from darts_cli.engine import devices
+from darts_cli.engine.artifacts import Session, versions
+from darts_cli.engine.footprint import Footprint
+from darts_cli.engine.loop import fit
+from darts_cli.engine.probe import take
+from darts_cli.engine.ranks import Ranks, started
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Data, Streams
+from darts_cli.errors import ConfigError, DataError
+from darts_cli.files import write_text
+from darts_cli.genotype import dump
+from darts_cli.progress import Reporter, error_console
+from darts_cli.run import Run
+
+
+def choose_device(options: Options) -> torch.device:
+    """The device that was asked for, or the best one there is: see `devices.choose`."""
+    place = started()
+    return devices.choose(
+        options.gpu, options.device, local_rank=place.local_rank if place is not None else None
+    )
+
+
+def check_parts(config: Config, ranks: Ranks) -> None:
+    """Make sure that every part of a batch has two examples.
+
+    Raises:
+        ConfigError: if it has not.
+    """
+    parts, size = config.compute.accumulate, config.data.batch_size
+    needed = 2 * parts * ranks.size
+    if parts * ranks.size > 1 and size < needed:
+        raise ConfigError(
+            f"--batch-size {size}: expected {needed} or more, two examples for each of "
+            f"{parts} part{'' if parts == 1 else 's'} on each of {ranks.size} "
+            f"process{'' if ranks.size == 1 else 'es'}; use a larger one, or fewer of them"
+        )
+
+
+def check_memory(config: Config, options: Options, ranks: Ranks) -> None:
+    """Make sure that memory is saved where that was asked for.
+
+    Raises:
+        ConfigError: if it would not be: by formulas that torch differentiates nothing is.
+    """
+    compute = config.compute
+    others = {
+        f"--precision {compute.precision}": compute.precision in {"bf16", "fp16"},
+        "--compile": options.compile,
+        "--sync-batchnorm": compute.sync_batchnorm and ranks.size > 1,
+    }
+    for flag, given in others.items():
+        if options.save_memory and given:
+            raise ConfigError(
+                f"--memory save: found {flag}, with which nothing is saved; "
+                "leave one of them out, or use --accumulate N for less memory"
+            )
+
+
+def write_settings(run: Run, job: Job, planned: Plan, ranks: Ranks) -> None:
+    """Show the plan and write `config.yaml`; the first rank does.
+
+    Raises:
+        WriteError: if the disk is full or the directory cannot be written.
+    """
+    if ranks.leads:
+        plan.show(planned)
+        write_text(run.config, config_file.dump(job.config, _notes(job)))
+
+
+def print_probe(planned: Plan, state: State, streams: Streams, ranks: Ranks) -> None:
+    """Take a few steps, and print the plan with what they tell; all ranks take part.
+
+    Raises:
+        DeviceMemoryError: if a step does not fit.
+    """
+    footprint = Footprint(planned.device)
+    with devices.one_line_out_of_memory():
+        probe = take(state, streams, planned.job.config, footprint)
+    if ranks.leads:
+        plan.print_json(planned, probe)
+
+
+def open_streams(job: Job, data: Data, ranks: Ranks) -> Streams:
+    """What a run reads.
+
+    Raises:
+        DataError: if there is not a batch of it for every process.
+    """
+    seed = job.config.seed
+    streams = data.search_streams(seed) if job.search else data.train_streams(seed)
+    for stream in (streams.weights, streams.alphas):
+        if stream is not None and not stream.steps(0):
+            raise DataError(
+                f"{job.config.data.name}: found too little for one batch, expected two examples "
+                f"or more for each of {ranks.size} processes; use more data or fewer of them"
+            )
+    return streams
+
+
+def open_session(
+    job: Job,
+    run: Run,
+    data: Data,
+    streams: Streams,
+    device: torch.device,
+    options: Options,
+    ranks: Ranks,
+) -> Session:
+    """What `fit` works with."""
+    facts = data.describe()
+    unit = job.domain.describe(job.config, facts).unit
+    seconds, steps = options.checkpoint_interval()
+    # One of the processes speaks.
+    console, log = (error_console(), run.log) if ranks.leads else (Console(quiet=True), None)
+    return Session(
+        config=job.config,
+        space=job.domain.space,
+        streams=streams,
+        run=run,
+        reporter=Reporter(console, log, unit),
+        metadata={
+            "kind": job.command,
+            "config": config_file.as_mapping(job.config),
+            "facts": facts,
+            "counts": dict(data.counts),
+            "fingerprints": dict(data.fingerprints),
+            "genotype": dump(job.genotype) if job.genotype is not None else None,
+            "versions": versions(),
+        },
+        checkpoint_seconds=seconds,
+        checkpoint_steps=steps,
+        max_steps=options.max_steps,
+        resume_command=f"{_program(ranks)} {job.words} --resume {shlex.quote(str(run.path))}",
+        device_status=devices.status(device),
+    )
+
+
+def _program(ranks: Ranks) -> str:
+    """What starts as many processes on this machine."""
+    place = started()
+    if place is None or ranks.size == 1:
+        return "darts"
+    return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
+
+
+def carry_out(state: State, session: Session) -> None:
+    """Train to the last epoch or step, and print where the run is.
+
+    Raises:
+        DartsError: as `fit` does, or if a device has too little memory.
+        Interrupted: if a signal came.
+    """
+    with devices.one_line_out_of_memory():
+        finished = fit(state, session)
+    if not finished:
+        done = state.position.total
+        session.reporter.say(
+            f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
+            f"go on with: {session.resume_command}"
+        )
+    if state.computation.ranks.leads:
+        print(session.run.path)
+
+
+def _notes(job: Job) -> dict[str, Any]:
+    return {"command": job.command, "versions": versions()}
