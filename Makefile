@@ -28,8 +28,10 @@ $(VENV)/.done: pyproject.toml
 test: setup lint typecheck  ## everything that continuous integration runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
-torture: setup  ## kill runs two hundred times, and compare each with one that was left alone
+torture: setup  ## kill runs two hundred times, and have many thousands of bad files read
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.kills
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.files
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=torture tests/torture/test_files.py
 
 lint: setup  ## format, rules, and the direction of imports
 	$(BIN)/ruff format --check

@@ -14,6 +14,10 @@ from darts_cli.errors import CheckpointError, ConfigError, RunError
 from darts_cli.files import HALVES, WriteError, write_text
 
 
+_METRICS_LIMIT = 2**24
+"""Bytes of a file of metrics; eight thousand epochs are four million."""
+
+
 class Run:
     """A directory that holds all that a search or training leaves behind."""
 
@@ -173,16 +177,20 @@ class Run:
         """All whole lines; a last one that a kill cut short is left out.
 
         Raises:
-            CheckpointError: if another line is no JSON object.
+            CheckpointError: if another line is no JSON object, or the file is too large.
         """
         if not self.metrics.is_file():
             return []
+        if self.metrics.stat().st_size > _METRICS_LIMIT:
+            raise CheckpointError(
+                f"{self.metrics}: too large for metrics ({_METRICS_LIMIT:,} bytes at most)"
+            )
         lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
         records = []
         for number, line in enumerate(lines, start=1):
             try:
                 record = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 record = None
             if isinstance(record, dict):
                 records.append(record)

@@ -13,9 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from darts_cli import checkpoint, cli
+
+# For `make torture`: of each test as many.
+settings.register_profile("torture", max_examples=2000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -204,3 +204,16 @@ def test_a_full_disk_is_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(WriteError) as caught:
         run.append_metrics({"epoch": 1})
     assert str(caught.value) == f"{run.metrics}: cannot be written (No space left on device)"
+
+
+def test_metrics_that_are_nested_without_end_or_too_large_are_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.metrics.write_text("[" * 100_000 + '\n{"epoch": 2}\n')
+    with pytest.raises(CheckpointError) as caught:
+        run.read_metrics()
+    assert str(caught.value) == f"{run.metrics}, line 1: expected a JSON object"
+    monkeypatch.setattr("darts_cli.run._METRICS_LIMIT", 10)
+    with pytest.raises(CheckpointError) as caught:
+        run.read_metrics()
+    assert str(caught.value) == f"{run.metrics}: too large for metrics (10 bytes at most)"

@@ -1,0 +1,412 @@
+"""Files that were cut, altered or made up, given to everything that reads files from others.
+
+python -m tests.torture.files [--inputs N] [--seed S] [READER ...]
+"""
+
+import argparse
+import json
+import math
+import re
+import resource
+import signal
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from PIL import Image
+from torch import Tensor
+
+from darts_cli import checkpoint, config_file
+from darts_cli.commands.building import build_state
+from darts_cli.commands.job import Job, read_job
+from darts_cli.commands.options import Options
+from darts_cli.engine.ranks import ALONE
+from darts_cli.engine.state import State
+from darts_cli.errors import DartsError
+from darts_cli.genotype import dump
+from darts_cli.genotype_file import load, shipped
+from darts_cli.recipes import RECIPES
+from darts_cli.run import Run
+from darts_cli.spaces import SPACES
+from darts_cli.spaces.cnn.images import Split
+from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
+
+SECONDS = 1.0
+"""In which each file has to be read or refused."""
+
+MEGABYTES = 200
+"""By which the process may grow over all of them."""
+
+_CPU = torch.device("cpu")
+
+Reader = Callable[[Path], object]
+Change = Callable[[bytes, Generator], bytes]
+
+
+@dataclass
+class Tally:
+    """What has come of it."""
+
+    inputs: int = 0
+    refused: int = 0
+    slowest: float = 0.0
+    slowest_reader: str = ""
+    failures: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Print how many inputs, refusals and failures there were; leave with 1 if any failed."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("readers", nargs="*")
+    parser.add_argument("--inputs", type=int, default=12_000, help="over all readers")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        targets = make_targets(Path(folder) / "sound")
+        chosen = {name: targets[name] for name in arguments.readers or targets}
+        place = Path(folder) / "altered"
+        place.mkdir()
+        before = peak()
+        tally = torture(chosen, arguments.inputs, arguments.seed, place)
+        grown = peak() - before
+    if grown > MEGABYTES:
+        tally.failures.append(f"the process has grown by {grown} MB, expected {MEGABYTES} or less")
+    print(
+        f"{tally.inputs:,} inputs, {tally.refused:,} refused, {len(tally.failures)} failures; "
+        f"slowest {tally.slowest:.3f} s ({tally.slowest_reader}), {grown} MB more"
+    )
+    print("\n".join(tally.failures[:20]))
+    sys.exit(bool(tally.failures))
+
+
+def peak() -> int:
+    """The most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def torture(targets: dict[str, "Target"], inputs: int, seed: int, place: Path) -> Tally:
+    """Alter the files of each target in turn, and have them read."""
+    draws, tally = np.random.default_rng(seed), Tally()
+    names = list(targets)
+    for number in range(inputs):
+        name = names[number % len(names)]
+        targets[name].try_one(draws, tally, name, place)
+    return tally
+
+
+@dataclass
+class Target:
+    """A kind of file: sound ones, how it is altered, and what reads it."""
+
+    sound: list[Path]
+    changes: list[Change]
+    read: Reader
+
+    def try_one(self, draws: Generator, tally: Tally, name: str, place: Path) -> None:
+        """Alter one of the files, have it read, and note what came."""
+        sound = self.sound[draws.integers(len(self.sound))]
+        change = self.changes[draws.integers(len(self.changes))]
+        path = place / sound.name
+        path.write_bytes(change(sound.read_bytes(), draws))
+        listing = sorted(place.iterdir())
+        tally.inputs += 1
+        start, problem = time.perf_counter(), None
+        try:
+            with patience(10):
+                self.read(path)
+        except DartsError as error:
+            tally.refused += 1
+            if "\n" in str(error) or error.exit_status != 2 or len(str(error)) > 2000:
+                problem = f"says {str(error)[:300]!r}"
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
+            problem = f"{type(error).__name__}: {error}"
+        seconds = time.perf_counter() - start
+        if seconds > tally.slowest:
+            tally.slowest, tally.slowest_reader = seconds, name
+        if seconds > SECONDS:
+            problem = problem or f"takes {seconds:.2f} s"
+        if sorted(place.iterdir()) != listing:
+            problem = problem or "leaves files behind"
+        if problem is not None:
+            tally.failures.append(f"{name}, input {tally.inputs}: {problem}")
+        path.unlink()
+
+
+@contextmanager
+def patience(seconds: int) -> Iterator[None]:
+    """Give up what takes longer."""
+
+    def give_up(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError("hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+# Changes of bytes.
+
+
+def flip(content: bytes, draws: Generator) -> bytes:
+    """One bit, or some."""
+    altered = bytearray(content)
+    for _ in range(draws.choice([1, 1, 1, 2, 10])):
+        altered[draws.integers(len(altered))] ^= 1 << int(draws.integers(8))
+    return bytes(altered)
+
+
+def put(content: bytes, draws: Generator) -> bytes:
+    """Another byte."""
+    altered = bytearray(content)
+    altered[draws.integers(len(altered))] = int(draws.choice([0, 9, 10, 32, 45, 58, 91, 123, 255]))
+    return bytes(altered)
+
+
+def cut(content: bytes, draws: Generator) -> bytes:
+    """The end, or a piece."""
+    start, end = sorted(draws.integers(len(content) + 1, size=2))
+    return content[:start] if draws.random() < 0.5 else content[:start] + content[end:]
+
+
+def repeat(content: bytes, draws: Generator) -> bytes:
+    """A piece, twice or a thousand times."""
+    start, end = sorted(draws.integers(len(content) + 1, size=2))
+    times = int(draws.choice([2, 10, 1000]))
+    return content[:start] + content[start:end][:2000] * times + content[end:]
+
+
+def insert(content: bytes, draws: Generator) -> bytes:
+    """Random bytes."""
+    start = draws.integers(len(content) + 1)
+    return content[:start] + draws.bytes(int(draws.choice([1, 4, 100]))) + content[start:]
+
+
+BYTES: list[Change] = [flip, put, cut, repeat, insert]
+
+WORDS = (
+    *("0", "-1", "1e999", "nan", "-inf", ".nan", "true", "null", "~", "[]", "{}", "''", "*a", "&a"),
+    *("99999999999999999999999", "1.5", "sep_conv_3x3", "none", "!!python/object/apply:os.system"),
+    *("[[[]]]", "{a: b}", "? a", "- -", "|", "%", "@", "0x10", "1_000", "2020-01-01", "<<"),
+)
+
+
+def put_word(content: bytes, draws: Generator) -> bytes:
+    """Another word in the place of one."""
+    text = content.decode()
+    places = [match.span() for match in re.finditer(r"[\w.+-]+", text)]
+    start, end = places[draws.integers(len(places))]
+    return (text[:start] + str(draws.choice(WORDS)) + text[end:]).encode()
+
+
+def move_line(content: bytes, draws: Generator) -> bytes:
+    """A line in another place, or with another indent."""
+    lines = content.decode().splitlines()
+    line = lines.pop(draws.integers(len(lines)))
+    line = line if draws.random() < 0.5 else " " * int(draws.integers(8)) + line.strip()
+    lines.insert(int(draws.integers(len(lines) + 1)), line)
+    return "\n".join(lines).encode()
+
+
+TEXT: list[Change] = [*BYTES, put_word, put_word, move_line]
+
+
+# Changes of what a checkpoint says, whose digest is right.
+
+
+def make_up(draws: Generator, depth: int = 0) -> Any:
+    """Any JSON value."""
+    leaves: list[Any] = [None, True, False, 0, -1, 3, 10**30, 0.5, -0.0, math.nan, math.inf]
+    leaves += ["", "x", "search", "cnn", "darts", "\n", "é" * 50]
+    kind = draws.integers(4 if depth < 3 else 2)
+    if kind < 2:
+        return leaves[draws.integers(len(leaves))]
+    values = [make_up(draws, depth + 1) for _ in range(draws.integers(4))]
+    return values if kind == 2 else {f"k{number}": value for number, value in enumerate(values)}
+
+
+def alter_json(value: Any, draws: Generator) -> Any:
+    """Another value somewhere in one: made up, gone, or too much."""
+    if isinstance(value, dict) and value and draws.random() < 0.85:
+        key = list(value)[draws.integers(len(value))]
+        if draws.random() < 0.1:
+            return {name: item for name, item in value.items() if name != key}
+        return {**value, key: alter_json(value[key], draws)}
+    if isinstance(value, list) and value and draws.random() < 0.7:
+        place = draws.integers(len(value))
+        return [*value[:place], alter_json(value[place], draws), *value[place + 1 :]]
+    return make_up(draws)
+
+
+def alter_tensor(tensor: Tensor, draws: Generator) -> Tensor:
+    """Another shape, type or value."""
+    match draws.integers(5):
+        case 0:
+            return tensor.reshape(-1)
+        case 1:
+            return torch.cat([tensor.reshape(-1)] * 2)
+        case 2:
+            return tensor.to([torch.int64, torch.float16, torch.bool][draws.integers(3)])
+        case 3:
+            return torch.full_like(tensor, math.nan if tensor.is_floating_point() else 1)
+        case _:
+            return torch.zeros(0)
+
+
+def alter_checkpoint(content: bytes, draws: Generator, *, folder: Path) -> bytes:
+    """Another checkpoint, as sound as the one it was."""
+    path = folder / "forged.safetensors"
+    path.write_bytes(content)
+    tensors, metadata = checkpoint.read(path)
+    if draws.random() < 0.7:
+        metadata = alter_json(metadata, draws)
+        metadata = metadata if isinstance(metadata, dict) else {}
+        metadata.pop("digest", None)
+    else:
+        name = list(tensors)[draws.integers(len(tensors))]
+        tensor = tensors.pop(name)
+        if draws.random() < 0.8:
+            name = name if draws.random() < 0.8 else f"{name}.more"
+            tensors[name] = alter_tensor(tensor, draws)
+    checkpoint.write(path, tensors, metadata)
+    altered = path.read_bytes()
+    path.unlink()
+    return altered
+
+
+# What reads, and what there is to read.
+
+
+def read_config(path: Path) -> None:
+    """As `--config` does."""
+    settings = config_file.read(path)
+    settings.pop("recipe", None)
+    settings.pop("space", None)
+    config_file.override(RECIPES["search"]["cnn"]["digits"], settings, str(path))
+
+
+def read_checkpoint(path: Path) -> None:
+    """As `--resume` does, but for the data."""
+    tensors, metadata = checkpoint.read(path)
+    job = read_job(metadata, path)
+    state = build_state(job, metadata["facts"], _CPU, ALONE, Options())
+    state.restore(tensors, metadata)
+
+
+def read_metrics(path: Path) -> None:
+    """As `--resume` does."""
+    run = Run(path.parent)
+    run.metrics = path
+    run.keep_metrics(2)
+
+
+def read_image(path: Path) -> None:
+    """As a run does."""
+    Split([str(path)], torch.zeros(1, dtype=torch.int64)).decode(0, 1, channels=3, size=8)
+
+
+def read_text(path: Path) -> None:
+    """As a run does."""
+    lines = find_folder(path.parent, "text", complete=False)
+    build_vocabulary(lines["train"](), 1)
+
+
+def make_targets(folder: Path) -> dict[str, Target]:
+    """Sound files of all kinds."""
+    folder.mkdir()
+    config = folder / "config.yaml"
+    config.write_text(config_file.dump(RECIPES["search"]["cnn"]["digits"], {"command": "search"}))
+    metrics = folder / "metrics.jsonl"
+    record = {"epoch": 1, "lr": 0.1, "train": {"loss": 1.5}}
+    metrics.write_text("".join(json.dumps({**record, "epoch": n}) + "\n" for n in range(1, 4)))
+    text = folder / "train.txt"
+    text.write_text("a sentence of words\nand another one\n" * 20)
+    checkpoints = make_checkpoints(folder)
+    forge = partial(alter_checkpoint, folder=folder)
+    return {
+        "genotype": Target(list(shipped().values()), TEXT, partial(load, spaces=SPACES)),
+        "config": Target([config], TEXT, read_config),
+        "checkpoint": Target(checkpoints, BYTES, read_checkpoint),
+        "forged checkpoint": Target(checkpoints, [forge], read_checkpoint),
+        "metrics": Target([metrics], TEXT, read_metrics),
+        "image": Target(make_images(folder), BYTES, read_image),
+        "text": Target([text], BYTES, read_text),
+    }
+
+
+def make_images(folder: Path) -> list[Path]:
+    """One of each kind."""
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    paths = [folder / f"image.{suffix}" for suffix in ("png", "jpg", "bmp", "webp")]
+    for path in paths:
+        Image.fromarray(noise).save(path)
+    return paths
+
+
+def make_checkpoints(folder: Path) -> list[Path]:
+    """Of a search and a training in both spaces."""
+    small: dict[str, Any] = {
+        "cnn": {"network": {"channels": 2, "layers": 3}},
+        "rnn": {"network": {"width": 4}},
+    }
+    facts: dict[str, Any] = {
+        "cnn": {
+            "name": "pets",
+            "classes": ["cat", "dog"],
+            "channels": 1,
+            "size": 8,
+            "mean": [0.5],
+            "std": [0.25],
+        },
+        "rnn": {"vocabulary": ["a", "b", "<eos>"]},
+    }
+    paths = []
+    for command, space, genotype in (
+        ("search", "cnn", None),
+        ("search", "rnn", None),
+        ("train", "cnn", "darts_v2"),
+        ("train", "rnn", "rnn_darts_v2"),
+    ):
+        recipe = next(iter(RECIPES[command][space]))
+        config = config_file.override(RECIPES[command][space][recipe], small[space], "")
+        found = load(genotype, SPACES) if genotype is not None else None
+        job = Job(command=command, config=config, genotype=found)
+        state = build_state(job, facts[space], _CPU, ALONE, Options())
+        paths.append(folder / f"{command}-{space}.safetensors")
+        checkpoint.write(paths[-1], state.tensors(), describe(job, facts[space], state))
+    return paths
+
+
+def describe(job: Job, facts: dict[str, Any], state: State) -> dict[str, Any]:
+    """What a run writes into its checkpoints."""
+    return {
+        "kind": job.command,
+        "config": config_file.as_mapping(job.config),
+        "facts": facts,
+        "counts": {"train": 60, "valid": 20},
+        "fingerprints": {"train": "0" * 32},
+        "genotype": dump(job.genotype) if job.genotype is not None else None,
+        "versions": {},
+        **state.metadata(),
+    }
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    # Pillow warns of much that it reads all the same.
+    warnings.simplefilter("ignore")
+    main()
