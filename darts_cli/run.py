@@ -13,7 +13,6 @@ from typing import Any
 from darts_cli.errors import CheckpointError, ConfigError, RunError
 from darts_cli.files import HALVES, WriteError, write_text
 
-
 _METRICS_LIMIT = 2**24
 """Bytes of a file of metrics; eight thousand epochs are four million."""
 

@@ -23,7 +23,11 @@ class TextFacts:
             CheckpointError: if there is no vocabulary, or one of other things than words.
         """
         words = values.get("vocabulary")
-        if not words or not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
+        if (
+            not words
+            or not isinstance(words, list | tuple)
+            or not all(isinstance(word, str) for word in words)
+        ):
             raise CheckpointError(
                 f"facts.vocabulary: found {reprlib.repr(words)}, expected a list of words"
             )
