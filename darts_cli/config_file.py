@@ -31,8 +31,12 @@ def as_mapping(config: Config) -> dict[str, Any]:
     return plain
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, *, notes: bool = False) -> dict[str, Any]:
     """The settings in a YAML file, not yet checked.
+
+    Args:
+        path: The file.
+        notes: Whether the keys of `NOTES` are returned too.
 
     Raises:
         ConfigError: if there is no such file, or it is no YAML mapping.
@@ -50,7 +54,7 @@ def read(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not YAML: unreadable values") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path}: expected settings as a YAML mapping, such as `epochs: 25`")
-    return {key: value for key, value in mapping.items() if key not in NOTES}
+    return {key: value for key, value in mapping.items() if notes or key not in NOTES}
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:

@@ -68,6 +68,12 @@ class Choice:
     edge_margin: float | None
     """Over the strongest edge that the node dropped; None where it dropped none."""
 
+    @property
+    def margin(self) -> float:
+        """The smaller one of both."""
+        edge = self.edge_margin
+        return self.operation_margin if edge is None else min(self.operation_margin, edge)
+
 
 def derive(
     space: SearchSpace, alphas: Alphas, *, name: str, origin: Mapping[str, Any] | None = None

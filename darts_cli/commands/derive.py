@@ -4,17 +4,14 @@ from pathlib import Path
 
 from rich.table import Table
 
-from darts_cli import checkpoint
+from darts_cli.collapse import CLOSE
+from darts_cli.commands.reading import read_alphas
 from darts_cli.engine.artifacts import origin
 from darts_cli.errors import CheckpointError
 from darts_cli.files import write_text
 from darts_cli.genotype import Choice, derive, dump
 from darts_cli.progress import error_console
 from darts_cli.run import Run
-from darts_cli.spaces import SPACES
-
-_CLOSE = 0.01
-"""A margin of probability below which another seed may well choose otherwise."""
 
 
 def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> None:
@@ -25,17 +22,7 @@ def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> Non
         WriteError: if the genotype cannot be written.
     """
     file, default = _locate(source, epoch)
-    tensors, metadata = checkpoint.read(file)
-    if not any(name.startswith("alphas.") for name in tensors):
-        raise CheckpointError(f"{file}: found no alphas in it, expected a checkpoint of a search")
-    space = SPACES[metadata["config"]["space"]]
-    alphas = {}
-    for cell in space.cells:
-        alpha = tensors.get(f"alphas.{cell}")
-        shape = [len(space.edges), len(space.primitives)]
-        if alpha is None or list(alpha.shape) != shape:
-            raise CheckpointError(f"{file}: expected alphas of cell {cell!r} of shape {shape}")
-        alphas[cell] = alpha.tolist()
+    space, alphas, metadata = read_alphas(file)
     run, after = _run_of(file), metadata["position"]["epoch"]
     genotype, choices = derive(
         space, alphas, name=f"{run}-epoch-{after}", origin=origin(metadata, run, after)
@@ -93,4 +80,4 @@ def _table(choices: list[Choice]) -> Table:
 
 
 def _margin(margin: float) -> str:
-    return f"{margin:.3f}" + (" close" if margin < _CLOSE else "")
+    return f"{margin:.3f}" + (" close" if margin < CLOSE else "")

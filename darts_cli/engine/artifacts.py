@@ -4,21 +4,23 @@ import platform
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from darts_cli import __version__, checkpoint
+from darts_cli.collapse import Moment, Signals, observe
 from darts_cli.config import Config
 from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Streams
-from darts_cli.errors import ConfigError
+from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.files import WriteError, write_text
-from darts_cli.genotype import Genotype, derive, dump
+from darts_cli.genotype import Alphas, dump
 from darts_cli.progress import Reporter
 from darts_cli.run import Run
 from darts_cli.space import SearchSpace
@@ -128,8 +130,11 @@ def rescue(state: State, session: Session, error: WriteError) -> WriteError:
     return error
 
 
-def write_architecture(state: State, session: Session) -> Genotype:
+def write_architecture(state: State, session: Session) -> Moment:
     """Write the alphas after the epochs done, and the genotype that they stand for.
+
+    Returns:
+        What they look like, beside those of the epoch before, which the first rank knows.
 
     Raises:
         ValueError: if there are no alphas.
@@ -141,17 +146,43 @@ def write_architecture(state: State, session: Session) -> Genotype:
     # Alphas do not depend on the data, whose vocabulary would be most of so small a file.
     kept = {name: value for name, value in session.metadata.items() if name != "facts"}
     metadata = {**kept, "kind": "alphas", "position": {"epoch": epoch}}
-    genotype, _ = derive(
+    leads = state.computation.ranks.leads
+    moment = observe(
         session.space,
-        {cell: alpha.tolist() for cell, alpha in alphas.items()},
+        _as_lists(alphas),
+        epoch=epoch,
         name=f"{run.path.name}-epoch-{epoch}",
+        before=_read_moment(session, epoch - 1) if leads else None,
         origin=origin(metadata, run.path.name, epoch),
     )
-    if state.computation.ranks.leads:
+    if leads:
         named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
         checkpoint.write(run.alphas_of(epoch), named, metadata)
-        write_text(run.genotype, dump(genotype))
-    return genotype
+        write_text(run.genotype, dump(moment.genotype))
+    return moment
+
+
+def _as_lists(alphas: Mapping[str, Tensor]) -> Alphas:
+    return {cell: alpha.tolist() for cell, alpha in alphas.items()}
+
+
+def _read_moment(session: Session, epoch: int) -> Moment | None:
+    """An epoch of this run by its files; None if there is none, or nothing is left of it.
+
+    By files, not by what this process remembers: a resumed run tells the same as one never
+    stopped, and one that was killed behind its genotype's file compares with the right one.
+    """
+    run, space = session.run, session.space
+    try:
+        tensors, _ = checkpoint.read(run.alphas_of(epoch))
+        alphas = _as_lists({cell: tensors[f"alphas.{cell}"] for cell in space.cells})
+        last = next(line for line in reversed(run.read_metrics()) if line["epoch"] == epoch)
+    except (CheckpointError, LookupError, StopIteration):
+        return None
+    signals = Signals.from_record(last)
+    moment = observe(space, alphas, epoch=epoch, name="", before=None)
+    # A run that an older version began says nothing of them.
+    return replace(moment, signals=signals) if signals is not None else moment
 
 
 def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -247,9 +248,9 @@ def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
     state.meter.reset()
     with artifacts.together(state.computation.ranks):
         if state.architect is not None:
-            genotype = artifacts.write_architecture(state, session)
-            record["skip_connections"] = genotype.count(session.space.skip)
-            line += "\n" + summarize(genotype, session.space.skip)
+            moment = artifacts.write_architecture(state, session)
+            record |= asdict(moment.signals)
+            line += "\n" + summarize(moment.genotype, session.space.skip)
     # A search watches what trains its alphas, and a test set chooses nothing: neither has a best.
     if state.architect is None and "valid" in record:
         _judge(state, session, record["valid"]["loss"])

@@ -84,9 +84,11 @@ def test_metrics_have_a_line_an_epoch(searched: Path) -> None:
     assert [record["lr"] for record in records] == pytest.approx([0.025, 0.013])
     for record in records:
         assert record.keys() == {
-            *("epoch", "step", "lr", "train", "valid", "evaluated", "skip_connections")
+            *("epoch", "step", "lr", "train", "valid", "evaluated", "skip_connections"),
+            *("entropy", "weakest_margin", "unchanged_epochs"),
         }
-        assert record["skip_connections"].keys() == {"normal", "reduce"}
+        for name in ("skip_connections", "entropy", "weakest_margin"):
+            assert record[name].keys() == {"normal", "reduce"}
         for split in ("train", "valid"):
             measures = record[split]
             assert measures.keys() == {"loss", "top1", "top5"}

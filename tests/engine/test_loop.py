@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import checkpoint
+from darts_cli.collapse import Signals, observe
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, search_step, train_step
@@ -114,7 +115,28 @@ def test_metrics_have_a_line_an_epoch(tmp_path: Path) -> None:
     assert [record["step"] for record in records] == [4, 8, 12]
     assert records[0]["lr"] == 0.1
     assert records[0]["train"].keys() == records[0]["valid"].keys() == {"loss", "top1"}
-    assert records[0]["skip_connections"].keys() == {"cell"}
+
+
+def test_metrics_say_how_the_alphas_of_each_epoch_look_beside_those_before(tmp_path: Path) -> None:
+    config = make_config(search=True)
+    session = make_session(config, tmp_path / "run")
+    fit(make_state(config), session)
+    before = None
+    for record in session.run.read_metrics():
+        tensors, _ = checkpoint.read(session.run.alphas_of(record["epoch"]))
+        alphas = {"cell": tensors["alphas.cell"].tolist()}
+        before = observe(SPACE, alphas, epoch=record["epoch"], name="it", before=before)
+        assert Signals.from_record(record) == before.signals
+
+
+def test_a_run_whose_earlier_alphas_are_gone_counts_from_here(tmp_path: Path) -> None:
+    config = make_config(search=True)
+    session = make_session(config, tmp_path / "run", max_steps=8)
+    fit(make_state(config), session)
+    session.run.alphas_of(1).unlink()
+    session.run.alphas_of(2).write_bytes(b"damaged")
+    go_on(tmp_path / "run", search=True, order="second", max_steps=None)
+    assert session.run.read_metrics()[2]["unchanged_epochs"] == 0
 
 
 def test_the_best_epoch_is_chosen_by_validation_alone(tmp_path: Path) -> None:
