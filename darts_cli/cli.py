@@ -21,6 +21,7 @@ from darts_cli.flags import (
     Compile,
     ConfigFile,
     Data,
+    Deterministic,
     Device,
     DryRun,
     Epochs,
@@ -115,6 +116,7 @@ def search(
     precision: Precision = None,
     accumulate: Accumulate = None,
     compile_: Compile = False,
+    deterministic: Deterministic = False,
     sync_batchnorm: SyncBatchNorm = None,
     memory: Annotated[
         Memory | None,
@@ -162,6 +164,7 @@ def search(
             precision=precision.value if precision is not None else None,
             accumulate=accumulate,
             compile=compile_,
+            deterministic=deterministic,
             sync_batchnorm=sync_batchnorm,
             memory=memory.value if memory is not None else None,
         ),
@@ -215,6 +218,7 @@ def train(
     precision: Precision = None,
     accumulate: Accumulate = None,
     compile_: Compile = False,
+    deterministic: Deterministic = False,
     sync_batchnorm: SyncBatchNorm = None,
 ) -> None:
     """Train the network of a genotype; without other flags, as in the paper, on CIFAR-10 or PTB.
@@ -251,6 +255,7 @@ def train(
             precision=precision.value if precision is not None else None,
             accumulate=accumulate,
             compile=compile_,
+            deterministic=deterministic,
             sync_batchnorm=sync_batchnorm,
         ),
     )

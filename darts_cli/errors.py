@@ -47,6 +47,12 @@ class DeviceMemoryError(DartsError):
     exit_status = 1
 
 
+class DeterminismError(DartsError):
+    """An operation that adds in another order each time, where that was refused."""
+
+    exit_status = 1
+
+
 class WorkerError(DartsError):
     """A process that read images for a run and is gone."""
 

@@ -167,6 +167,14 @@ Compile = Annotated[
         "--compile", help="Compile the cells: takes minutes, for CUDA.", rich_help_panel=DEVICE
     ),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="The same bits again on the same GPU: slower algorithms, or an error.",
+        rich_help_panel=DEVICE,
+    ),
+]
 SyncBatchNorm = Annotated[
     bool | None,
     typer.Option(

@@ -37,7 +37,7 @@ _LONGEST = 10**8
 _KEPT_ON_RESUME = {
     *("resume", "gpu", "device", "memory", "epochs"),
     *("max_steps", "checkpoint_every", "dry_run", "probe"),
-    *("precision", "accumulate", "compile", "sync_batchnorm"),
+    *("precision", "accumulate", "compile", "deterministic", "sync_batchnorm"),
 }
 """Flags that may be given with `--resume`: they do not change what has been computed, or how the
 rest of it is, on another machine."""
@@ -76,6 +76,7 @@ class Options:
     precision: str | None = None
     accumulate: int | None = None
     compile: bool = False
+    deterministic: bool = False
     sync_batchnorm: bool | None = None
 
     @property

@@ -23,6 +23,7 @@ from darts_cli.commands.running import (
     print_probe,
     write_settings,
 )
+from darts_cli.engine.determinism import deterministically
 from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data
@@ -46,7 +47,7 @@ def resume(words: str, options: Options) -> None:
         raise ConfigError("--resume: expected the directory of a run")
     run = Run.open(options.resume)
     device = choose_device(options)
-    with joined(device) as ranks:
+    with joined(device) as ranks, deterministically(options.deterministic):
         writes = ranks.leads and not (options.dry_run or options.probe)
         with run.locked() if writes else nullcontext():
             _resume(words, options, run, device, ranks)

@@ -22,6 +22,7 @@ from darts_cli.commands.running import (
     write_settings,
 )
 from darts_cli.config import Config
+from darts_cli.engine.determinism import deterministically
 from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
@@ -36,7 +37,7 @@ def start(job: Job, options: Options) -> None:
     """
     device = choose_device(options)
     job = replace(job, config=_locate(job))
-    with joined(device) as ranks:
+    with joined(device) as ranks, deterministically(options.deterministic):
         check_parts(job.config, ranks)
         check_memory(job.config, options, ranks)
         path = Path(ranks.tell(str(options.out or _default_path(job))))

@@ -18,7 +18,7 @@ from darts_cli.config import Config
 from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Streams
-from darts_cli.errors import CheckpointError, ConfigError
+from darts_cli.errors import CheckpointError, ConfigError, DivergenceError
 from darts_cli.files import WriteError, write_text
 from darts_cli.genotype import Alphas, dump
 from darts_cli.progress import Reporter
@@ -67,6 +67,24 @@ def save(state: State, session: Session, *, best: bool = False) -> None:
             checkpoint.write(run.best, tensors, metadata)
         else:
             checkpoint.write(run.last, tensors, metadata, previous=run.previous)
+
+
+def advise(error: DivergenceError, session: Session) -> DivergenceError:
+    """The same with the last checkpoint before, and what to try."""
+    run, config = session.run, session.config
+    try:
+        position = checkpoint.read_metadata(run.last)["position"]
+        last = (
+            f"; the last good checkpoint is {run.last} (epoch {position['epoch'] + 1}, "
+            f"step {position['step']})"
+        )
+    except CheckpointError:
+        # Of several processes not all may see it.
+        last = ""
+    advice = f"start a new run with an --lr below {config.weights.lr:g}"
+    if config.compute.precision != "fp32":
+        advice = f"go on with {session.resume_command} --precision fp32, or {advice}"
+    return DivergenceError(f"{error}{last}; {advice}")
 
 
 @contextmanager

@@ -34,13 +34,15 @@ def fit(state: State, session: Session) -> bool:
 
     Raises:
         DivergenceError: if a loss is not finite or too large, and going back to the best
-            checkpoint has been tried as often as the settings allow.
+            checkpoint has been tried as often as the settings allow; with the last one before.
         Interrupted: if a signal came; the state is saved.
         WriteError: if a file of the run cannot be written; with where the state is instead.
     """
     with listening() as request, session.reporter:
         try:
             return _fit(state, session, request)
+        except DivergenceError as error:
+            raise artifacts.advise(error, session) from None
         except WriteError as error:
             raise artifacts.rescue(state, session, error) from None
         except KeyboardInterrupt:
@@ -169,8 +171,8 @@ def _pause(state: State, session: Session, request: StopRequest, *, save: bool) 
     try:
         if state.compilation is not None and (news := state.compilation.news()):
             session.reporter.say(news)
-        if ranks.leads and session.reporter.due():
-            _show(state, session)
+        if ranks.leads:
+            _look(state, session)
     except (DivergenceError, WriteError) as error:
         trouble = error
     signal_number, save_now, diverged, unwritten = ranks.agree(
@@ -191,9 +193,15 @@ def _pause(state: State, session: Session, request: StopRequest, *, save: bool) 
     return bool(save_now)
 
 
-def _show(state: State, session: Session) -> None:
+def _look(state: State, session: Session) -> None:
+    """Make sure that all is well, and show the numbers where it is time to."""
     weights, reporter = session.config.weights, session.reporter
+    due = reporter.due()
+    if not (due or state.meter.peeks_freely):
+        return
     measures = _sound(state.task.report(state.meter.peek()), state, weights)
+    if not due:
+        return
     rate = learning_rate(weights, state.position.epoch, session.config.epochs)
     reporter.show(f"{format_measures(measures)}  lr {rate:.4g}  {session.device_status()}")
 

@@ -33,6 +33,11 @@ class Meter:
         """How many examples the means are of, waiting for the device."""
         return int(self.sums[-1].item())
 
+    @property
+    def peeks_freely(self) -> bool:
+        """Whether `peek` may be called after every step: on `mps` it waits for the device."""
+        return self.sums.device.type != "mps"
+
     def peek(self) -> dict[str, float]:
         """The means as of a moment ago, without waiting."""
         if self.sums.device.type != "cuda":

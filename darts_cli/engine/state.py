@@ -114,9 +114,7 @@ class State:
         """The error for a run that has gone wrong in the way that `what` says."""
         position, rate = self.position, self.optimizer.param_groups[0]["lr"]
         return DivergenceError(
-            f"{what} (epoch {position.epoch + 1}, step {position.step}, "
-            f"learning rate {rate:.4g}); "
-            "start a new run with a smaller one by --lr; the last checkpoint is kept"
+            f"{what} (epoch {position.epoch + 1}, step {position.step}, learning rate {rate:.4g})"
         )
 
     def snapshot(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -78,7 +78,10 @@ def train_step(state: State, batch: Batch, config: Config) -> None:
     for weight, gradient in zip(weights, gradients, strict=True):
         weight.grad = gradient
     if config.weights.clip:
-        clip_grad_norm_(weights, config.weights.clip)
+        norm = clip_grad_norm_(weights, config.weights.clip)
+        if computation.scale is None:
+            # A gradient that is not finite shows in this step's measures, and nobody waits for it.
+            tally += 0 * norm
     computation.step(optimizer)
     optimizer.zero_grad(set_to_none=True)
     _keep_hidden(ended, state, "weights")

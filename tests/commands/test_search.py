@@ -33,6 +33,8 @@ SIZES = (*TINY, "--batch-size", 4, "--epochs", 2)
 QUICK = (*SIZES, "--order", "first", "--layers", 2)
 """Where it does not matter that there is a normal cell."""
 
+NO_CUTOUT = ("--set", "data.cutout=0")
+
 LONG = (*QUICK, "--epochs", 4)
 """Long enough to be stopped by hand: twelve steps."""
 
@@ -710,6 +712,25 @@ def test_settings_of_a_training_are_not_for_a_search(darts: Darts, trained: Path
     )
 
 
+@pytest.mark.parametrize("command", ["search", "search rnn", "train"])
+def test_whole_runs_know_deterministic_algorithms_for_all_that_they_do(
+    darts: Darts, pets: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    arguments = {
+        "search": ("search", "cnn", "--data", pets, *SIZES),
+        "search rnn": ("search", "rnn", "--data", "pydoc", "--width", 4, "--batch-size", 64),
+        "train": ("train", "--genotype", "darts_v2", "--data", pets, *SIZES, *NO_CUTOUT),
+    }[command]
+    ends = []
+    for name in ("one", "other"):
+        run = darts(*arguments, "--deterministic", "--max-steps", 2, "--out", name).path
+        ends.append(checkpoint.read(run / "last.safetensors")[0])
+    first, second = ends
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 # --- what goes wrong on the way ---
 
 
@@ -725,7 +746,8 @@ def test_a_loss_that_is_not_finite_is_one_line_and_leaves_the_last_good_state(
     assert result.out == ""
     assert result.err.splitlines()[-1] == (
         "darts: the loss is not a finite number any more (epoch 1, step 3, learning rate 0.025); "
-        "start a new run with a smaller one by --lr; the last checkpoint is kept"
+        "the last good checkpoint is run/last.safetensors (epoch 1, step 2); "
+        "start a new run with an --lr below 0.025"
     )
     assert "Traceback" not in result.err
     assert Path("run/last.safetensors").read_bytes() == before

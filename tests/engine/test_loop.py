@@ -1,5 +1,6 @@
 """The loop: alternation, resume at any step, epochs' ends, divergence, signals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from darts_cli.collapse import Signals, observe
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, search_step, train_step
-from darts_cli.engine.task import Batch, Streams
+from darts_cli.engine.task import Batch, Output, Streams
 from darts_cli.errors import CheckpointError, DivergenceError
 from darts_cli.genotype import derive
 from darts_cli.genotype_file import parse
@@ -170,9 +171,49 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path: Path)
         fit(state, session)
     text = str(error.value)
     assert "\n" not in text
-    assert text.startswith("the loss is not a finite number any more (epoch 1, step 4, ")
-    assert "--lr" in text
+    assert text.startswith("the loss is not a finite number any more (epoch 1, step 3, ")
+    assert text.endswith(
+        f"; the last good checkpoint is {session.run.last} (epoch 1, step 2); "
+        "start a new run with an --lr below 0.1"
+    )
     assert session.run.last.read_bytes() == before
+
+
+@pytest.mark.parametrize("search", [True, False])
+def test_a_gradient_that_is_not_finite_is_found_in_its_own_step(
+    tmp_path: Path, search: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    objective, steps = ToyTask.objective, iter(range(100))
+
+    def explode(task: ToyTask, output: Output, batch: Batch) -> Tensor:
+        loss = objective(task, output, batch)
+        if next(steps) == 2:
+            # The loss stays as it is, its gradient has no bounds.
+            loss = loss + (output.outcome - output.outcome.detach()).abs().sqrt().sum()
+        return loss
+
+    monkeypatch.setattr(ToyTask, "objective", explode)
+    config = make_config(search=search)
+    session = make_session(config, tmp_path / "run")
+    with pytest.raises(DivergenceError, match=r"^the loss is not .* \(epoch 1, step 3, "):
+        fit(make_state(config), session)
+    tensors, metadata = checkpoint.read(session.run.last)
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    assert metadata["position"]["total"] == 0
+
+
+def test_in_reduced_precision_the_first_thing_to_try_is_more_of_it(tmp_path: Path) -> None:
+    config = make_config(search=False)
+    config = replace(config, compute=replace(config.compute, precision="bf16"))
+    state = make_state(config)
+    assert isinstance(state.task, ToyTask)
+    state.task.factor = float("inf")
+    with pytest.raises(DivergenceError) as error:
+        fit(state, make_session(config, tmp_path / "run"))
+    assert str(error.value).endswith(
+        "; go on with darts search toy --resume here --precision fp32, "
+        "or start a new run with an --lr below 0.1"
+    )
 
 
 def test_evaluation_does_not_depend_on_the_batch_size() -> None:

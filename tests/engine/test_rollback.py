@@ -32,7 +32,8 @@ class Failing(ToyTask):
 
     def tally(self, output: Output, batch: Batch) -> Tensor:
         sums = super().tally(output, batch)
-        sums[0] *= self.failures.get(self.calls, 1.0)
+        # Before the objective of the same step.
+        sums[0] *= self.failures.get(self.calls + 1, 1.0)
         return sums
 
 
@@ -84,8 +85,10 @@ def test_a_training_that_diverges_again_and_again_is_an_error_with_its_number(
     with pytest.raises(DivergenceError) as error:
         run(tmp_path / "run", failures, settings(3))
     text = str(error.value)
-    assert text.startswith("the loss is not a finite number any more (epoch 2, step 4, ")
-    assert text.endswith("; gone back to the best checkpoint 3 times in vain")
+    assert text.startswith("the loss is not a finite number any more (epoch 2, step 3, ")
+    assert (
+        "; gone back to the best checkpoint 3 times in vain; the last good checkpoint is " in text
+    )
     tensors, metadata = checkpoint.read(tmp_path / "run" / "last.safetensors")
     assert metadata["rollbacks"] == 3
     assert all(tensor.isfinite().all() for tensor in tensors.values())
