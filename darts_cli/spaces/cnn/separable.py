@@ -11,6 +11,7 @@ BatchNorm are cheap enough to be computed a second time.
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -239,7 +240,11 @@ class _Scratch:
     def __init__(self, like: Tensor, copies: int) -> None:
         self.whole = torch.empty_like(like, memory_format=torch.channels_last)
         self.pixels = _by_copy(self.whole, copies)
-        self.turned = self.pixels.transpose(1, 2)
+
+    @cached_property
+    def turned(self) -> Tensor:
+        """`[copies, C, B * H * W]`, which the way back writes to."""
+        return self.pixels.transpose(1, 2)
 
 
 class _WayBack:
