@@ -130,6 +130,12 @@ Probe = Annotated[
         rich_help_panel=RUN,
     ),
 ]
+TensorBoard = Annotated[
+    bool,
+    typer.Option(
+        "--tensorboard", help="Write every epoch for TensorBoard as well.", rich_help_panel=RUN
+    ),
+]
 Gpu = Annotated[
     int | None,
     typer.Option(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
+from darts_cli.commands.board import check_installed
 from darts_cli.config import ComputeConfig, Config
 from darts_cli.errors import ConfigError
 from darts_cli.recipes import recipe
@@ -36,7 +37,7 @@ _LONGEST = 10**8
 
 _KEPT_ON_RESUME = {
     *("resume", "gpu", "device", "memory", "epochs"),
-    *("max_steps", "checkpoint_every", "dry_run", "probe"),
+    *("max_steps", "checkpoint_every", "dry_run", "probe", "tensorboard"),
     *("precision", "accumulate", "compile", "deterministic", "sync_batchnorm"),
 }
 """Flags that may be given with `--resume`: they do not change what has been computed, or how the
@@ -77,6 +78,7 @@ class Options:
     accumulate: int | None = None
     compile: bool = False
     deterministic: bool = False
+    tensorboard: bool = False
     sync_batchnorm: bool | None = None
 
     @property
@@ -85,6 +87,8 @@ class Options:
         return self.memory == "save"
 
     def __post_init__(self) -> None:
+        if self.tensorboard:
+            check_installed()
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(f"--max-steps: found {self.max_steps}, expected 1 or more")
         self.checkpoint_interval()
@@ -186,6 +190,6 @@ def refuse_changes(options: Options) -> None:
             flag = "--" + field.name.replace("_", "-")
             raise ConfigError(
                 f"{flag}: not with --resume, which goes on under the run's own settings; "
-                "only --epochs, --max-steps, --checkpoint-every and what is under Device in --help "
-                "may change"
+                "only --epochs, --max-steps, --checkpoint-every, --tensorboard and what is under "
+                "Device in --help may change"
             )

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from darts_cli import config_file
 from darts_cli.commands import plan
+from darts_cli.commands.board import Board
 from darts_cli.commands.job import Job
 from darts_cli.commands.options import Options
 from darts_cli.commands.plan import Plan
@@ -145,9 +146,14 @@ def open_session(
         checkpoint_seconds=seconds,
         checkpoint_steps=steps,
         max_steps=options.max_steps,
+        listeners=[_open_board(job, run)] if options.tensorboard and ranks.leads else [],
         resume_command=f"{_program(ranks)} {job.words} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(device),
     )
+
+
+def _open_board(job: Job, run: Run) -> Board:
+    return Board(run.path, job.domain.space, first=len(run.read_metrics()) + 1)
 
 
 def _program(ranks: Ranks) -> str:

@@ -2,7 +2,7 @@
 
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -43,6 +43,8 @@ class Session:
     """Steps between them, in the place of time."""
     max_steps: int | None = None
     """Steps in all after which the run stops, its state saved."""
+    listeners: Sequence[Callable[[Mapping[str, Any], Moment | None], None]] = ()
+    """Told of every epoch's line of metrics, and of a search after it, where they are written."""
     resume_command: str = ""
     """What to type to go on after a stop."""
     device_status: Callable[[], str] = str

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from darts_cli import checkpoint
+from darts_cli.collapse import Moment
 from darts_cli.config import WeightsConfig
 from darts_cli.engine import artifacts
 from darts_cli.engine.artifacts import Session
@@ -254,6 +255,7 @@ def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
     position.epoch += 1
     position.step = 0
     state.meter.reset()
+    moment: Moment | None = None
     with artifacts.together(state.computation.ranks):
         if state.architect is not None:
             moment = artifacts.write_architecture(state, session)
@@ -265,6 +267,8 @@ def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
     with artifacts.together(state.computation.ranks):
         if state.computation.ranks.leads:
             session.run.append_metrics(record)
+            for listen in session.listeners:
+                listen(record, moment)
     # Last, since a run goes on from it: whatever a kill leaves out before, it does again.
     artifacts.save(state, session)
     _say(line, state, session)

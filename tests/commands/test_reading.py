@@ -58,3 +58,21 @@ def test_settings_of_no_run_are_named(run: Path) -> None:
     assert str(caught.value) == (
         f"{run}/config.yaml: expected the settings of a search or training"
     )
+
+
+def test_metrics_load_with_pandas_in_one_call(searched: Path) -> None:
+    import pandas as pd
+
+    table = pd.read_json(searched / "metrics.jsonl", lines=True)
+    assert list(table["epoch"]) == [1, 2]
+    assert list(table.columns) == list(metrics(searched)[0])
+    assert [row["loss"] for row in table["train"]] == pytest.approx(
+        [record["train"]["loss"] for record in metrics(searched)]
+    )
+
+
+def test_every_field_of_the_metrics_is_explained(searched: Path, trained: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for record in (*metrics(searched), *metrics(trained)):
+        for name in record:
+            assert f"`{name}`" in text

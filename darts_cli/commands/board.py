@@ -1,0 +1,98 @@
+"""`--tensorboard`: every epoch of a run as scalars and pictures that TensorBoard shows."""
+
+import importlib.util
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from darts_cli.collapse import Moment
+from darts_cli.errors import ConfigError
+from darts_cli.files import WriteError
+from darts_cli.genotype import softmax
+from darts_cli.space import SearchSpace
+
+_FOLDER = "tensorboard"
+"""In the run directory."""
+
+
+def check_installed() -> None:
+    """Make sure that what writes the files is there.
+
+    Raises:
+        ConfigError: if it is not.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        raise ConfigError(
+            "--tensorboard: found no tensorboard, expected it to be installed; "
+            "pip install 'darts-cli[tensorboard]'"
+        )
+
+
+class Board:
+    """Writes a run's epochs, numbered as in `metrics.jsonl`."""
+
+    def __init__(self, run: Path, space: SearchSpace, *, first: int) -> None:
+        """Begin with epoch `first`; what an earlier process wrote of later ones is hidden."""
+        # Here, since it takes seconds that no other run need wait.
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.space = space
+        self.folder = run / _FOLDER
+        self.writer = SummaryWriter(str(self.folder), purge_step=first)  # type: ignore[no-untyped-call]
+
+    def __call__(self, record: Mapping[str, Any], moment: Moment | None) -> None:
+        """Write one epoch.
+
+        Args:
+            record: Its line of metrics.
+            moment: The search after it; None for a training.
+
+        Raises:
+            WriteError: if the disk is full or the folder cannot be written.
+        """
+        epoch = record["epoch"]
+        try:
+            for name, value in _scalars(record):
+                self.writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
+            if moment is not None:
+                self._add_alphas(moment)
+            self.writer.flush()  # type: ignore[no-untyped-call]
+        except OSError as error:
+            raise WriteError(f"{self.folder}: cannot be written ({error.strerror})") from None
+
+    def _add_alphas(self, moment: Moment) -> None:
+        """The candidates' softmax as scalars, and the cells as a picture when they changed."""
+        for cell, rows in moment.alphas.items():
+            for (node, source), row in zip(self.space.edges, rows, strict=True):
+                edge = f"{source} to {node + self.space.inputs}"
+                for name, share in zip(self.space.primitives, softmax(row), strict=True):
+                    self.writer.add_scalar(  # type: ignore[no-untyped-call]
+                        f"alphas {cell}, {edge}/{name}", share, moment.epoch
+                    )
+        if not moment.signals.unchanged_epochs:
+            self.writer.add_image(  # type: ignore[no-untyped-call]
+                "genotype", _picture(moment), moment.epoch, dataformats="HWC"
+            )
+
+
+def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """All numbers of a line, those of a group by the group's name."""
+    for name, value in record.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{name}/{key}", number) for key, number in value.items())
+        elif name != "epoch":
+            yield f"run/{name}", value
+
+
+def _picture(moment: Moment) -> Any:
+    """The cells as pixels `[H, W, 3]`."""
+    # Drawing imports matplotlib.
+    import numpy as np
+    from PIL import Image
+
+    from darts_cli.viz.cells import figure
+
+    buffer = io.BytesIO()
+    figure(moment.genotype).savefig(buffer, format="png", dpi=100)
+    return np.asarray(Image.open(buffer).convert("RGB"))
