@@ -39,7 +39,7 @@ class Board:
 
         self.space = space
         self.folder = run / _FOLDER
-        self.writer = SummaryWriter(str(self.folder), purge_step=first)  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(self.folder), purge_step=first)
 
     def __call__(self, record: Mapping[str, Any], moment: Moment | None) -> None:
         """Write one epoch.
@@ -54,10 +54,10 @@ class Board:
         epoch = record["epoch"]
         try:
             for name, value in _scalars(record):
-                self.writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
+                self.writer.add_scalar(name, value, epoch)
             if moment is not None:
                 self._add_alphas(moment)
-            self.writer.flush()  # type: ignore[no-untyped-call]
+            self.writer.flush()
         except OSError as error:
             raise WriteError(f"{self.folder}: cannot be written ({error.strerror})") from None
 
@@ -67,13 +67,9 @@ class Board:
             for (node, source), row in zip(self.space.edges, rows, strict=True):
                 edge = f"{source} to {node + self.space.inputs}"
                 for name, share in zip(self.space.primitives, softmax(row), strict=True):
-                    self.writer.add_scalar(  # type: ignore[no-untyped-call]
-                        f"alphas {cell}, {edge}/{name}", share, moment.epoch
-                    )
+                    self.writer.add_scalar(f"alphas {cell}, {edge}/{name}", share, moment.epoch)
         if not moment.signals.unchanged_epochs:
-            self.writer.add_image(  # type: ignore[no-untyped-call]
-                "genotype", _picture(moment), moment.epoch, dataformats="HWC"
-            )
+            self.writer.add_image("genotype", _picture(moment), moment.epoch, dataformats="HWC")
 
 
 def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -32,7 +32,8 @@ def test_every_number_of_the_metrics_is_a_scalar_at_its_epoch(darts: Darts, pets
             numbers = value if isinstance(value, dict) else {name: value}
             group = name if isinstance(value, dict) else "run"
             for key, number in numbers.items():
-                assert (epoch, pytest.approx(number)) in scalars(board, f"{group}/{key}")
+                found = dict(scalars(board, f"{group}/{key}"))
+                assert found[epoch] == pytest.approx(number)
 
 
 def test_alphas_are_shares_edge_by_edge_and_the_cells_a_picture(darts: Darts, pets: Path) -> None:

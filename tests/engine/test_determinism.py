@@ -1,5 +1,7 @@
 """Deterministic algorithms: on while they are wanted, and an error of one line without them."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,10 +10,8 @@ from darts_cli.errors import DeterminismError
 
 
 def is_on() -> tuple[bool, bool]:
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
-    )
+    memory: Any = torch.utils.deterministic
+    return torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
 
 
 def test_torch_is_told_while_they_are_wanted_and_told_back(monkeypatch: pytest.MonkeyPatch) -> None:
