@@ -41,8 +41,9 @@ lint: setup  ## format, rules, and the direction of imports
 typecheck: setup  ## types
 	$(BIN)/mypy
 
-bench: setup  ## time steps against plain ones, the rest of an epoch, what --probe tells, and text
+bench: setup  ## time steps against plain ones and the machine, the rest of an epoch, --probe, and text
 	$(BIN)/python -m tests.benchmarks.steps
+	$(BIN)/python -m tests.benchmarks.limits
 	$(BIN)/python -m tests.benchmarks.loop
 	$(BIN)/python -m tests.benchmarks.probe
 	$(BIN)/python -m tests.benchmarks.text_evaluation
