@@ -12,11 +12,12 @@ from darts_cli.errors import ConfigError
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.spaces.cnn.norms import synchronize
 from darts_cli.spaces.cnn.operations import (
+    DepthwiseStack,
     FactorizedReduce,
     ReLUConvBN,
     build,
-    drop_path,
     is_reduction,
+    path_factors,
 )
 from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
 
@@ -50,19 +51,33 @@ class Cell(nn.Module):
     def forward(self, s0: Tensor, s1: Tensor, drop: float) -> Tensor:
         """Join the states of `concat`: `[B, C, H, W]` twice to `[B, len(concat) * C, H', W']`."""
         states = [self.preprocess0(s0), self.preprocess1(s1)]
+        # Of each state once, whatever the number of edges that ask for it.
+        rectified: dict[int, Tensor] = {}
         operations = iter(self._ops)
         for node in self.genotype.nodes:
             total: Tensor | None = None
             for edge in node:
-                operation = next(operations)
-                out = operation(states[edge.source])
-                if self.training and drop > 0 and not isinstance(operation, nn.Identity):
-                    out = drop_path(out, drop)
-                total = out if total is None else total + out
+                operation, state = next(operations), states[edge.source]
+                if isinstance(operation, DepthwiseStack):
+                    if edge.source not in rectified:
+                        rectified[edge.source] = state.relu()
+                    out = operation.behind_relu(rectified[edge.source])
+                else:
+                    out = operation(state)
+                drops = self.training and drop > 0 and not isinstance(operation, nn.Identity)
+                total = _add_path(total, out, path_factors(out, drop) if drops else None)
             if total is None:
                 raise ValueError("a node without edges")
             states.append(total)
         return torch.cat([states[state] for state in self.genotype.concat], dim=1)
+
+
+def _add_path(total: Tensor | None, out: Tensor, factors: Tensor | None) -> Tensor:
+    """A node's sum with one more of its edges, multiplied by the factors of its samples."""
+    if total is None:
+        return out if factors is None else out * factors
+    # In one pass, not by a product and a sum.
+    return total + out if factors is None else torch.addcmul(total, out, factors)
 
 
 def _stride(edge: Edge, reduction: bool) -> int:

@@ -152,9 +152,17 @@ class DepthwiseStack(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
-        for across, through, norm in self._repetitions():
+        return self.behind_relu(F.relu(x))
+
+    def behind_relu(self, rectified: Tensor) -> Tensor:
+        """All behind the first ReLU, which edges that leave one state can share."""
+        x = rectified
+        for number, (across, through, norm) in enumerate(self._repetitions()):
+            if number:
+                # In its place: BatchNorm's gradient asks for what went in alone.
+                x = x.relu_()
             stride, dilation = across.stride[0], across.dilation[0]
-            x = depthwise(F.relu(x), across.weight, stride=stride, dilation=dilation)
+            x = depthwise(x, across.weight, stride=stride, dilation=dilation)
             x = norm(through(x))
         return x
 
@@ -191,8 +199,11 @@ def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
             raise ValueError("a genotype never holds the zero operation")
 
 
-def drop_path(x: Tensor, probability: float) -> Tensor:
-    """Zero whole samples of `[B, C, H, W]` and scale the others to keep the mean (FractalNet)."""
+def path_factors(x: Tensor, probability: float) -> Tensor:
+    """Drop path (FractalNet): zero for some samples of `[B, C, H, W]`, `[B, 1, 1, 1]`.
+
+    What it is for the others keeps the mean.
+    """
     keep = 1 - probability
     mask = torch.empty((len(x), 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
-    return x * (mask / keep)
+    return mask / keep

@@ -12,8 +12,8 @@ from darts_cli.config import ConvNetworkConfig
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import AuxiliaryHead, DiscreteNetwork
-from darts_cli.spaces.cnn.operations import drop_path
+from darts_cli.spaces.cnn.discrete import AuxiliaryHead, Cell, DiscreteNetwork
+from darts_cli.spaces.cnn.operations import path_factors
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -105,11 +105,43 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
-    dropped = drop_path(torch.ones(4000, 2, 3, 3), 0.25)
-    per_sample = dropped.flatten(1)
-    assert per_sample.unique().tolist() == [0, pytest.approx(4 / 3)]
-    assert torch.equal(per_sample.min(1).values, per_sample.max(1).values)
-    assert dropped.mean().item() == pytest.approx(1, abs=0.03)
+    factors = path_factors(torch.ones(4000, 2, 3, 3), 0.25)
+    assert factors.shape == (4000, 1, 1, 1)
+    assert factors.unique().tolist() == [0, pytest.approx(4 / 3)]
+    assert factors.mean().item() == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize("name", ["darts_v1", "darts_v2", "nasnet", "amoebanet"])
+def test_a_cell_is_the_sum_of_its_edges_each_by_itself(name: str, double_precision: None) -> None:
+    genotype, drop = load(name, SPACES).cells["normal"], 0.3
+    cell = Cell(
+        genotype, channels_before=(4, 4), channels=4, reduction=False, reduction_before=False
+    )
+    inputs = [torch.randn(5, 4, 8, 8, requires_grad=True) for _ in range(2)]
+
+    def by_itself(s0: Tensor, s1: Tensor) -> Tensor:
+        states, operations = [cell.preprocess0(s0), cell.preprocess1(s1)], iter(cell._ops)
+        for node in genotype.nodes:
+            outs = []
+            for edge in node:
+                operation = next(operations)
+                out = operation(states[edge.source])
+                if not isinstance(operation, torch.nn.Identity):
+                    out = out * path_factors(out, drop)
+                outs.append(out)
+            states.append(torch.stack(outs).sum(dim=0))
+        return torch.cat([states[state] for state in genotype.concat], dim=1)
+
+    found = []
+    for run in (lambda: cell(*inputs, drop), lambda: by_itself(*inputs)):
+        torch.manual_seed(0)
+        out = run()
+        weights = [*inputs, *cell.parameters()]
+        gradients = torch.autograd.grad(out.square().sum(), weights)
+        # In one, since BatchNorm leaves some of them nothing but rounding.
+        found.append((out, torch.cat([gradient.flatten() for gradient in gradients])))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, 1e-12)
 
 
 def skips_only(reduction_source: int) -> Genotype:
