@@ -10,6 +10,7 @@ genotype, no label covers another one and no edge runs through a label or a stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
+from darts_cli.difference import Place
 from darts_cli.genotype import CellGenotype
 from darts_cli.viz.rows import (
     BLOCK_GAP,
@@ -67,6 +68,7 @@ class Label:
 
     box: Box
     operation: str
+    place: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,10 @@ class Wire:
     points: tuple[Point, ...]
     operation: str | None
     """Of the edge; None for a line into the output or into a joined input."""
+    place: Place | None = None
+    """Of the edge."""
+    joined: int | None = None
+    """The state that the line leads into the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +203,8 @@ class Plan:
             left, right = columns.labels[self.graph.layers[node]]
             for index, edge in enumerate(self.graph.edges[node]):
                 y = self.rows.row(node, index)
-                yield Label(Box((left + right) / 2, y, right - left, LABEL_HEIGHT), edge.operation)
+                box = Box((left + right) / 2, y, right - left, LABEL_HEIGHT)
+                yield Label(box, edge.operation, (node - self.graph.inputs, index))
 
     def _edges(self, columns: _Columns) -> Iterator[Wire]:
         graph = self.graph
@@ -215,7 +222,7 @@ class Plan:
                     (label_end, row),
                     (end, y + offset * step),
                 )
-                yield Wire(points, edge.operation)
+                yield Wire(points, edge.operation, place=(node - graph.inputs, index))
 
     def _leaves(self, state: int) -> dict[tuple[int, int], float]:
         """The height at which each edge leaves a state: ordered like their rows, so none cross."""
@@ -234,7 +241,7 @@ class Plan:
         """The lines without an operation: into the output, and into states that inputs join."""
         for state in sorted(self.graph.concat):
             start, y = columns.states[self.graph.layers[state]][1], self.rows.y[state]
-            yield Wire(((start, y), (columns.states[-1][0], y)), None)
+            yield Wire(((start, y), (columns.states[-1][0], y)), None, joined=state)
         given = list(self._given())
         for state, parts in enumerate(self.graph.names.inputs):
             for place in range(len(parts) if len(parts) > 1 else 0):

@@ -1,4 +1,4 @@
-"""Genotypes in words: names and colours, graphviz text, the terminal drawing."""
+"""Genotypes in words: names, graphviz text, the terminal drawing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,32 +10,10 @@ from rich.text import Text
 
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.space import SearchSpace
+from darts_cli.viz.style import THEMES, colour
 
-# Okabe and Ito's palette without its yellow, which is too pale for a line on white, and three
-# of Paul Tol's muted colours: they stay apart for every common kind of colour blindness.
-COLOURS: dict[str, str] = {
-    "none": "#BBBBBB",
-    "max_pool_3x3": "#D55E00",
-    "avg_pool_3x3": "#E69F00",
-    "skip_connect": "#7A7A7A",
-    "sep_conv_3x3": "#0072B2",
-    "sep_conv_5x5": "#56B4E9",
-    "sep_conv_7x7": "#332288",
-    "dil_conv_3x3": "#009E73",
-    "dil_conv_5x5": "#999933",
-    "conv_7x1_1x7": "#CC79A7",
-    "tanh": "#0072B2",
-    "relu": "#D55E00",
-    "sigmoid": "#009E73",
-    "identity": "#7A7A7A",
-}
-"""The colour of each operation, the same in every picture."""
-
-OTHER_COLOUR = "#882255"
-"""Of an operation that has no colour of its own yet."""
-
-INPUT_FILL, NODE_FILL, OUTPUT_FILL = "#DCEBDD", "#DCE6F2", "#F8E7CC"
-"""The fills of input states, nodes and the output, light enough for dark text."""
+LIGHT = THEMES["light"]
+"""What other programs draw from text is on white."""
 
 MAX_TITLE = 60
 """Characters of a genotype's name that a title shows."""
@@ -89,11 +67,6 @@ def names(genotype: Genotype, space: SearchSpace | None = None) -> Names:
     return Names(tuple((f"input {state}",) for state in range(max(inputs, 1))), "output", "concat")
 
 
-def colour(operation: str) -> str:
-    """The colour of an operation, as #RRGGBB."""
-    return COLOURS.get(operation, OTHER_COLOUR)
-
-
 def title(genotype: Genotype) -> str:
     """The genotype's name, with nothing in it that a line of text or XML could not hold."""
     name = "".join(
@@ -104,11 +77,12 @@ def title(genotype: Genotype) -> str:
 
 def dot(genotype: Genotype, *, space: SearchSpace | None = None) -> str:
     """The genotype as graphviz text: one cluster a cell, one line an edge."""
+    fill = LIGHT.fills["node"]
     lines = [
         f"digraph {_quote(title(genotype))} {{",
         "  rankdir=LR;",
         '  graph [fontname="Helvetica", labeljust="l", color="white"];',
-        f'  node [fontname="Helvetica", shape="circle", style="filled", fillcolor="{NODE_FILL}"];',
+        f'  node [fontname="Helvetica", shape="circle", style="filled", fillcolor="{fill}"];',
         '  edge [fontname="Helvetica", fontsize=10, color="#555555"];',
     ]
     for name, cell in genotype.cells.items():
@@ -126,7 +100,7 @@ def _dot_cell(cell: CellGenotype, prefix: str, called: Names) -> Iterator[str]:
         return _quote(f"{prefix} {key}")
 
     inputs = len(called.inputs)
-    given = f'shape="box", fillcolor="{INPUT_FILL}"'
+    given = f'shape="box", fillcolor="{LIGHT.fills["input"]}"'
     for number, parts in enumerate(called.inputs):
         if len(parts) == 1:
             yield f"{state(number)} [label={_quote(parts[0])}, {given}];"
@@ -138,7 +112,7 @@ def _dot_cell(cell: CellGenotype, prefix: str, called: Names) -> Iterator[str]:
     for number in range(inputs, inputs + len(cell.nodes)):
         yield f"{state(number)} [label={_quote(str(number))}];"
     output = _quote(called.output)
-    yield f'{state("output")} [label={output}, shape="box", fillcolor="{OUTPUT_FILL}"];'
+    yield f'{state("output")} [label={output}, shape="box", fillcolor="{LIGHT.fills["output"]}"];'
     for number, node in enumerate(cell.nodes, start=inputs):
         for edge in node:
             style = f"label={_quote(edge.operation)}, color={_quote(colour(edge.operation))}"
@@ -175,7 +149,7 @@ def _equations(cell: CellGenotype, called: Names) -> Text:
     left = [called.output]
     left += [f"node {number}" for number in range(len(called.inputs) + len(cell.nodes))]
     margin = max(map(len, left))
-    column = max(len(_term(edge, called)) for edge in cell.edges)
+    column = max(len(term(edge, called)) for edge in cell.edges)
     lines = [
         Text.assemble((f"node {number}".ljust(margin), "bold"), " = ", " joined with ".join(parts))
         for number, parts in enumerate(called.inputs)
@@ -186,9 +160,9 @@ def _equations(cell: CellGenotype, called: Names) -> Text:
             name = "" if first else f"node {number}"
             line = Text.assemble((name.ljust(margin), "bold"))
             for index, edge in enumerate(node[first : first + EDGES_PER_LINE], start=first):
-                term = _term(edge, called)
-                term.pad_right(column - len(term))
-                line.append(" + " if index else " = ").append_text(term)
+                shown = term(edge, called)
+                shown.pad_right(column - len(shown))
+                line.append(" + " if index else " = ").append_text(shown)
             line.rstrip()
             lines.append(line)
     lines.append(
@@ -201,5 +175,6 @@ def _equations(cell: CellGenotype, called: Names) -> Text:
     return Text("\n").join(lines)
 
 
-def _term(edge: Edge, called: Names) -> Text:
+def term(edge: Edge, called: Names) -> Text:
+    """An edge as an operation of its source."""
     return Text.assemble((edge.operation, colour(edge.operation)), f"({called.state(edge.source)})")

@@ -8,7 +8,7 @@ from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.genotype_file import load, shipped
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
-from darts_cli.viz.text import COLOURS
+from darts_cli.viz.style import COLOURS
 
 Nodes = Sequence[Sequence[tuple[str, int]]]
 

@@ -1,0 +1,125 @@
+"""The legend below a picture: what the colours and boxes in it stand for."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
+from darts_cli.genotype import CellGenotype
+from darts_cli.viz.layout import Box, Wire
+from darts_cli.viz.pen import LABEL_SIZE, LEAD, OUTLINE_WIDTHS, Pen, Weight, measure
+from darts_cli.viz.style import COLOURS, colour, mix
+from darts_cli.viz.text import Names
+
+SAMPLE_WIDTH, SAMPLE_HEIGHT = 24.0, 12.0
+"""Of what stands before each text."""
+GAP, BETWEEN, LINE_HEIGHT = 6.0, 20.0, 20.0
+"""Points from a sample to its text, from a text to the next sample, and from line to line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A sample and its text."""
+
+    text: str
+    draw: Callable[[Pen, Box, str], None]
+    """Draws the sample into a box, under an identifier."""
+    x: float = 0.0
+    """Where the sample begins."""
+
+    @property
+    def width(self) -> float:
+        """Of sample and text."""
+        return SAMPLE_WIDTH + GAP + measure(self.text)
+
+
+class Legend:
+    """Groups of entries, each in one line or, where that is too long, in lines and columns."""
+
+    def __init__(self, groups: Iterable[Sequence[Entry]], width: float) -> None:
+        self.lines = [line for group in groups for line in _arrange(group, width)]
+        self.height = LINE_HEIGHT * len(self.lines)
+
+    def draw(self, pen: Pen) -> None:
+        """All of it, from the point of the pen down."""
+        entries = ((row, entry) for row, line in enumerate(self.lines) for entry in line)
+        for number, (row, entry) in enumerate(entries):
+            y = (row + 0.5) * LINE_HEIGHT
+            box = Box(entry.x + SAMPLE_WIDTH / 2, y, SAMPLE_WIDTH, SAMPLE_HEIGHT)
+            entry.draw(pen, box, f"legend-sample-{number}")
+            pen.text(
+                entry.text,
+                (entry.x + SAMPLE_WIDTH + GAP, y + LABEL_SIZE * 0.36),
+                LABEL_SIZE,
+                gid=f"legend-{number}-name",
+                align="left",
+            )
+
+
+def _arrange(group: Sequence[Entry], width: float) -> Iterator[list[Entry]]:
+    """Lines of a group that fit a width, which has room for its widest entry."""
+    starts = [*accumulate((entry.width + BETWEEN for entry in group), initial=0.0)]
+    if starts[-1] - BETWEEN <= width:
+        yield [replace(entry, x=x) for entry, x in zip(group, starts, strict=False)]
+        return
+    step = max(entry.width for entry in group) + BETWEEN
+    columns = max(int((width + BETWEEN) / step), 1)
+    for first in range(0, len(group), columns):
+        line = group[first : first + columns]
+        yield [replace(entry, x=column * step) for column, entry in enumerate(line)]
+
+
+def explain(
+    cells: Iterable[CellGenotype], called: Names, *, compared: bool = False
+) -> list[list[Entry]]:
+    """What a picture of some cells needs explained.
+
+    Args:
+        cells: That are drawn.
+        called: How their states are called.
+        compared: Whether lines are strong or pale in it.
+    """
+    cells = list(cells)
+    sums = any(len(edges) > 1 for cell in cells for edges in cell.nodes)
+    used = {edge.operation for cell in cells for edge in cell.edges}
+    known = [operation for operation in COLOURS if operation in used]
+    operations = [*known, *sorted(used - set(known))]
+    boxes = [
+        Entry("input", _draw_kind("input")),
+        Entry("node, the sum of its edges" if sums else "node", _draw_kind("node")),
+        Entry(f"output, the {called.join} of nodes", _draw_kind("output")),
+    ]
+    groups = [[Entry(operation, _draw_operation(operation)) for operation in operations], boxes]
+    if compared:
+        marks = [
+            Entry("only in one", _draw_line(Weight.STRONG)),
+            Entry("in both", _draw_line(Weight.PALE)),
+        ]
+        groups.append(marks)
+    return groups
+
+
+def _draw_operation(operation: str) -> Callable[[Pen, Box, str], None]:
+    def draw(pen: Pen, box: Box, gid: str) -> None:
+        ink = colour(operation)
+        pen.box(
+            box,
+            fill=mix(ink, pen.theme.background, pen.theme.tint),
+            outline=ink,
+            rounding=box.height / 2,
+            gid=gid,
+            width=OUTLINE_WIDTHS[Weight.STRONG],
+        )
+
+    return draw
+
+
+def _draw_kind(kind: str) -> Callable[[Pen, Box, str], None]:
+    return lambda pen, box, gid: pen.kind(box, kind, gid)
+
+
+def _draw_line(weight: Weight) -> Callable[[Pen, Box, str], None]:
+    def draw(pen: Pen, box: Box, gid: str) -> None:
+        ends = (box.x - box.width / 2 + LEAD, box.y), (box.x + box.width / 2, box.y)
+        pen.wire(Wire(ends, None), gid, weight)
+
+    return draw

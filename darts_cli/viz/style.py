@@ -1,0 +1,125 @@
+"""What pictures of genotypes look like: colours and themes; imports nothing that draws."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from darts_cli.errors import ConfigError
+
+# Found by a search for the largest smallest distance in OKLab between any two of the convolutional
+# space, to common eyes and without one of the three cones, among colours with a contrast of 3 or
+# more to white and to the dark background. The hues say what is related: pooling is warm,
+# separable convolutions are blue, dilated ones green.
+COLOURS: dict[str, str] = {
+    "none": "#BBBBBB",
+    "max_pool_3x3": "#D70438",
+    "avg_pool_3x3": "#D57B1A",
+    "skip_connect": "#75696C",
+    "sep_conv_3x3": "#2497FE",
+    "sep_conv_5x5": "#4E87AC",
+    "sep_conv_7x7": "#7128FD",
+    "dil_conv_3x3": "#0C7105",
+    "dil_conv_5x5": "#819B77",
+    "conv_7x1_1x7": "#A21BBB",
+    "tanh": "#2497FE",
+    "relu": "#D70438",
+    "sigmoid": "#0C7105",
+    "identity": "#75696C",
+}
+"""The colour of each operation, the same in every picture and theme. No cell holds `none`."""
+
+OTHER_COLOUR = "#B8487E"
+"""Of an operation that has no colour of its own yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Theme:
+    """The colours of everything but operations, as #RRGGBB."""
+
+    background: str
+    ink: str
+    """Of what is to be read."""
+    faint: str
+    """Of what is to be read last."""
+    join: str
+    """Of lines without an operation."""
+    tint: float
+    """How much of its operation's colour a label is filled with, the rest is background."""
+    strong: float
+    """The same for a label that is to catch the eye."""
+    pale: float
+    """How much of its colour a line keeps that is not."""
+    fills: Mapping[str, str]
+    """By kind of box: `input`, `node` or `output`."""
+    outlines: Mapping[str, str]
+    """By kind of box."""
+
+
+THEMES: dict[str, Theme] = {
+    "light": Theme(
+        background="#FFFFFF",
+        ink="#222222",
+        faint="#666666",
+        join="#8F8F8F",
+        tint=0.12,
+        strong=0.38,
+        pale=0.30,
+        fills={"input": "#DCEBDD", "node": "#DCE6F2", "output": "#F8E7CC"},
+        outlines={"input": "#5E8B61", "node": "#6F8FB0", "output": "#B07C2A"},
+    ),
+    "dark": Theme(
+        background="#0E1116",
+        ink="#E8EAED",
+        faint="#9AA3AE",
+        join="#737B86",
+        tint=0.24,
+        strong=0.50,
+        pale=0.42,
+        fills={"input": "#1B3322", "node": "#1D2C40", "output": "#3B2D14"},
+        outlines={"input": "#6FA574", "node": "#7B9CC0", "output": "#C9963F"},
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Style:
+    """What a user chooses of a picture.
+
+    Raises:
+        ConfigError: if there is no such theme.
+    """
+
+    theme: str = "light"
+    """A key of `THEMES`."""
+    title: bool = True
+    """Whether the names of genotype and cell stand above each cell."""
+    legend: bool = False
+    """Whether a legend stands below all cells."""
+
+    def __post_init__(self) -> None:
+        if self.theme not in THEMES:
+            raise ConfigError(f"found theme {self.theme!r}, expected one of {', '.join(THEMES)}")
+
+    @property
+    def colours(self) -> Theme:
+        """The colours of the theme."""
+        return THEMES[self.theme]
+
+
+DEFAULT = Style()
+
+
+def colour(operation: str) -> str:
+    """The colour of an operation, as #RRGGBB."""
+    return COLOURS.get(operation, OTHER_COLOUR)
+
+
+def mix(one: str, other: str, share: float) -> str:
+    """A colour made of `share` of one and of another for the rest, all as #RRGGBB."""
+    parts = [
+        round(
+            share * int(one[start : start + 2], 16)
+            + (1 - share) * int(other[start : start + 2], 16)
+        )
+        for start in (1, 3, 5)
+    ]
+    return "#" + "".join(f"{part:02X}" for part in parts)
