@@ -13,9 +13,9 @@ from darts_cli.viz.legend import explain
 from darts_cli.viz.page import METADATA, Page, Panel, check, save
 from darts_cli.viz.pen import measure
 from darts_cli.viz.style import DEFAULT, Style
-from darts_cli.viz.text import dot, names, title
+from darts_cli.viz.text import dot, mermaid, names, title
 
-TEXTS: dict[str, Callable[..., str]] = {".dot": dot}
+TEXTS: dict[str, Callable[..., str]] = {".dot": dot, ".mmd": mermaid}
 """By their suffixes the formats that other programs draw, in their own style."""
 
 SUFFIXES = (*METADATA, *TEXTS)

@@ -1,4 +1,4 @@
-"""Genotypes in words: names, graphviz text, the terminal drawing."""
+"""Genotypes in words: names, graphviz and Mermaid text, the terminal drawing."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -125,6 +125,71 @@ def _quote(text: str) -> str:
     """A graphviz string, in which a backslash would start an escape."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def mermaid(genotype: Genotype, *, space: SearchSpace | None = None) -> str:
+    """The genotype as Mermaid text: one subgraph a cell, one line an edge."""
+    called = names(genotype, space)
+    lines, links = ["flowchart LR"], list[str | None]()
+    for number, (name, cell) in enumerate(genotype.cells.items()):
+        drawn = list(_mermaid_links(cell, f"cell{number}", called))
+        heading = _quote_mermaid(f"{title(genotype)}, {name} cell")
+        lines += [
+            f"  subgraph cell{number}[{heading}]",
+            "    direction LR",
+            *(f"    {line}" for line in _mermaid_states(cell, f"cell{number}", called)),
+            *(f"    {line}" for line, _ in drawn),
+            "  end",
+        ]
+        links += [operation for _, operation in drawn]
+    # Mermaid has a class `node` of its own.
+    for kind, fill in LIGHT.fills.items():
+        look = f"fill:{fill},stroke:{LIGHT.outlines[kind]},color:{LIGHT.ink}"
+        lines.append(f"  classDef {kind}State {look}")
+    # Mermaid counts the links of all cells, from 0.
+    for operation in dict.fromkeys(links):
+        numbers = ",".join(str(number) for number, one in enumerate(links) if one == operation)
+        ink = LIGHT.join if operation is None else colour(operation)
+        width = "1px" if operation is None else "2px"
+        lines.append(f"  linkStyle {numbers} stroke:{ink},stroke-width:{width}")
+    return "\n".join(lines) + "\n"
+
+
+def _mermaid_states(cell: CellGenotype, prefix: str, called: Names) -> Iterator[str]:
+    inputs = len(called.inputs)
+    for number, parts in enumerate(called.inputs):
+        for part, name in enumerate(parts):
+            suffix = f"_input{part}" if len(parts) > 1 else ""
+            yield f"{prefix}_state{number}{suffix}[{_quote_mermaid(name)}]:::inputState"
+        if len(parts) > 1:
+            yield f'{prefix}_state{number}(("{number}")):::nodeState'
+    for number in range(inputs, inputs + len(cell.nodes)):
+        yield f'{prefix}_state{number}(("{number}")):::nodeState'
+    yield f"{prefix}_output[{_quote_mermaid(called.output)}]:::outputState"
+
+
+def _mermaid_links(
+    cell: CellGenotype, prefix: str, called: Names
+) -> Iterator[tuple[str, str | None]]:
+    """Every link with its operation; None for one that has none."""
+    for number, parts in enumerate(called.inputs):
+        for part in range(len(parts) if len(parts) > 1 else 0):
+            yield f"{prefix}_state{number}_input{part} --> {prefix}_state{number}", None
+    for number, node in enumerate(cell.nodes, start=len(called.inputs)):
+        for edge in node:
+            label = _quote_mermaid(edge.operation)
+            link = f"{prefix}_state{edge.source} -->|{label}| {prefix}_state{number}"
+            yield link, edge.operation
+    for number in cell.concat:
+        yield f"{prefix}_state{number} --> {prefix}_output", None
+
+
+def _quote_mermaid(text: str) -> str:
+    """A Mermaid string, in which quotes, markup and much else would mean something."""
+    letters = (
+        letter if letter.isalnum() or letter in " _{}-," else f"#{ord(letter)};" for letter in text
+    )
+    return f'"{"".join(letters)}"'
 
 
 def terminal(genotype: Genotype, *, space: SearchSpace | None = None) -> Group:

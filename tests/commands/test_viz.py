@@ -14,7 +14,13 @@ Unchanged = Callable[[Path], None]
 
 @pytest.mark.parametrize(
     ("suffix", "start"),
-    [(".svg", b"<?xml"), (".png", b"\x89PNG\r\n"), (".pdf", b"%PDF-"), (".dot", b"digraph")],
+    [
+        (".svg", b"<?xml"),
+        (".png", b"\x89PNG\r\n"),
+        (".pdf", b"%PDF-"),
+        (".dot", b"digraph"),
+        (".mmd", b"flowchart"),
+    ],
 )
 def test_a_picture_is_of_the_kind_that_its_name_says(
     darts: Darts, tmp_path: Path, suffix: str, start: bytes
@@ -55,7 +61,7 @@ def test_a_kind_of_picture_that_cannot_be_written_is_refused(
     darts: Darts, tmp_path: Path, name: str, found: str
 ) -> None:
     assert darts("viz", "darts_v2", "--output", name).refusal() == (
-        f"{name}: found {found}, expected one of .svg, .png, .pdf, .dot"
+        f"{name}: found {found}, expected one of .svg, .png, .pdf, .dot, .mmd"
     )
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ from darts_cli.genotype import Genotype
 from darts_cli.spaces import SPACES
 from darts_cli.viz.cells import draw, figure
 from darts_cli.viz.style import COLOURS, THEMES, Style
-from darts_cli.viz.text import dot
+from darts_cli.viz.text import dot, mermaid
 from tests.viz.genotypes import (
     ALL,
     HARD,
@@ -183,7 +183,7 @@ def test_a_pdf_is_a_pdf(genotype: Genotype, tmp_path: Path) -> None:
 
 
 def test_text_for_other_programs_is_written_as_it_is(genotype: Genotype, tmp_path: Path) -> None:
-    for suffix, text in ((".dot", dot),):
+    for suffix, text in ((".dot", dot), (".mmd", mermaid)):
         draw(genotype, tmp_path / f"picture{suffix}", style=Style(theme="dark"))
         assert (tmp_path / f"picture{suffix}").read_text() == text(genotype)
 
@@ -200,7 +200,7 @@ def test_an_svg_is_xml_and_its_labels_are_text(genotype: Genotype, tmp_path: Pat
     assert len(identifiers) == len(set(identifiers))
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf", ".dot"])
+@pytest.mark.parametrize("suffix", [".svg", ".png", ".pdf", ".dot", ".mmd"])
 def test_the_same_genotype_gives_the_same_bytes_twice(suffix: str, tmp_path: Path) -> None:
     one, two = tmp_path / f"one{suffix}", tmp_path / f"two{suffix}"
     draw(SHIPPED["nasnet"], one)
@@ -224,7 +224,9 @@ def test_another_suffix_is_an_error_that_names_the_formats(
     path = tmp_path / name
     with pytest.raises(ConfigError) as error:
         draw(SHIPPED["darts_v2"], path)
-    assert str(error.value) == f"{path}: found {found}, expected one of .svg, .png, .pdf, .dot"
+    assert (
+        str(error.value) == f"{path}: found {found}, expected one of .svg, .png, .pdf, .dot, .mmd"
+    )
     assert not list(tmp_path.iterdir())
 
 
