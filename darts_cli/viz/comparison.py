@@ -1,0 +1,153 @@
+"""Two genotypes of one space side by side, with what they do not share marked."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from darts_cli.difference import Surplus, compare, summarize, surplus
+from darts_cli.files import replacing
+from darts_cli.genotype import CellGenotype, Genotype
+from darts_cli.space import SearchSpace
+from darts_cli.viz.style import DEFAULT, Style
+from darts_cli.viz.text import Names, names, term, title
+
+# The terminal can do without matplotlib, which takes a while to import.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw(
+    first: Genotype,
+    second: Genotype,
+    path: str | Path,
+    *,
+    style: Style = DEFAULT,
+    space: SearchSpace | None = None,
+) -> None:
+    """Draw two genotypes into one file, which appears whole or not at all.
+
+    Args:
+        first: Drawn on the left.
+        second: Drawn on the right.
+        path: Where to; its suffix is the format.
+        style: Theme, title and legend.
+        space: The genotypes' space, needed only where its name is not known to `text.NAMES`.
+
+    Raises:
+        GenotypeError: if the genotypes are not of one space.
+        ConfigError: if the suffix names no format that a comparison can be drawn in.
+        WriteError: if the file cannot be written.
+    """
+    from darts_cli.viz.page import METADATA, check, save
+
+    path = Path(path)
+    check(path, METADATA, what=" for two genotypes")
+    picture = figure(first, second, style=style, space=space)
+    with replacing(path) as temporary:
+        save(picture, temporary, path.suffix.lower())
+
+
+def figure(
+    first: Genotype,
+    second: Genotype,
+    *,
+    style: Style = DEFAULT,
+    space: SearchSpace | None = None,
+) -> "Figure":
+    """Two genotypes, the first on the left, cell by cell, on a figure of 72 units an inch.
+
+    Edges and members of concat that one of them lacks are strong, all other
+    lines pale. Identifiers begin with `first` or `second`.
+
+    Raises:
+        GenotypeError: if the genotypes are not of one space.
+    """
+    from darts_cli.viz import page
+    from darts_cli.viz.layout import Plan
+    from darts_cli.viz.legend import explain
+    from darts_cli.viz.pen import measure
+
+    differences = compare(first, second)
+    called = _names(first, second, space)
+
+    def panel(genotype: Genotype, side: str, cell: str, extra: Surplus) -> page.Panel:
+        return page.Panel(
+            genotype=title(genotype),
+            cell=cell,
+            prefix=f"{side}-{cell}",
+            plan=Plan(genotype.cells[cell], called, partial(measure, bold=True)),
+            surplus=extra,
+        )
+
+    rows = [
+        [
+            panel(first, "first", cell, difference.first),
+            panel(second, "second", cell, difference.second),
+        ]
+        for cell, difference in differences.items()
+    ]
+    cells = [*first.cells.values(), *second.cells.values()]
+    legend = explain(cells, called, compared=True)
+    return page.Page(rows, style, legend=legend, summary=summarize(differences)).figure()
+
+
+def _names(first: Genotype, second: Genotype, space: SearchSpace | None) -> Names:
+    """Names for the states of both, of which one may not show how many inputs there are."""
+    return max(names(first, space), names(second, space), key=lambda called: len(called.inputs))
+
+
+def terminal(first: Genotype, second: Genotype, *, space: SearchSpace | None = None) -> Group:
+    """What differs, node by node, for a rich console of 80 columns or more.
+
+    Raises:
+        GenotypeError: if the genotypes are not of one space.
+    """
+    differences = compare(first, second)
+    panels = [
+        Panel(
+            _table(first, second, name, _names(first, second, space)),
+            title=f"{name} cell",
+            title_align="left",
+            box=box.ROUNDED,
+            padding=(0, 1),
+            expand=False,
+        )
+        for name, difference in differences.items()
+        if difference.differing or difference.concat_differs
+    ]
+    return Group(Text(summarize(differences)), *panels)
+
+
+def _table(first: Genotype, second: Genotype, name: str, called: Names) -> Table:
+    """A row for each node of one cell of which an edge differs, and one for concat."""
+    cells = first.cells[name], second.cells[name]
+    sides = [(cell, surplus(cell, other)) for cell, other in (cells, cells[::-1])]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("")
+    for genotype in (first, second):
+        table.add_column(Text(f"only in {title(genotype)}"), overflow="fold")
+    for place in range(max(len(cell.nodes) for cell in cells)):
+        edges = [_edges(cell, extra, place, called) for cell, extra in sides]
+        if any(edges):
+            table.add_row(Text(f"node {place + len(called.inputs)}", style="bold"), *edges)
+    concats = [", ".join(map(str, sorted(extra.concat))) for _, extra in sides]
+    if any(concats):
+        nodes = [concat and f"node{'s' * (',' in concat)} {concat}" for concat in concats]
+        table.add_row(Text(called.join, style="bold"), *nodes)
+    return table
+
+
+def _edges(cell: CellGenotype, extra: Surplus, place: int, called: Names) -> Text:
+    """The edges of a node that the other cell lacks, one a line."""
+    if place >= len(cell.nodes):
+        return Text("no such node", style="dim")
+    edges = enumerate(cell.nodes[place])
+    return Text("\n").join(
+        term(edge, called) for index, edge in edges if (place, index) in extra.edges
+    )
