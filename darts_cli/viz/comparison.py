@@ -75,20 +75,19 @@ def figure(
 
     differences = compare(first, second)
     called = _names(first, second, space)
-
-    def panel(genotype: Genotype, side: str, cell: str, extra: Surplus) -> page.Panel:
-        return page.Panel(
-            genotype=title(genotype),
-            cell=cell,
-            prefix=f"{side}-{cell}",
-            plan=Plan(genotype.cells[cell], called, partial(measure, bold=True)),
-            surplus=extra,
-        )
-
     rows = [
         [
-            panel(first, "first", cell, difference.first),
-            panel(second, "second", cell, difference.second),
+            page.Panel(
+                genotype=title(genotype),
+                cell=cell,
+                prefix=f"{side}-{cell}",
+                plan=Plan(genotype.cells[cell], called, partial(measure, bold=True)),
+                surplus=extra,
+            )
+            for side, genotype, extra in (
+                ("first", first, difference.first),
+                ("second", second, difference.second),
+            )
         ]
         for cell, difference in differences.items()
     ]
