@@ -1,6 +1,7 @@
 """Draws boxes, lines and texts with matplotlib, in the colours of a theme."""
 
 from enum import Enum, auto
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -38,6 +39,7 @@ JOIN_WIDTHS = {Weight.PALE: 1.2, Weight.PLAIN: 1.2, Weight.STRONG: 2.4}
 OUTLINE_WIDTHS = {Weight.PALE: 1.1, Weight.PLAIN: 1.1, Weight.STRONG: 1.8}
 
 
+@lru_cache(maxsize=1000)
 def measure(text: str, size: float = LABEL_SIZE, *, bold: bool = False) -> float:
     """The width of a text in points."""
     page = Figure(figsize=(1, 1), dpi=72)

@@ -174,14 +174,18 @@ def test_a_space_without_names_of_its_own_gets_plain_ones() -> None:
     check(genotype, Style(legend=True))
 
 
-def test_a_png_is_a_png(genotype: Genotype, tmp_path: Path) -> None:
-    draw(genotype, tmp_path / "picture.png")
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+FEW = ["amoebanet", "rnn_enas", "a convolutional cell of eleven nodes"]
 
 
-def test_a_pdf_is_a_pdf(genotype: Genotype, tmp_path: Path) -> None:
-    draw(genotype, tmp_path / "picture.PDF")
-    assert (tmp_path / "picture.PDF").read_bytes().startswith(b"%PDF-")
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize(
+    ("suffix", "start"), [(".png", b"\x89PNG\r\n\x1a\n"), (".PDF", b"%PDF-"), (".svg", b"<?xml")]
+)
+def test_a_picture_is_of_the_kind_that_its_name_says(
+    name: str, suffix: str, start: bytes, tmp_path: Path
+) -> None:
+    draw(ALL[name], tmp_path / f"picture{suffix}")
+    assert (tmp_path / f"picture{suffix}").read_bytes().startswith(start)
 
 
 def test_text_for_other_programs_is_written_as_it_is(genotype: Genotype, tmp_path: Path) -> None:
