@@ -1,0 +1,110 @@
+"""Writes runs as one HTML page that needs nothing but itself: see the files of `page/`."""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from darts_cli.errors import ConfigError
+from darts_cli.files import write_text
+from darts_cli.viz.report_data import Limits, RunPage, page_data, title
+
+SIZE_LIMIT = 2_000_000
+"""Bytes that a page stays under, to be sent by mail and to open at once on a phone."""
+
+MOMENTS, ROWS = 500, 24_000
+"""Epochs of all runs in the slider and in curves at first; drawing more cells takes minutes."""
+
+SCRIPTS = ("elements.js", "cells.js", "curves.js", "report.js")
+"""The parts of the script, in the order in which they need one another."""
+
+_FIT = 0.8
+"""How much of the epochs is kept when a page turns out too large."""
+
+
+def write(pages: Sequence[RunPage], path: Path) -> None:
+    """Write one page of one run or more, whole or not at all.
+
+    Args:
+        pages: What to tell, in this order; several are compared.
+        path: Of the HTML file; links to the runs' files are relative to it.
+
+    Raises:
+        ConfigError: if these runs cannot be compared, or do not fit in `SIZE_LIMIT`.
+        WriteError: if the page cannot be written.
+    """
+    write_text(path, render(pages, path.parent))
+
+
+def render(pages: Sequence[RunPage], folder: Path) -> str:
+    """The text of the page that lies in `folder`.
+
+    Raises:
+        ConfigError: as `write` does.
+    """
+    _check(pages)
+    share = 1.0
+    while True:
+        limits = Limits(
+            moments=max(int(share * MOMENTS / len(pages)), 1),
+            rows=max(int(share * ROWS / len(pages)), 1),
+        )
+        text = _fill(page_data(pages, folder, limits), title(pages))
+        if len(text.encode()) < SIZE_LIMIT:
+            return text
+        if limits.rows == 1:
+            raise ConfigError(
+                f"{len(pages)} run{'' if len(pages) == 1 else 's'}: found too much for a page of "
+                f"{SIZE_LIMIT:,} bytes even with one epoch of each; show fewer runs"
+            )
+        share *= _FIT
+
+
+def _check(pages: Sequence[RunPage]) -> None:
+    histories = [page.history for page in pages]
+    if not histories:
+        raise ConfigError("found no run to show, expected one or more")
+    first, seen = histories[0], set()
+    for history in histories:
+        if history.space.name != first.space.name:
+            raise ConfigError(
+                f"{history.path}: found a run of space {history.space.name!r}, expected "
+                f"{first.space.name!r} as of {first.path}; write a page for each space"
+            )
+        if history.path.resolve() in seen:
+            raise ConfigError(f"{history.path}: found this run twice, expected each once")
+        seen.add(history.path.resolve())
+
+
+def _fill(data: dict[str, Any], page_title: str) -> str:
+    style, script = _read("report.css"), "\n".join(map(_read, SCRIPTS))
+    return Template(_read("report.html")).substitute(
+        title=html.escape(page_title),
+        policy=(
+            f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+            "base-uri 'none'; form-action 'none'"
+        ),
+        style=style,
+        script=script,
+        data=_embed(data),
+    )
+
+
+def _read(name: str) -> str:
+    return files("darts_cli.viz").joinpath("page", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """What a content security policy calls the one text that may stand in its place."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _embed(data: dict[str, Any]) -> str:
+    """JSON in which nothing ends the element that holds it, or begins another or a comment."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")

@@ -1,0 +1,152 @@
+"""The cells and alphas of a run as the JSON values that its page draws."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from darts_cli.collapse import Moment
+from darts_cli.genotype import CellGenotype, Genotype, softmax
+from darts_cli.space import SearchSpace
+from darts_cli.viz.layout import Box, Layout, Plan
+from darts_cli.viz.text import Names, colour, names
+
+LETTER_WIDTH = 5.7
+"""Points of a label's letter: 0.6 of the 9.5 points that the style sheet says, in any monospace."""
+
+SHARES = 10_000
+"""Probabilities are told in parts of this, as whole numbers, which take the fewest letters."""
+
+_Item = TypeVar("_Item")
+
+
+class Pictures:
+    """The different cells of a page, each once, and the operations in them."""
+
+    def __init__(self) -> None:
+        self.layouts: list[dict[str, Any]] = []
+        self.operations: list[list[str]] = []
+        self._numbers: dict[tuple[CellGenotype, Names], int] = {}
+        self._columns: dict[str, int] = {}
+
+    def number_all(self, genotype: Genotype, space: SearchSpace) -> dict[str, int]:
+        """The number of each cell's layout."""
+        called = names(genotype, space)
+        return {name: self._number(cell, called) for name, cell in genotype.cells.items()}
+
+    def _number(self, cell: CellGenotype, called: Names) -> int:
+        key = cell, called
+        if key not in self._numbers:
+            self._numbers[key] = len(self.layouts)
+            self.layouts.append(self._plain(_lay_out(cell, called), _describe(cell, called)))
+        return self._numbers[key]
+
+    def _operation(self, name: str) -> int:
+        if name not in self._columns:
+            self._columns[name] = len(self.operations)
+            self.operations.append([name, colour(name)])
+        return self._columns[name]
+
+    def _plain(self, layout: Layout, text: str) -> dict[str, Any]:
+        return {
+            "width": round(layout.width, 1),
+            "height": round(layout.height, 1),
+            "text": text,
+            "states": [
+                [*_numbers(state.box), state.kind, state.name, state.note]
+                for state in layout.states
+            ],
+            "labels": [
+                [*_numbers(label.box), self._operation(label.operation)] for label in layout.labels
+            ],
+            "wires": [
+                [
+                    None if wire.operation is None else self._operation(wire.operation),
+                    *(round(number, 1) for point in wire.points for number in point),
+                ]
+                for wire in layout.wires
+            ],
+        }
+
+
+@lru_cache(maxsize=2048)
+def _lay_out(cell: CellGenotype, called: Names) -> Layout:
+    # Kept, since a page that turns out too large is made again of fewer epochs.
+    return Plan(cell, called, lambda text: LETTER_WIDTH * len(text)).layout()
+
+
+def _numbers(box: Box) -> list[float]:
+    return [round(number, 1) for number in (box.x, box.y, box.width, box.height)]
+
+
+def _describe(cell: CellGenotype, called: Names) -> str:
+    """The cell in words, for those who do not see it."""
+    parts = [
+        f"node {number} = {' and '.join(inputs)} joined"
+        for number, inputs in enumerate(called.inputs)
+        if len(inputs) > 1
+    ]
+    for number, node in enumerate(cell.nodes, start=len(called.inputs)):
+        terms = (f"{edge.operation}({called.state(edge.source)})" for edge in node)
+        parts.append(f"node {number} = {' + '.join(terms)}")
+    nodes = ", ".join(map(str, cell.concat))
+    parts.append(f"{called.output} = {called.join} of nodes {nodes}")
+    return "; ".join(parts).replace("_{", "[").replace("}", "]")
+
+
+def plain_edges(space: SearchSpace, genotype: Genotype) -> list[list[str]]:
+    """Where each edge of a searched cell comes from and where it ends: the rows of its alphas."""
+    called = names(genotype, space)
+    return [
+        [called.state(source), called.state(node + space.inputs)] for node, source in space.edges
+    ]
+
+
+def plain_moment(moment: Moment, space: SearchSpace, pictures: Pictures) -> dict[str, Any]:
+    """What the page shows of a search after an epoch."""
+    alphas = moment.alphas
+    return {
+        "epoch": moment.epoch,
+        "cells": pictures.number_all(moment.genotype, space),
+        "probabilities": {
+            cell: [[round(SHARES * share) for share in softmax(row)] for row in alphas[cell]]
+            for cell in space.cells
+        },
+        "chosen": {cell: _chosen(moment, space, cell) for cell in space.cells},
+        "text": _tell(moment.signals.unchanged_epochs, moment.signals.skip_connections, space),
+    }
+
+
+def _chosen(moment: Moment, space: SearchSpace, cell: str) -> list[int]:
+    """For each edge the column of the primitive that the genotype keeps; -1: none of them."""
+    rows = {edge: row for row, edge in enumerate(space.edges)}
+    columns = [-1] * len(rows)
+    for choice in moment.choices:
+        if choice.cell == cell:
+            row = rows[choice.node - space.inputs, choice.edge.source]
+            columns[row] = space.primitives.index(choice.edge.operation)
+    return columns
+
+
+def _tell(unchanged: int, skips: Mapping[str, int], space: SearchSpace) -> str:
+    when = (
+        f"The genotype has stood for {_count(unchanged, 'epoch')}"
+        if unchanged
+        else "The genotype is new in this epoch"
+    )
+    edges, kind = space.nodes * space.kept_inputs, space.skip.removesuffix("_connect")
+    cells = (f"{count} of {edges} edges of the {cell} cell" for cell, count in skips.items())
+    return f"{when}; {kind} connections: {', '.join(cells)}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def spread(items: Sequence[_Item], most: int) -> list[_Item]:
+    """At most so many of them, evenly spread, the first and the last among them."""
+    last = len(items) - 1
+    if last < most:
+        return list(items)
+    if most == 1:
+        return [items[-1]]
+    return [items[round(place * last / (most - 1))] for place in range(most)]
