@@ -1,0 +1,52 @@
+"""How large the network of a run's genotype is, for the run's page."""
+
+from darts_cli import checkpoint
+from darts_cli.commands.job import Job, read_job
+from darts_cli.commands.plan import measure
+from darts_cli.config import Config
+from darts_cli.engine.task import Facts
+from darts_cli.errors import DartsError
+from darts_cli.history import History
+from darts_cli.recipes import recipe
+from darts_cli.run import Run
+from darts_cli.viz.report_data import NetworkSize
+
+
+def derived_size(history: History) -> NetworkSize | None:
+    """The size of the network that `darts train` makes of a run's genotype.
+
+    That of a training is the one that it trains, that of a search what the
+    default recipe for its data would make.
+
+    Returns:
+        None where there is no genotype yet, or no checkpoint that knows the data.
+    """
+    last = Run(history.path).last
+    if history.genotype is None or not last.is_file():
+        return None
+    try:
+        metadata = checkpoint.read_metadata(last)
+        job, facts = read_job(metadata, last), metadata["facts"]
+        config = _training(job)
+        size = measure(job.domain, config, facts, history.genotype)
+    except DartsError:
+        # A page without a size is better than none.
+        return None
+    return NetworkSize(
+        parameters=size.parameters, macs=size.macs, example=_example(job, config, facts)
+    )
+
+
+def _training(job: Job) -> Config:
+    config = job.config
+    return recipe("train", config.space, None, config.data.name) if job.search else config
+
+
+def _example(job: Job, config: Config, facts: Facts) -> str:
+    unit = job.domain.describe(config, facts).unit
+    # A word is a word; of an image one wants to know how large it is.
+    return (
+        f"{unit} of {facts['channels']} x {facts['size']} x {facts['size']}"
+        if ("size" in facts)
+        else unit
+    )
