@@ -1,0 +1,209 @@
+"""What reading a pickle would make, found out without reading it: nothing of it is built.
+
+torch's own reader, with `weights_only`, runs no code from a file either. It can be made to take
+hours or all memory, though, by keys that are tuples of tuples, or by sizes that nothing backs.
+What it is given has passed here.
+"""
+
+import io
+import pickletools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from darts_cli.errors import CheckpointError
+
+MAX_BYTES = 2**22
+"""Of one pickle; the paper's supernet with the state of its optimizer has a fifth of that."""
+
+_MAX_STEPS = 500_000
+
+_FUNCTIONS = {
+    "torch._utils _rebuild_tensor",
+    "torch._utils _rebuild_tensor_v2",
+    "torch._utils _rebuild_parameter",
+    "torch.nn.parameter Parameter",
+    "torch Size",
+    "collections OrderedDict",
+}
+"""What a state dictionary is made by."""
+
+_KINDS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
+_STORAGES = {f"{module} {kind}Storage" for module in ("torch", "torch.cuda") for kind in _KINDS}
+
+
+@dataclass(frozen=True, slots=True)
+class _Global:
+    """A function or class by its name."""
+
+    name: str
+
+
+# What stands on the stack besides texts, names and tuples.
+_NUMBER, _MAPPING, _OTHER = object(), object(), object()
+
+_Step = Callable[["_Machine", Any], None]
+
+
+class UnsafeError(CheckpointError):
+    """A pickle that would run code."""
+
+
+class DamageError(CheckpointError):
+    """What is no pickle, or one of another kind than torch makes of tensors."""
+
+
+def scan(content: bytes) -> tuple[set[str], int]:
+    """The texts that are keys in a pickle, and how long it is.
+
+    Args:
+        content: What begins with it.
+
+    Raises:
+        UnsafeError: naming what it would call, if that is more than tensors are made of.
+        DamageError: if it is something else than tensors in lists and mappings.
+    """
+    machine, steps = _Machine(), 0
+    try:
+        for opcode, argument, place in pickletools.genops(io.BytesIO(content)):
+            steps += 1
+            step = _STEPS.get(opcode.name)
+            if step is None or steps > _MAX_STEPS:
+                raise DamageError("more or other than tensors by name")
+            step(machine, argument)
+            if opcode.name == "STOP":
+                return machine.keys, (place or 0) + 1
+    # What pickletools meets damage with, and a stack that runs empty.
+    except (ValueError, LookupError, OverflowError, MemoryError):
+        pass
+    raise DamageError("no whole pickle")
+
+
+@dataclass(slots=True)
+class _Machine:
+    """The stack of a pickle's program, with kinds of values in the place of values."""
+
+    stack: list[object] = field(default_factory=list)
+    marks: list[list[object]] = field(default_factory=list)
+    memo: dict[int, object] = field(default_factory=dict)
+    keys: set[str] = field(default_factory=set)
+
+    def push(self, value: object) -> None:
+        self.stack.append(value)
+
+    def text(self, argument: str) -> None:
+        self.push(argument)
+
+    def number(self, _argument: object) -> None:
+        self.push(_NUMBER)
+
+    def mapping(self, _argument: object) -> None:
+        self.push(_MAPPING)
+
+    def other(self, _argument: object) -> None:
+        self.push(_OTHER)
+
+    def nothing(self, _argument: object) -> None:
+        """Leave the stack as it is."""
+
+    def mark(self, _argument: object) -> None:
+        self.marks.append(self.stack)
+        self.stack = []
+
+    def unmark(self) -> list[object]:
+        """What was put on the stack since the mark."""
+        items, self.stack = self.stack, self.marks.pop()
+        return items
+
+    def group(self, count: int | None) -> None:
+        """A tuple; what is in its tuples is of no account."""
+        items = self.unmark() if count is None else self._take(count)
+        self.push(tuple([_OTHER if type(item) is tuple else item for item in items]))
+
+    def _take(self, count: int) -> list[object]:
+        return [self.stack.pop() for _ in range(count)][::-1]
+
+    def remember(self, place: int) -> None:
+        self.memo[place] = self.stack[-1]
+
+    def recall(self, place: int) -> None:
+        self.push(self.memo[place])
+
+    def name(self, argument: str) -> None:
+        if argument not in _FUNCTIONS | _STORAGES:
+            shown = "".join(letter for letter in argument[:80] if letter.isprintable())
+            raise UnsafeError(shown.replace(" ", "."))
+        self.push(_Global(argument))
+
+    def call(self, _argument: object) -> None:
+        arguments, function = self.stack.pop(), self.stack.pop()
+        if not isinstance(function, _Global) or function.name not in _FUNCTIONS:
+            raise DamageError("a call of no function")
+        # A mapping made of pairs could have anything for keys.
+        if function.name.startswith("collections") and arguments != ():
+            raise DamageError("a mapping made of others")
+        self.push(_OTHER)
+
+    def build(self, _argument: object) -> None:
+        if self.stack.pop() is not _MAPPING:
+            raise DamageError("a state that is no mapping")
+
+    def drop(self, _argument: object) -> None:
+        self.stack.pop()
+
+    def storage(self, _argument: object) -> None:
+        """A storage by what torch calls it, which has to be plain: it is looked up."""
+        group = self.stack.pop()
+        if type(group) is not tuple or _OTHER in group:
+            raise DamageError("a storage without a plain name")
+        self.push(_OTHER)
+
+    def set_items(self, items: list[object]) -> None:
+        for key in items[::2]:
+            if isinstance(key, str):
+                self.keys.add(key)
+            elif key is not _NUMBER:
+                raise DamageError("a key that is no text")
+
+    def set_one(self, _argument: object) -> None:
+        self.set_items(self._take(2))
+
+    def set_many(self, _argument: object) -> None:
+        self.set_items(self.unmark())
+
+    def drop_many(self, _argument: object) -> None:
+        self.unmark()
+
+
+_STEPS: dict[str, _Step] = {
+    "PROTO": _Machine.nothing,
+    "STOP": _Machine.drop,
+    "MARK": _Machine.mark,
+    "BINUNICODE": _Machine.text,
+    "SHORT_BINSTRING": _Machine.text,
+    **dict.fromkeys(
+        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE"),
+        _Machine.number,
+    ),
+    "EMPTY_DICT": _Machine.mapping,
+    "EMPTY_LIST": _Machine.other,
+    "EMPTY_TUPLE": lambda machine, _: machine.group(0),
+    "TUPLE": lambda machine, _: machine.group(None),
+    "TUPLE1": lambda machine, _: machine.group(1),
+    "TUPLE2": lambda machine, _: machine.group(2),
+    "TUPLE3": lambda machine, _: machine.group(3),
+    "BINPUT": _Machine.remember,
+    "LONG_BINPUT": _Machine.remember,
+    "BINGET": _Machine.recall,
+    "LONG_BINGET": _Machine.recall,
+    "GLOBAL": _Machine.name,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.storage,
+    "SETITEM": _Machine.set_one,
+    "SETITEMS": _Machine.set_many,
+    "APPEND": _Machine.drop,
+    "APPENDS": _Machine.drop_many,
+}
+"""The operations that torch writes, of the many that there are."""
