@@ -327,6 +327,84 @@ def viz(
     command.visualize(source, output)
 
 
+@app.command("import")
+def import_(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE",
+            help="A .pt file of torch.save, or a text with Genotype(...) in it.",
+            show_default=False,
+        ),
+    ],
+    genotype: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FILE", help="What a discrete network was made of."),
+    ] = None,
+    data: Data = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES|FILE",
+            help="Classes in the order of the logits: between commas, or one a line.",
+            show_default="those of --data",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    image_size: ImageSize = None,
+    min_count: MinCount = None,
+    alphas: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .pt file with a supernet's alphas.")
+    ] = None,
+    recipe: Recipe = None,
+    name: Annotated[
+        str | None, typer.Option(help="Which of several genotypes in a text.", show_default=False)
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Make a checkpoint of a published one, or a genotype's file of a pasted Genotype(...).
+
+    Runs nothing that is in the file. Prints what was made.
+    """
+    from darts_cli.commands import importing as command
+
+    command.import_file(
+        command.Request(
+            source=source,
+            genotype=genotype,
+            data=data,
+            classes=classes,
+            image_size=image_size,
+            min_count=min_count,
+            alphas=alphas,
+            recipe=recipe,
+            name=name,
+            output=output,
+        )
+    )
+
+
+@app.command()
+def export(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|CHECKPOINT|GENOTYPE",
+            help="A run, a .safetensors file, or a genotype by name or file.",
+            show_default=False,
+        ),
+    ],
+    output: Output = None,
+) -> None:
+    """Make a .pt file with published names of a network, or print a genotype as code has it.
+
+    Prints the file; of a supernet the alphas are in another one beside it.
+    """
+    from darts_cli.commands import exporting as command
+
+    command.export(source, output)
+
+
 def main() -> None:
     """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:

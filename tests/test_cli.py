@@ -13,7 +13,7 @@ from darts_cli.genotype_file import load, shipped
 from darts_cli.spaces import SPACES
 from tests.conftest import TINY, Darts
 
-COMMANDS = ("search", "derive", "train", "eval", "viz")
+COMMANDS = ("search", "derive", "train", "eval", "viz", "import", "export")
 
 
 def run_module(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:

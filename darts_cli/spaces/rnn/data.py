@@ -46,6 +46,19 @@ def _find_folder(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
     return text.find_folder(Path(config.name).expanduser(), config.name, complete=complete)
 
 
+def find(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
+    """The lines of each split of a text.
+
+    Args:
+        config: names the text.
+        complete: whether all three splits have to be there.
+
+    Raises:
+        DataError: if the text is missing.
+    """
+    return CORPORA.get(config.name, _find_folder)(config, complete=complete)
+
+
 def load(
     config: TextDataConfig,
     *,
@@ -69,7 +82,7 @@ def load(
             vocabulary lacks.
     """
     new = facts is None
-    found = CORPORA.get(config.name, _find_folder)(config, complete=new)
+    found = find(config, complete=new)
     if facts is None:
         vocabulary = text.build_vocabulary(found["train"](), config.min_count)
         facts = TextFacts(vocabulary=vocabulary)
