@@ -4,6 +4,8 @@ python -m tests.torture.files [--inputs N] [--seed S] [READER ...]
 """
 
 import argparse
+import contextlib
+import io
 import json
 import math
 import re
@@ -29,16 +31,20 @@ from torch import Tensor
 
 from darts_cli import checkpoint, config_file
 from darts_cli.commands.building import build_state
+from darts_cli.commands.importing import Request, import_file
 from darts_cli.commands.job import Job, read_job
 from darts_cli.commands.options import Options
+from darts_cli.config import ConvNetworkConfig
 from darts_cli.engine.ranks import ALONE
 from darts_cli.engine.state import State
 from darts_cli.errors import DartsError
 from darts_cli.genotype import dump
 from darts_cli.genotype_file import load, shipped
+from darts_cli.genotype_paste import write_pasted
 from darts_cli.recipes import RECIPES
 from darts_cli.run import Run
 from darts_cli.spaces import SPACES
+from darts_cli.spaces.cnn.discrete import DiscreteNetwork
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
 
@@ -325,6 +331,23 @@ def read_text(path: Path) -> None:
     build_vocabulary(lines["train"](), 1)
 
 
+def read_published(path: Path, *, folder: Path) -> None:
+    """As `darts import` does."""
+    request = Request(source=path, genotype="darts_v2", output=folder / "imported.safetensors")
+    import_quietly(request)
+
+
+def read_pasted(path: Path, *, folder: Path) -> None:
+    """As `darts import` does."""
+    import_quietly(Request(source=path, output=folder / "imported.yaml"))
+
+
+def import_quietly(request: Request) -> None:
+    """Import, and print nothing."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        import_file(request)
+
+
 def make_targets(folder: Path) -> dict[str, Target]:
     """Sound files of all kinds."""
     folder.mkdir()
@@ -345,7 +368,30 @@ def make_targets(folder: Path) -> dict[str, Target]:
         "metrics": Target([metrics], TEXT, read_metrics),
         "image": Target(make_images(folder), BYTES, read_image),
         "text": Target([text], BYTES, read_text),
+        "published": Target(make_published(folder), BYTES, partial(read_published, folder=folder)),
+        "pasted": Target(make_pasted(folder), TEXT, partial(read_pasted, folder=folder)),
     }
+
+
+def make_published(folder: Path) -> list[Path]:
+    """State dictionaries in both formats of torch."""
+    config = ConvNetworkConfig(channels=2, layers=3)
+    network = DiscreteNetwork(config, load("darts_v2", SPACES), classes=10)
+    paths = [folder / "new.pt", folder / "old.pt"]
+    for path in paths:
+        is_new = path.stem == "new"
+        torch.save(network.state_dict(), path, _use_new_zipfile_serialization=is_new)
+    return paths
+
+
+def make_pasted(folder: Path) -> list[Path]:
+    """A genotype of each space as published code has it."""
+    paths = []
+    for name in ("darts_v2", "rnn_darts_v2"):
+        genotype = load(name, SPACES)
+        paths.append(folder / f"{name}.txt")
+        paths[-1].write_text(write_pasted(genotype, SPACES[genotype.space]))
+    return paths
 
 
 def make_images(folder: Path) -> list[Path]:
