@@ -52,7 +52,7 @@ def _export_network(source: Path, output: Path | None) -> None:
     torch_file.save(path, state)
     console = error_console()
     which = "the average of the weights" if metadata["averaged"] is not None else "the weights"
-    console.print(f"{file}: {which} of {job.words}", soft_wrap=True, markup=False)
+    console.print(f"{file}: {which} of darts {job.words}", soft_wrap=True, markup=False)
     if alphas:
         console.print(f"alphas are in {beside}", soft_wrap=True, markup=False)
     print(path)
@@ -69,7 +69,7 @@ def _read(source: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     run = Run.open(source)
     for file in (run.best, run.last):
         if file.is_file() and (
-            file == run.last or checkpoint.read_metadata(file)["kind"] == "train"
+            file == run.last or checkpoint.read_metadata(file).get("kind") == "train"
         ):
             return file, *checkpoint.read(file)
     raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")

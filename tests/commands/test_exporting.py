@@ -38,7 +38,7 @@ def assert_same_network(one: Path, other: Path, prefix: str = "network.") -> Non
 def test_a_trained_network_comes_back_bit_for_bit(darts: Darts, trained: Path) -> None:
     result = darts("export", trained)
     assert result.out == "run.pt\n"
-    assert result.err == f"{trained}/last.safetensors: the weights of train\n"
+    assert result.err == f"{trained}/last.safetensors: the weights of darts train\n"
     genotype = ("--genotype", trained / "genotype.yaml")
     back = darts("import", "run.pt", *genotype, "--data", "digits").path
     assert_same_network(trained / "last.safetensors", back)
@@ -51,7 +51,8 @@ def test_a_search_comes_back_with_its_alphas(darts: Darts, searched: Path) -> No
     result = darts("export", searched, "--output", "net.pt")
     assert result.out == "net.pt\n"
     assert result.err == (
-        f"{searched}/last.safetensors: the weights of search cnn\nalphas are in net-alphas.pt\n"
+        f"{searched}/last.safetensors: the weights of darts search cnn\n"
+        "alphas are in net-alphas.pt\n"
     )
     assert torch.load("net-alphas.pt", weights_only=True).keys() == {
         "alphas_normal",
@@ -88,7 +89,7 @@ def test_of_averaged_weights_the_average_comes_back(darts: Darts, text: Path) ->
     metadata["averaged"] = 3
     checkpoint.write(run / "last.safetensors", tensors | averages, metadata)
     result = darts("export", run)
-    assert result.err == f"{run}/last.safetensors: the average of the weights of train\n"
+    assert result.err == f"{run}/last.safetensors: the average of the weights of darts train\n"
     back = darts("import", "net.pt", "--genotype", "rnn_darts_v2", "--data", text).path
     found = checkpoint.read(back)[0]
     for name in names:
@@ -111,7 +112,7 @@ def test_a_search_without_alphas_is_exported_alone(darts: Darts, tmp_path: Path)
     data = ("--data", write_words(Path("text"), 20))
     path = darts("import", "net.pt", *data).path
     result = darts("export", path, "--output", "back.pt")
-    assert result.err == "net.safetensors: the weights of search rnn\n"
+    assert result.err == "net.safetensors: the weights of darts search rnn\n"
     assert not Path("back-alphas.pt").exists()
 
 
