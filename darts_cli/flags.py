@@ -136,6 +136,14 @@ TensorBoard = Annotated[
         "--tensorboard", help="Write every epoch for TensorBoard as well.", rich_help_panel=RUN
     ),
 ]
+Quiet = Annotated[
+    bool,
+    typer.Option("--quiet", help="Show nothing but results and errors.", rich_help_panel=RUN),
+]
+NoLive = Annotated[
+    bool,
+    typer.Option("--no-live", help="Plain lines in place of the display.", rich_help_panel=RUN),
+]
 Gpu = Annotated[
     int | None,
     typer.Option(

@@ -28,6 +28,7 @@ def evaluate_checkpoint(
     batch_size: int | None,
     gpu: int | None,
     device_name: str | None,
+    quiet: bool = False,
 ) -> None:
     """Evaluate a checkpoint, print the measures, and write them beside it as JSON.
 
@@ -38,6 +39,7 @@ def evaluate_checkpoint(
         batch_size: Examples at once; None: as many as the space says.
         gpu: Number of a CUDA device.
         device_name: Name of a device.
+        quiet: Whether to print the results alone.
 
     Raises:
         DartsError: for whatever a user can mend.
@@ -71,7 +73,7 @@ def evaluate_checkpoint(
         task.module.to(device)
         computation = Computation(ranks=ranks, precision=Precision("fp32", device))
         unit = job.domain.describe(config, facts).unit
-        console = error_console() if ranks.leads else Console(quiet=True)
+        console = error_console() if ranks.leads and not quiet else Console(quiet=True)
         for name, stream in streams.items():
             console.print(
                 f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"

@@ -39,9 +39,10 @@ _KEPT_ON_RESUME = {
     *("resume", "gpu", "device", "memory", "epochs"),
     *("max_steps", "checkpoint_every", "dry_run", "probe", "tensorboard"),
     *("precision", "accumulate", "compile", "deterministic", "sync_batchnorm"),
+    *("quiet", "no_live"),
 }
 """Flags that may be given with `--resume`: they do not change what has been computed, or how the
-rest of it is, on another machine."""
+rest of it is, on another machine, or what is shown of it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +81,8 @@ class Options:
     deterministic: bool = False
     tensorboard: bool = False
     sync_batchnorm: bool | None = None
+    quiet: bool = False
+    no_live: bool = False
 
     @property
     def save_memory(self) -> bool:
@@ -190,6 +193,6 @@ def refuse_changes(options: Options) -> None:
             flag = "--" + field.name.replace("_", "-")
             raise ConfigError(
                 f"{flag}: not with --resume, which goes on under the run's own settings; "
-                "only --epochs, --max-steps, --checkpoint-every, --tensorboard and what is under "
-                "Device in --help may change"
+                "only --epochs, --max-steps, --checkpoint-every, --tensorboard, --quiet, --no-live "
+                "and what is under Device in --help may change"
             )

@@ -89,7 +89,7 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
     if damage is not None and ranks.leads:
         run.put_previous_first()
         _tell(damage, run, state)
-    write_settings(run, job, planned, ranks)
+    write_settings(run, job, planned, options, ranks)
     if ranks.leads:
         run.keep_metrics(state.position.epoch)
     session = open_session(job, run, data, streams, device, options, ranks)

@@ -24,8 +24,10 @@ from darts_cli.engine.task import Data, Streams
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
-from darts_cli.progress import Reporter, error_console
+from darts_cli.progress import error_console
+from darts_cli.reporter import Mode, Reporter
 from darts_cli.run import Run
+from darts_cli.viz.style import colour
 
 
 def choose_device(options: Options) -> torch.device:
@@ -72,14 +74,15 @@ def check_memory(config: Config, options: Options, ranks: Ranks) -> None:
             )
 
 
-def write_settings(run: Run, job: Job, planned: Plan, ranks: Ranks) -> None:
+def write_settings(run: Run, job: Job, planned: Plan, options: Options, ranks: Ranks) -> None:
     """Show the plan and write `config.yaml`; the first rank does.
 
     Raises:
         WriteError: if the disk is full or the directory cannot be written.
     """
     if ranks.leads:
-        plan.show(planned)
+        if not options.quiet:
+            plan.show(planned)
         write_text(run.config, config_file.dump(job.config, _notes(job)))
 
 
@@ -133,7 +136,7 @@ def open_session(
         space=job.domain.space,
         streams=streams,
         run=run,
-        reporter=Reporter(console, log, unit),
+        reporter=Reporter(console, log, unit, mode=_mode(options), colour=colour),
         metadata={
             "kind": job.command,
             "config": config_file.as_mapping(job.config),
@@ -154,6 +157,12 @@ def open_session(
 
 def _open_board(job: Job, run: Run) -> Board:
     return Board(run.path, job.domain.space, first=len(run.read_metrics()) + 1)
+
+
+def _mode(options: Options) -> Mode:
+    if options.quiet:
+        return Mode.QUIET
+    return Mode.PLAIN if options.no_live else Mode.LIVE
 
 
 def _program(ranks: Ranks) -> str:
@@ -177,7 +186,8 @@ def carry_out(state: State, session: Session) -> None:
         done = state.position.total
         session.reporter.say(
             f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
-            f"go on with: {session.resume_command}"
+            f"go on with: {session.resume_command}",
+            always=True,
         )
     if state.computation.ranks.leads:
         print(session.run.path)

@@ -77,7 +77,7 @@ def _start(job: Job, options: Options, device: torch.device, path: Path, ranks: 
         return
     run = Run.create(path) if ranks.leads else Run(path)
     with run.locked() if ranks.leads else nullcontext():
-        write_settings(run, job, planned, ranks)
+        write_settings(run, job, planned, options, ranks)
         if job.genotype is not None and ranks.leads:
             write_text(run.genotype, dump(job.genotype))
         carry_out(state, open_session(job, run, data, streams, device, options, ranks))

@@ -21,7 +21,7 @@ from darts_cli.engine.task import Streams
 from darts_cli.errors import CheckpointError, ConfigError, DivergenceError
 from darts_cli.files import WriteError, write_text
 from darts_cli.genotype import Alphas, dump
-from darts_cli.progress import Reporter
+from darts_cli.reporter import Reporter
 from darts_cli.run import Run
 from darts_cli.space import SearchSpace
 
@@ -47,8 +47,8 @@ class Session:
     """Told of every epoch's line of metrics, and of a search after it, where they are written."""
     resume_command: str = ""
     """What to type to go on after a stop."""
-    device_status: Callable[[], str] = str
-    """The device's name and memory for the progress line."""
+    device_status: Callable[[], Sequence[str]] = tuple
+    """The device's name, its memory and how busy it is; as much of that as is known."""
 
 
 def save(state: State, session: Session, *, best: bool = False) -> None:
@@ -172,7 +172,7 @@ def write_architecture(state: State, session: Session) -> Moment:
         _as_lists(alphas),
         epoch=epoch,
         name=f"{run.path.name}-epoch-{epoch}",
-        before=_read_moment(session, epoch - 1) if leads else None,
+        before=read_moment(session, epoch - 1) if leads else None,
         origin=origin(metadata, run.path.name, epoch),
     )
     if leads:
@@ -186,7 +186,7 @@ def _as_lists(alphas: Mapping[str, Tensor]) -> Alphas:
     return {cell: alpha.tolist() for cell, alpha in alphas.items()}
 
 
-def _read_moment(session: Session, epoch: int) -> Moment | None:
+def read_moment(session: Session, epoch: int) -> Moment | None:
     """An epoch of this run by its files; None if there is none, or nothing is left of it.
 
     By files, not by what this process remembers: a resumed run tells the same as one never

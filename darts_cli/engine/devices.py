@@ -1,14 +1,24 @@
 """Where a run computes: choosing a device, naming it, and what can be said of it while it works."""
 
+import importlib
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
 from darts_cli.errors import ConfigError, DeviceError, DeviceMemoryError
 
 _GIB = 2**30
+
+_STATUS_SECONDS = 1.0
+"""How long a status is taken for the present one."""
+
+_STATM = Path("/proc/self/statm")
+"""Where Linux tells the pages of a process; the second number is of those in memory."""
 
 
 def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) -> torch.device:
@@ -113,14 +123,61 @@ def one_line_out_of_memory() -> Iterator[None]:
         ) from None
 
 
-def status(device: torch.device) -> Callable[[], str]:
-    """A function that tells name and memory of a CUDA device, and nothing of another."""
-    if device.type != "cuda":
-        return str
-    name = torch.cuda.get_device_name(device)
+def status(device: torch.device) -> Callable[[], tuple[str, ...]]:
+    """A function that tells a device's name, its memory, and how busy it is.
 
-    def tell() -> str:
+    What cannot be told is left out. It waits for no device, and asks once a second at most.
+    """
+    tell = _status_of_cuda(device) if device.type == "cuda" else lambda: _status(device)
+    told: tuple[str, ...] = ()
+    told_at = -math.inf
+
+    def remember() -> tuple[str, ...]:
+        nonlocal told, told_at
+        now = time.monotonic()
+        if now - told_at >= _STATUS_SECONDS:
+            told, told_at = tell(), now
+        return told
+
+    return remember
+
+
+def _status_of_cuda(device: torch.device) -> Callable[[], tuple[str, ...]]:
+    facts = torch.cuda.get_device_properties(device)
+    total = f"{facts.total_memory / _GIB:.1f} GiB"
+    utilisation = _utilisation(device)
+
+    def tell() -> tuple[str, ...]:
         # The allocator's own count: asking it does not wait for the device.
-        return f"{name} {torch.cuda.memory_reserved(device) / _GIB:.1f} GiB"
+        memory = f"{torch.cuda.memory_reserved(device) / _GIB:.1f} of {total}"
+        return (facts.name, memory, *utilisation())
 
     return tell
+
+
+def _utilisation(device: torch.device) -> Callable[[], tuple[str, ...]]:
+    """A function that tells how busy a device is, by NVIDIA's library where that is there.
+
+    Where it cannot tell once, as of a part of a device, it is not asked again.
+    """
+    try:
+        library = importlib.import_module("pynvml")
+    except ModuleNotFoundError:
+        return tuple
+
+    def tell() -> tuple[str, ...]:
+        try:
+            return (f"{torch.cuda.utilization(device)} % busy",)
+        except (RuntimeError, library.NVMLError):
+            return ()
+
+    return tell if tell() else tuple
+
+
+def _status(device: torch.device) -> tuple[str, ...]:
+    try:
+        resident = int(_STATM.read_text(encoding="ascii").split()[1])
+    except OSError:
+        # Not Linux.
+        return (str(device),)
+    return (str(device), f"{resident * os.sysconf('SC_PAGE_SIZE') / _GIB:.2f} GiB resident")

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from darts_cli import checkpoint
 from darts_cli.collapse import Moment
 from darts_cli.config import WeightsConfig
-from darts_cli.engine import artifacts
+from darts_cli.engine import artifacts, reports
 from darts_cli.engine.artifacts import Session
 from darts_cli.engine.interruption import StopRequest, listening
 from darts_cli.engine.schedules import learning_rate
@@ -20,7 +20,6 @@ from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_s
 from darts_cli.engine.task import Batch, Stream
 from darts_cli.errors import DivergenceError, Interrupted
 from darts_cli.files import WriteError
-from darts_cli.genotype import summarize
 from darts_cli.progress import format_measures
 
 _SLOW_SECONDS = 5.0
@@ -54,6 +53,7 @@ def _fit(state: State, session: Session, request: StopRequest) -> bool:
     if not state.position.total:
         # So that a run that is killed at any later moment can be resumed.
         artifacts.save(state, session)
+    reports.recall(state, session)
     while state.position.epoch < session.config.epochs:
         try:
             if not _train_epoch(state, session, request):
@@ -196,15 +196,11 @@ def _pause(state: State, session: Session, request: StopRequest, *, save: bool) 
 
 def _look(state: State, session: Session) -> None:
     """Make sure that all is well, and show the numbers where it is time to."""
-    weights, reporter = session.config.weights, session.reporter
-    due = reporter.due()
-    if not (due or state.meter.peeks_freely):
-        return
-    measures = _sound(state.task.report(state.meter.peek()), state, weights)
-    if not due:
-        return
-    rate = learning_rate(weights, state.position.epoch, session.config.epochs)
-    reporter.show(f"{format_measures(measures)}  lr {rate:.4g}  {session.device_status()}")
+    due = session.reporter.due()
+    if due or state.meter.peeks_freely:
+        measures = _sound(state.task.report(state.meter.peek()), state, session.config.weights)
+        if due:
+            reports.show(state, session, measures)
 
 
 def _endless(stream: Stream | None, start: int) -> Iterator[Batch]:
@@ -238,18 +234,7 @@ def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
     }
     line = f"epoch {position.epoch + 1}/{config.epochs}  train {format_measures(trained)}"
     if streams.watched is not None:
-        device = state.meter.sums.device
-        with state.evaluated():
-            watched, record["evaluated"] = evaluate(
-                state.task,
-                streams.watched,
-                fixed_mixture(state),
-                device,
-                # Several processes end one together.
-                request.heed if state.computation.ranks.size == 1 else lambda: None,
-                computation=state.computation,
-            )
-        watched = _sound(watched, state, config.weights)
+        watched, record["evaluated"] = _evaluate(streams.watched, state, session, request)
         record[streams.watched_name] = watched
         line += f"  {streams.watched_name} {format_measures(watched)}"
     position.epoch += 1
@@ -260,7 +245,6 @@ def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
         if state.architect is not None:
             moment = artifacts.write_architecture(state, session)
             record |= asdict(moment.signals)
-            line += "\n" + summarize(moment.genotype, session.space.skip)
     # A search watches what trains its alphas, and a test set chooses nothing: neither has a best.
     if state.architect is None and "valid" in record:
         _judge(state, session, record["valid"]["loss"])
@@ -271,12 +255,30 @@ def _finish_epoch(state: State, session: Session, request: StopRequest) -> None:
                 listen(record, moment)
     # Last, since a run goes on from it: whatever a kill leaves out before, it does again.
     artifacts.save(state, session)
-    _say(line, state, session)
+    reports.end_epoch(line, state, session)
 
 
-def _say(text: str, state: State, session: Session) -> None:
-    with artifacts.together(state.computation.ranks):
-        session.reporter.say(text)
+def _evaluate(
+    stream: Stream, state: State, session: Session, request: StopRequest
+) -> tuple[dict[str, float], int]:
+    """What is measured after an epoch, and on how many examples."""
+    reporter, ranks = session.reporter, state.computation.ranks
+    reporter.begin_evaluation(stream.steps(0))
+
+    def advance() -> None:
+        reporter.advance(1)
+        # Several processes end an evaluation together.
+        if ranks.size == 1:
+            request.heed()
+            if reporter.due():
+                reporter.show_evaluation()
+
+    device, mixture = state.meter.sums.device, fixed_mixture(state)
+    with state.evaluated():
+        measures, count = evaluate(
+            state.task, stream, mixture, device, advance, computation=state.computation
+        )
+    return _sound(measures, state, session.config.weights), count
 
 
 def _judge(state: State, session: Session, loss: float) -> None:
@@ -295,7 +297,7 @@ def _judge(state: State, session: Session, loss: float) -> None:
         artifacts.save(state, session, best=True)
     if state.average is None and earlier and loss > min(earlier):
         state.begin_averaging()
-        _say("validation has stalled: the weights are averaged from here on", state, session)
+        reports.say("validation has stalled: the weights are averaged from here on", state, session)
 
 
 def _sound(measures: dict[str, float], state: State, config: WeightsConfig) -> dict[str, float]:
@@ -329,7 +331,8 @@ def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
         if ranks.leads:
             run.keep_metrics(state.position.epoch)
     artifacts.save(state, session)
-    _say(
+    reports.recall(state, session)
+    reports.say(
         f"{str(error).split(';')[0]}: back to {file.name}, epoch {state.position.epoch}, "
         f"with other random numbers ({state.rollbacks} of {limit} times)",
         state,

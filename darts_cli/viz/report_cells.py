@@ -8,7 +8,8 @@ from darts_cli.collapse import Moment
 from darts_cli.genotype import CellGenotype, Genotype, softmax
 from darts_cli.space import SearchSpace
 from darts_cli.viz.layout import Box, Layout, Plan
-from darts_cli.viz.text import Names, colour, names
+from darts_cli.viz.style import colour
+from darts_cli.viz.text import Names, names
 
 LETTER_WIDTH = 5.7
 """Points of a label's letter: 0.6 of the 9.5 points that the style sheet says, in any monospace."""

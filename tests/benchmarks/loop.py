@@ -23,15 +23,17 @@ from darts_cli.engine.artifacts import Session
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, Stream, Streams
-from darts_cli.progress import Reporter
 from darts_cli.recipes import RECIPES
+from darts_cli.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.run import Run
 from darts_cli.spaces.cnn.data import ImageData
 from darts_cli.spaces.cnn.decoded import DecodedCache
 from darts_cli.spaces.cnn.facts import ImageFacts
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.domains import DOMAINS
+from darts_cli.viz.style import colour
 from tests.benchmarks.cases import make_state
+from tests.display.pictures import DEVICE, make_past
 
 _IMAGES = 50_000
 _FILES = 20_000
@@ -129,7 +131,7 @@ def make_session(state: State, streams: Streams, folder: Path) -> Session:
         space=DOMAINS["cnn"].space,
         streams=streams,
         run=run,
-        reporter=Reporter(Console(file=io.StringIO(), force_terminal=True), run.log, "image"),
+        reporter=Reporter(Console(file=io.StringIO()), run.log, "image"),
         metadata={"kind": "search", "config": config_file.as_mapping(config), "facts": {}},
     )
 
@@ -143,16 +145,24 @@ def time_files(state: State, session: Session) -> float:
     return seconds[0]
 
 
-def time_progress(session: Session, steps: int = 1000) -> float:
-    """Seconds of a step's progress, the bars being drawn as on a terminal."""
-    with session.reporter as reporter:
-        reporter.begin_epoch(epoch=1, epochs=50, step=0, steps=steps)
-        with timed() as seconds:
-            for _ in range(steps):
+def time_progress(step: float, number: int = 1000) -> float:
+    """Seconds that the display takes of a step of `step` seconds, drawn as on a terminal.
+
+    It is drawn when numbers are due, and by a thread when none came for a second.
+    """
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    with Reporter(console, unit="image", colour=colour) as reporter:
+        reporter.recall(make_past("search cnn", skips=0.05))
+        reporter.begin_epoch(epoch=32, epochs=50, step=0, steps=number)
+        with timed() as counting:
+            for _ in range(number):
                 reporter.advance(64)
-                if reporter.due():
-                    reporter.show("loss 1.0000")
-    return seconds[0] / steps
+                reporter.due()
+        with timed() as drawing:
+            for _ in range(number):
+                reporter.show({"loss": 1.0, "top1": 0.5}, lr=0.025, device=DEVICE)
+    drawn = max(1.0, step) if step > REFRESH_SECONDS else step / REFRESH_SECONDS
+    return (counting[0] + drawn * drawing[0]) / number
 
 
 def make_folder(folder: Path, width: int, height: int) -> Path:
@@ -208,7 +218,7 @@ def main() -> None:
             "data": lambda: steps * (time_batches(weights) + time_batches(alphas)),
             "evaluation": lambda: watched.steps(0) * time_evaluation(state, watched),
             "checkpoint": lambda: time_files(state, session),
-            "progress": lambda: steps * time_progress(session),
+            "progress": lambda: steps * time_progress(step),
         }
         print(
             f"an epoch of search, 50,000 images of 32x32, batch 64, second order: {steps} steps of "
@@ -218,6 +228,11 @@ def main() -> None:
         for name, measure in rows.items():
             seconds = measure()
             print(f"  {name:12} {seconds:9.3f} s  {100 * seconds / (steps * step):6.3f} %")
+        for seconds in (0.01, 0.3, 30.0):
+            share = time_progress(seconds) / seconds
+            print(
+                f"  the display takes {100 * share:.3f} % of a step of {seconds:g} s, 1 % at most"
+            )
         print(f"  first step of a first run on {_FILES:,} JPEGs, 10 s at most:")
         print(f"    of 32x32   {first:5.1f} s, and {time_first_step(small, folder):5.1f} s again")
         large = make_folder(folder / "large", 128, 96)

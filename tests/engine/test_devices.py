@@ -1,5 +1,9 @@
 """Devices chosen, named and watched, on machines with any number of them."""
 
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -94,19 +98,89 @@ def test_a_device_is_described_by_what_it_has(monkeypatch: pytest.MonkeyPatch) -
     assert devices.describe(torch.device("mps")) == "mps"
 
 
-def test_the_status_of_cuda_is_its_name_and_the_memory_held_now(
-    monkeypatch: pytest.MonkeyPatch,
+class NVMLError(Exception):
+    """What NVIDIA's library raises."""
+
+
+def pretend_library(monkeypatch: pytest.MonkeyPatch, tell: Callable[[], int] | None) -> None:
+    """NVIDIA's library, or none of it."""
+    module = SimpleNamespace(NVMLError=NVMLError) if tell is not None else None
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    monkeypatch.setattr(torch.cuda, "utilization", lambda _: tell() if tell is not None else None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time, as the one item of a list."""
+    now = [1000.0]
+    monkeypatch.setattr(devices, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def test_the_status_of_cuda_is_its_name_its_memory_and_how_busy_it_is_once_a_second(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
 ) -> None:
     pretend(monkeypatch, gpus=1)
+    # The first number is asked for to see whether there is one.
+    busy = iter([0, 98, 7])
+    pretend_library(monkeypatch, lambda: next(busy))
     held = iter([2**30, 5 * 2**29])
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: next(held))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda *_: pytest.fail("waits for the device"))
     tell = devices.status(torch.device("cuda", 0))
-    assert [tell(), tell()] == ["NVIDIA H100 1.0 GiB", "NVIDIA H100 2.5 GiB"]
+    first = ("NVIDIA H100", "1.0 of 80.0 GiB", "98 % busy")
+    assert tell() == first
+    clock[0] += 0.9
+    assert tell() == first
+    clock[0] += 0.1
+    assert tell() == ("NVIDIA H100", "2.5 of 80.0 GiB", "7 % busy")
 
 
-def test_the_status_of_the_cpu_is_empty() -> None:
-    assert devices.status(CPU)() == ""
+@pytest.mark.parametrize("error", [None, RuntimeError("no driver"), NVMLError("not supported")])
+def test_how_busy_a_device_is_is_left_out_where_nobody_can_tell(
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, clock: list[float]
+) -> None:
+    asked = []
+
+    def refuse() -> int:
+        asked.append(1)
+        assert error is not None
+        raise error
+
+    pretend(monkeypatch, gpus=1)
+    pretend_library(monkeypatch, refuse if error is not None else None)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2**30)
+    tell = devices.status(torch.device("cuda", 0))
+    for _ in range(3):
+        clock[0] += 5
+        assert tell() == ("NVIDIA H100", "1.0 of 80.0 GiB")
+    assert len(asked) == (error is not None)
+
+
+def test_a_run_goes_on_when_nobody_can_tell_any_more_how_busy_its_device_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = iter([50])
+
+    def tell() -> int:
+        for share in told:
+            return share
+        raise NVMLError("lost")
+
+    pretend(monkeypatch, gpus=1)
+    pretend_library(monkeypatch, tell)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 2**30)
+    assert devices.status(torch.device("cuda", 0))() == ("NVIDIA H100", "1.0 of 80.0 GiB")
+
+
+def test_the_status_of_the_cpu_is_the_memory_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(devices, "_STATM", tmp_path / "statm")
+    assert devices.status(CPU)() == ("cpu",)
+    pages = 3 * 2**29 // os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "statm").write_text(f"900000 {pages} 3 4 0 6 0\n")
+    assert devices.status(CPU)() == ("cpu", "1.50 GiB resident")
 
 
 def test_exhausted_memory_is_one_line_that_says_what_to_make_smaller() -> None:

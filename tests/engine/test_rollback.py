@@ -85,7 +85,7 @@ def test_a_training_that_diverges_again_and_again_is_an_error_with_its_number(
     with pytest.raises(DivergenceError) as error:
         run(tmp_path / "run", failures, settings(3))
     text = str(error.value)
-    assert text.startswith("the loss is not a finite number any more (epoch 2, step 3, ")
+    assert text.startswith("the loss is not a finite number any more (epoch 2, step 1, ")
     assert (
         "; gone back to the best checkpoint 3 times in vain; the last good checkpoint is " in text
     )

@@ -19,7 +19,7 @@ from darts_cli.engine.randomness import generator
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES, Mixture
 from darts_cli.engine.task import Batch, Output, Stream, Streams
-from darts_cli.progress import Reporter
+from darts_cli.reporter import Reporter
 from darts_cli.run import Run
 from darts_cli.space import SearchSpace
 
