@@ -68,9 +68,14 @@ def names(genotype: Genotype, space: SearchSpace | None = None) -> Names:
 
 
 def title(genotype: Genotype) -> str:
-    """The genotype's name, with nothing in it that a line of text or XML could not hold."""
+    """The genotype's name, as a picture shows it."""
+    return shown(genotype.name)
+
+
+def shown(name: str) -> str:
+    """A name of any kind, with nothing in it that a line of text or XML could not hold."""
     name = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in genotype.name
+        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name
     )
     return name if len(name) <= MAX_TITLE else name[: MAX_TITLE - 1] + "\N{HORIZONTAL ELLIPSIS}"
 

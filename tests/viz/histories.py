@@ -1,88 +1,87 @@
-"""Runs that never were, as plain values: what their pages are made of."""
+"""Histories of searches that nobody ran, made of alphas."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from darts_cli.collapse import Moment, observe
-from darts_cli.genotype_file import load
+from darts_cli.genotype import Alphas
 from darts_cli.history import History
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 
-CNN = SPACES["cnn"]
-
+CNN, RNN = SPACES["cnn"], SPACES["rnn"]
 SMALL = SearchSpace(
     name="small",
-    cells=("normal",),
+    cells=("cell",),
     inputs=1,
     nodes=2,
     kept_inputs=1,
     primitives=("none", "conv", "skip_connect"),
 )
+"""Three edges: 0 to 1, 0 to 2, 1 to 2."""
+FIVE = SearchSpace(
+    name="five",
+    cells=("top", "middle", "bottom"),
+    inputs=2,
+    nodes=2,
+    kept_inputs=2,
+    primitives=("none", "conv", "skip_connect", "pool", "other"),
+)
+
+Rows = Sequence[Sequence[float]]
 
 
 def search(
-    path: Path,
-    *,
-    epochs: int,
-    space: SearchSpace = CNN,
-    seed: int = 0,
-    settings: Mapping[str, Any] | None = None,
+    space: SearchSpace, alphas: Sequence[Alphas], *, epochs: int | None = None, **changes: Any
 ) -> History:
-    """A search whose genotype changes in each of its epochs."""
-    draws = np.random.default_rng(seed)
+    """A search with these alphas after its epochs, of so many that it is to have."""
     moments: list[Moment] = []
-    for epoch in range(1, epochs + 1):
-        alphas = {
-            cell: draws.normal(size=(len(space.edges), len(space.primitives))).tolist()
-            for cell in space.cells
-        }
+    for epoch, one in enumerate(alphas, start=1):
         before = moments[-1] if moments else None
-        name = f"{path.name}-epoch-{epoch}"
-        moments.append(observe(space, alphas, epoch=epoch, name=name, before=before))
-    records = [
+        moments.append(observe(space, one, epoch=epoch, name=f"run-epoch-{epoch}", before=before))
+    values: dict[str, Any] = {
+        "path": Path("runs/run"),
+        "command": "search",
+        "space": space,
+        "settings": {"epochs": len(alphas) if epochs is None else epochs},
+        "records": [record(moment.epoch) for moment in moments],
+        "moments": moments,
+        "genotype": moments[-1].genotype if moments else None,
+    }
+    return History(**values | changes)
+
+
+def training(records: Sequence[Any], epochs: int = 3) -> History:
+    """A training with these lines of metrics."""
+    return search(CNN, [], command="train", records=records, epochs=epochs)
+
+
+def record(epoch: int, **changes: Any) -> dict[str, Any]:
+    """A line of metrics of images."""
+    measures = {"loss": 2.0 / epoch, "top1": 1 - 0.9 / epoch, "top5": 1 - 0.5 / epoch}
+    return {"epoch": epoch, "lr": 0.1 / epoch, "train": measures, "valid": dict(measures)} | changes
+
+
+def small(*epochs: Rows) -> list[Alphas]:
+    """Alphas of the small space by probabilities: for each epoch those of its three edges."""
+    return [{"cell": [[math.log(p) for p in row] for row in rows]} for rows in epochs]
+
+
+def wander(space: SearchSpace, epochs: int, step: Callable[[int], float] = float) -> list[Alphas]:
+    """Alphas that drift apart, each its own way, with another strongest one now and then."""
+
+    def alpha(epoch: int, edge: int, column: int) -> float:
+        return step(epoch) * math.sin(7.0 * edge + 3.0 * column + 0.6 * epoch) / 20
+
+    return [
         {
-            "epoch": epoch,
-            "step": 10 * epoch,
-            "lr": 0.025 / epoch,
-            "train": {"loss": 2 / epoch, "top1": 1 - 0.8 / epoch},
-            "valid": {"loss": 3 / epoch, "top1": 1 - 0.9 / epoch},
+            cell: [
+                [alpha(epoch, edge + 50 * place, column) for column in range(len(space.primitives))]
+                for edge in range(len(space.edges))
+            ]
+            for place, cell in enumerate(space.cells)
         }
         for epoch in range(1, epochs + 1)
     ]
-    plain = {
-        "command": "search",
-        "seed": seed,
-        "epochs": epochs or 5,
-        "data": {"name": "/home/someone/flowers", "flip": True, "size": None},
-        "alphas": {"order": "second", "betas": [0.5, 0.999]},
-        "versions": {"darts": "1.2.3"},
-    }
-    return History(
-        path=path,
-        command="search",
-        space=space,
-        settings={**plain, **(settings or {})},
-        records=records,
-        moments=moments,
-        genotype=moments[-1].genotype if moments else None,
-    )
-
-
-def training(path: Path) -> History:
-    """Two epochs of the network of a published genotype."""
-    return History(
-        path=path,
-        command="train",
-        space=CNN,
-        settings={"command": "train", "seed": 0, "epochs": 2, "data": {"name": "cifar10"}},
-        records=[
-            {"epoch": epoch, "lr": 0.1, "train": {"loss": 2.0 / epoch}, "test": {"top1": 0.5}}
-            for epoch in (1, 2)
-        ],
-        moments=[],
-        genotype=load("darts_v2", SPACES),
-    )

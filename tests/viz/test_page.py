@@ -18,7 +18,7 @@ from darts_cli.genotype import softmax
 from darts_cli.viz import report
 from darts_cli.viz.report_data import NetworkSize, RunPage
 from tests.viz.contrast import contrast, luminance
-from tests.viz.histories import search, training
+from tests.viz.runs import search, training
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -20,7 +20,7 @@ from darts_cli.genotype import softmax
 from darts_cli.viz import report
 from darts_cli.viz.report_cells import spread
 from darts_cli.viz.report_data import RULE, Limits, NetworkSize, RunPage, page_data
-from tests.viz.histories import CNN, SMALL, search, training
+from tests.viz.runs import CNN, SMALL, search, training
 
 ROOT = Path(__file__).parents[2]
 ALL = Limits(moments=1000, rows=1000)

@@ -1,0 +1,90 @@
+"""The epochs of a run as pictures need them: which there are, lines over them, the axis."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from darts_cli.collapse import Moment
+from darts_cli.errors import CheckpointError
+from darts_cli.history import History
+
+
+def moments(history: History) -> Sequence[Moment]:
+    """A search after each of its epochs.
+
+    Raises:
+        CheckpointError: if there is none, or if it is a training.
+    """
+    if history.command != "search":
+        raise CheckpointError(
+            f"{history.path}: found a training, which has no alphas, expected a search; "
+            "of a training there are the learning curves"
+        )
+    if not history.moments:
+        raise _nothing_yet(history)
+    return history.moments
+
+
+def records(history: History) -> Sequence[Mapping[str, Any]]:
+    """The lines of metrics that are of an epoch.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    found = [record for record in history.records if type(record.get("epoch")) is int]
+    if not found:
+        raise _nothing_yet(history)
+    return found
+
+
+def _nothing_yet(history: History) -> CheckpointError:
+    command = f"search {history.space.name}" if history.command == "search" else history.command
+    return CheckpointError(
+        f"{history.path}: found no finished epoch in it yet, expected one or more; wait for the "
+        f"first one, or go on with darts {command} --resume {history.path}"
+    )
+
+
+def progress(history: History, last: int) -> str:
+    """`epoch 7 of 50`, or `50 epochs` when all are done."""
+    if last < history.epochs:
+        return f"epoch {last} of {history.epochs}"
+    return f"{last} epoch{'' if last == 1 else 's'}"
+
+
+def plot(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: Any) -> None:
+    """Draw a line through the values of some epochs in order, with a gap where epochs are missing.
+
+    A value without neighbours is a point.
+    """
+    stretches: list[tuple[list[int], list[float]]] = []
+    for epoch, value in zip(epochs, values, strict=True):
+        if not stretches or stretches[-1][0][-1] != epoch - 1:
+            stretches.append(([], []))
+        stretches[-1][0].append(epoch)
+        stretches[-1][1].append(value)
+    dot = {"color": style["color"], "markersize": 2.2 + style["linewidth"], "markeredgewidth": 0}
+    for numbers, line in stretches:
+        if len(line) > 1:
+            axes.plot(numbers, line, solid_joinstyle="round", **style)
+        else:
+            axes.plot(numbers, line, "o", zorder=style.get("zorder", 2), **dot)
+
+
+def scale(axes: Axes, epochs: Sequence[int], *, ticks: int, named: bool = True) -> None:
+    """Let the axis run over all epochs, with whole numbers on it.
+
+    Args:
+        axes: Whose horizontal axis it is.
+        epochs: That there are.
+        ticks: How many numbers there may be, about.
+        named: Whether the numbers are written.
+    """
+    axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+    locator = MaxNLocator(nbins=ticks, integer=True, steps=[1, 2, 5, 10])
+    found = locator.tick_values(min(epochs), max(epochs))
+    inside = {int(tick) for tick in found if min(epochs) <= tick <= max(epochs)}
+    axes.set_xticks(sorted(inside or {min(epochs)}))
+    axes.tick_params(axis="x", labelbottom=named)

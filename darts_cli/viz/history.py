@@ -1,0 +1,61 @@
+"""Pictures of a run over its epochs, by name, and their way into a file."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from darts_cli.errors import ConfigError
+from darts_cli.files import replacing
+from darts_cli.history import History
+from darts_cli.viz import curves, heatmaps, lines, signals
+from darts_cli.viz.cells import DPI
+from darts_cli.viz.sheet import plain_settings, save, suffix_of
+
+PLOTS: dict[str, Callable[..., Figure]] = {
+    "alphas": heatmaps.figure,
+    "lines": lines.figure,
+    "curves": curves.figure,
+    "signals": signals.figure,
+}
+"""What can be drawn of a history: each function takes one, and whether the paper is dark."""
+
+SUFFIXES = (".svg", ".png", ".pdf")
+"""The formats of these pictures."""
+
+
+def figure(history: History, name: str, *, dark: bool = False) -> Figure:
+    """Draw one of `PLOTS` on a figure of 72 units an inch.
+
+    Raises:
+        CheckpointError: if the history lacks what the plot shows.
+        ConfigError: if there is no plot of this name.
+    """
+    if name not in PLOTS:
+        raise ConfigError(f"found plot {name!r}, expected one of {', '.join(PLOTS)}")
+    with plain_settings():
+        return PLOTS[name](history, dark=dark)
+
+
+def draw(
+    history: History, name: str, path: str | Path, *, dark: bool = False, dpi: float = DPI
+) -> None:
+    """Draw one of `PLOTS` into a file, which appears whole or not at all.
+
+    Args:
+        history: Of a run.
+        name: The plot's.
+        path: Where to; its suffix is the format.
+        dark: Whether the paper is.
+        dpi: Pixels an inch of a PNG.
+
+    Raises:
+        CheckpointError: if the history lacks what the plot shows.
+        ConfigError: if the suffix names no format, or there is no plot of this name.
+        WriteError: if the file cannot be written.
+    """
+    path = Path(path)
+    suffix = suffix_of(path, SUFFIXES)
+    picture = figure(history, name, dark=dark)
+    with replacing(path) as temporary, plain_settings():
+        save(picture, temporary, suffix, dpi=dpi)

@@ -1,0 +1,88 @@
+"""Runs that never were, as plain values: what their pages are made of."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from darts_cli.collapse import Moment, observe
+from darts_cli.genotype_file import load
+from darts_cli.history import History
+from darts_cli.space import SearchSpace
+from darts_cli.spaces import SPACES
+
+CNN = SPACES["cnn"]
+
+SMALL = SearchSpace(
+    name="small",
+    cells=("normal",),
+    inputs=1,
+    nodes=2,
+    kept_inputs=1,
+    primitives=("none", "conv", "skip_connect"),
+)
+
+
+def search(
+    path: Path,
+    *,
+    epochs: int,
+    space: SearchSpace = CNN,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> History:
+    """A search whose genotype changes in each of its epochs."""
+    draws = np.random.default_rng(seed)
+    moments: list[Moment] = []
+    for epoch in range(1, epochs + 1):
+        alphas = {
+            cell: draws.normal(size=(len(space.edges), len(space.primitives))).tolist()
+            for cell in space.cells
+        }
+        before = moments[-1] if moments else None
+        name = f"{path.name}-epoch-{epoch}"
+        moments.append(observe(space, alphas, epoch=epoch, name=name, before=before))
+    records = [
+        {
+            "epoch": epoch,
+            "step": 10 * epoch,
+            "lr": 0.025 / epoch,
+            "train": {"loss": 2 / epoch, "top1": 1 - 0.8 / epoch},
+            "valid": {"loss": 3 / epoch, "top1": 1 - 0.9 / epoch},
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    plain = {
+        "command": "search",
+        "seed": seed,
+        "epochs": epochs or 5,
+        "data": {"name": "/home/someone/flowers", "flip": True, "size": None},
+        "alphas": {"order": "second", "betas": [0.5, 0.999]},
+        "versions": {"darts": "1.2.3"},
+    }
+    return History(
+        path=path,
+        command="search",
+        space=space,
+        settings={**plain, **(settings or {})},
+        records=records,
+        moments=moments,
+        genotype=moments[-1].genotype if moments else None,
+    )
+
+
+def training(path: Path) -> History:
+    """Two epochs of the network of a published genotype."""
+    return History(
+        path=path,
+        command="train",
+        space=CNN,
+        settings={"command": "train", "seed": 0, "epochs": 2, "data": {"name": "cifar10"}},
+        records=[
+            {"epoch": epoch, "lr": 0.1, "train": {"loss": 2.0 / epoch}, "test": {"top1": 0.5}}
+            for epoch in (1, 2)
+        ],
+        moments=[],
+        genotype=load("darts_v2", SPACES),
+    )
