@@ -9,7 +9,7 @@ from darts_cli.errors import DartsError
 from darts_cli.history import History
 from darts_cli.recipes import recipe
 from darts_cli.run import Run
-from darts_cli.viz.report_data import NetworkSize
+from darts_cli.viz.page.data import NetworkSize
 
 
 def derived_size(history: History) -> NetworkSize | None:

@@ -8,10 +8,10 @@ from matplotlib.figure import Figure
 from darts_cli.files import replacing
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
-from darts_cli.viz.layout import Plan
-from darts_cli.viz.legend import explain
-from darts_cli.viz.page import METADATA, Page, Panel, check, save
-from darts_cli.viz.pen import measure
+from darts_cli.viz.canvas import METADATA, check, measure, save
+from darts_cli.viz.drawing.layout import Plan
+from darts_cli.viz.drawing.legend import explain
+from darts_cli.viz.drawing.panels import Page, Panel
 from darts_cli.viz.style import DEFAULT, Style
 from darts_cli.viz.text import dot, mermaid, names, title
 

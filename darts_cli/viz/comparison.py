@@ -44,7 +44,7 @@ def draw(
         ConfigError: if the suffix names no format that a comparison can be drawn in.
         WriteError: if the file cannot be written.
     """
-    from darts_cli.viz.page import METADATA, check, save
+    from darts_cli.viz.canvas import METADATA, check, save
 
     path = Path(path)
     check(path, METADATA, what=" for two genotypes")
@@ -68,16 +68,16 @@ def figure(
     Raises:
         GenotypeError: if the genotypes are not of one space.
     """
-    from darts_cli.viz import page
-    from darts_cli.viz.layout import Plan
-    from darts_cli.viz.legend import explain
-    from darts_cli.viz.pen import measure
+    from darts_cli.viz.canvas import measure
+    from darts_cli.viz.drawing import panels
+    from darts_cli.viz.drawing.layout import Plan
+    from darts_cli.viz.drawing.legend import explain
 
     differences = compare(first, second)
     called = _names(first, second, space)
     rows = [
         [
-            page.Panel(
+            panels.Panel(
                 genotype=title(genotype),
                 cell=cell,
                 prefix=f"{side}-{cell}",
@@ -93,7 +93,7 @@ def figure(
     ]
     cells = [*first.cells.values(), *second.cells.values()]
     legend = explain(cells, called, compared=True)
-    return page.Page(rows, style, legend=legend, summary=summarize(differences)).figure()
+    return panels.Page(rows, style, legend=legend, summary=summarize(differences)).figure()
 
 
 def _names(first: Genotype, second: Genotype, space: SearchSpace | None) -> Names:

@@ -14,22 +14,16 @@ from PIL import Image
 from darts_cli.collapse import Moment
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.history import History
-from darts_cli.viz import cells, epochs
+from darts_cli.viz import cells
+from darts_cli.viz.canvas import TEXT_SIZE, check, plain_settings
+from darts_cli.viz.drawing.panels import MARGIN
 from darts_cli.viz.gif import Palette, Pixels, write
-from darts_cli.viz.sheet import (
-    TEXT_SIZE,
-    TICK_SIZE,
-    TITLE_SIZE,
-    Sheet,
-    plain_settings,
-    suffix_of,
-    wrapped,
-)
-from darts_cli.viz.triangle import ARROW
+from darts_cli.viz.plots import epochs
+from darts_cli.viz.plots.sheet import TICK_SIZE, TITLE_SIZE, Sheet, wrapped
+from darts_cli.viz.plots.triangle import ARROW
+from darts_cli.viz.style import DEFAULT, Style
 
 SUFFIXES = (".gif",)
-
-MARGIN = cells.MARGIN
 
 DPI = 80
 """Small operations are just readable."""
@@ -81,7 +75,7 @@ class Frame:
     """Edges that the frame before does not have; of the first frame none."""
 
 
-def draw(history: History, path: str | Path) -> None:
+def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
     """Draw all epochs of a search into a GIF, which appears whole or not at all.
 
     Raises:
@@ -90,10 +84,10 @@ def draw(history: History, path: str | Path) -> None:
         WriteError: if the file cannot be written.
     """
     path = Path(path)
-    suffix_of(path, SUFFIXES)
+    check(path, SUFFIXES)
     frames = list(join(history))
     with plain_settings():
-        film = _Film(history, frames)
+        film = _Film(history, frames, style)
         pictures = (film.picture(frame) for frame in frames)
         write(pictures, durations(frames), path)
 
@@ -187,8 +181,9 @@ class _Drawing:
 class _Film:
     """The frames' pictures, all of one size; each cell is laid out once."""
 
-    def __init__(self, history: History, frames: Sequence[Frame]) -> None:
+    def __init__(self, history: History, frames: Sequence[Frame], style: Style) -> None:
         self.history = history
+        self.style = replace(style, legend=False)
         self.frames = frames
         self.palette = Palette()
         self._drawings: dict[_Key, _Drawing] = {}
@@ -214,7 +209,7 @@ class _Film:
         """Lay a cell out, and draw it with each choice of new edges."""
         space = self.history.space
         genotype = Genotype(space=space.name, name=self.history.name, cells={name: cell})
-        figure = cells.figure(genotype, space=space)
+        figure = cells.figure(genotype, style=self.style, space=space)
         patches = {str(patch.get_gid()): patch for patch in figure.axes[0].patches}
         labels = [patches[f"{name}-label-{index}"] for index in range(len(cell.edges))]
         outline = labels[0].get_linewidth()
@@ -242,7 +237,7 @@ class _Film:
 
     def _header(self, frame: Frame) -> Pixels:
         """Which epochs these are, and what is new."""
-        sheet = Sheet(self.width, HEADER, dark=False)
+        sheet = Sheet(self.width, HEADER, self.style.colours)
         many = frame.last > frame.first
         these = f"epochs {frame.first} to {frame.last}" if many else f"epoch {frame.first}"
         title = f"{these} of {self.history.epochs}"
@@ -251,26 +246,26 @@ class _Film:
         kind = self.history.space.skip.removesuffix("_connect")
         counts = f"{kind} connections: " + ", ".join(f"{n} {cell}" for cell, n in skips.items())
         end = self.width - MARGIN
-        sheet.text(end, MARGIN + 9, counts, TEXT_SIZE, ink=sheet.inks.faint, align="right")
+        sheet.text(end, MARGIN + 9, counts, TEXT_SIZE, ink=sheet.theme.faint, align="right")
         for place, line in enumerate(tell(frame, self.width - 2 * MARGIN)):
             sheet.text(MARGIN, MARGIN + 26 + 12 * place, line, TEXT_SIZE)
         return _rasterize(sheet.figure)
 
     def _strip(self, frame: Frame) -> Pixels:
         """How far the search is, with a notch wherever an edge changed."""
-        sheet = Sheet(self.width, STRIP, dark=False)
-        inks, start, end = sheet.inks, self.frames[0].first - 1, self.frames[-1].last
+        sheet = Sheet(self.width, STRIP, self.style.colours)
+        theme, start, end = sheet.theme, self.frames[0].first - 1, self.frames[-1].last
         axes = sheet.axes(MARGIN, 6, self.width - 2 * MARGIN, BAR)
         axes.set_axis_off()
         axes.set(xlim=(start, end), ylim=(0, 1))
-        axes.axvspan(start, end, color=inks.grid, linewidth=0)
-        axes.axvspan(start, frame.last, color=inks.series[0], alpha=0.45, linewidth=0)
-        axes.axvspan(frame.first - 1, frame.last, color=inks.series[0], linewidth=0)
+        axes.axvspan(start, end, color=theme.grid, linewidth=0)
+        axes.axvspan(start, frame.last, color=theme.series[0], alpha=0.45, linewidth=0)
+        axes.axvspan(frame.first - 1, frame.last, color=theme.series[0], linewidth=0)
         for other in self.frames[1:]:
-            axes.axvline(other.first - 1, color=inks.paper, linewidth=0.8)
+            axes.axvline(other.first - 1, color=theme.background, linewidth=0.8)
         y = 6 + BAR + TICK_SIZE + 3
-        sheet.text(MARGIN, y, f"epoch {start + 1}", TICK_SIZE, ink=inks.faint)
-        sheet.text(self.width - MARGIN, y, str(end), TICK_SIZE, ink=inks.faint, align="right")
+        sheet.text(MARGIN, y, f"epoch {start + 1}", TICK_SIZE, ink=theme.faint)
+        sheet.text(self.width - MARGIN, y, str(end), TICK_SIZE, ink=theme.faint, align="right")
         return _rasterize(sheet.figure)
 
 

@@ -8,23 +8,20 @@ from matplotlib.figure import Figure
 from darts_cli.errors import ConfigError
 from darts_cli.files import replacing
 from darts_cli.history import History
-from darts_cli.viz import curves, heatmaps, lines, signals
-from darts_cli.viz.cells import DPI
-from darts_cli.viz.sheet import plain_settings, save, suffix_of
+from darts_cli.viz.canvas import DPI, METADATA, check, plain_settings, save
+from darts_cli.viz.plots import curves, heatmaps, lines, signals
+from darts_cli.viz.style import DEFAULT, Style
 
-PLOTS: dict[str, Callable[..., Figure]] = {
+PLOTS: dict[str, Callable[[History, Style], Figure]] = {
     "alphas": heatmaps.figure,
     "lines": lines.figure,
     "curves": curves.figure,
     "signals": signals.figure,
 }
-"""What can be drawn of a history: each function takes one, and whether the paper is dark."""
-
-SUFFIXES = (".svg", ".png", ".pdf")
-"""The formats of these pictures."""
+"""What can be drawn of a history: each function takes one, and a style."""
 
 
-def figure(history: History, name: str, *, dark: bool = False) -> Figure:
+def figure(history: History, name: str, *, style: Style = DEFAULT) -> Figure:
     """Draw one of `PLOTS` on a figure of 72 units an inch.
 
     Raises:
@@ -34,11 +31,11 @@ def figure(history: History, name: str, *, dark: bool = False) -> Figure:
     if name not in PLOTS:
         raise ConfigError(f"found plot {name!r}, expected one of {', '.join(PLOTS)}")
     with plain_settings():
-        return PLOTS[name](history, dark=dark)
+        return PLOTS[name](history, style)
 
 
 def draw(
-    history: History, name: str, path: str | Path, *, dark: bool = False, dpi: float = DPI
+    history: History, name: str, path: str | Path, *, style: Style = DEFAULT, dpi: float = DPI
 ) -> None:
     """Draw one of `PLOTS` into a file, which appears whole or not at all.
 
@@ -46,7 +43,7 @@ def draw(
         history: Of a run.
         name: The plot's.
         path: Where to; its suffix is the format.
-        dark: Whether the paper is.
+        style: Its theme.
         dpi: Pixels an inch of a PNG.
 
     Raises:
@@ -55,7 +52,7 @@ def draw(
         WriteError: if the file cannot be written.
     """
     path = Path(path)
-    suffix = suffix_of(path, SUFFIXES)
-    picture = figure(history, name, dark=dark)
-    with replacing(path) as temporary, plain_settings():
-        save(picture, temporary, suffix, dpi=dpi)
+    check(path, METADATA)
+    picture = figure(history, name, style=style)
+    with replacing(path) as temporary:
+        save(picture, temporary, path.suffix.lower(), dpi=dpi)

@@ -12,7 +12,7 @@ from typing import Any
 
 from darts_cli.errors import ConfigError
 from darts_cli.files import write_text
-from darts_cli.viz.report_data import Limits, RunPage, page_data, title
+from darts_cli.viz.page.data import Limits, RunPage, page_data, title
 
 SIZE_LIMIT = 2_000_000
 """Bytes that a page stays under, to be sent by mail and to open at once on a phone."""

@@ -52,6 +52,13 @@ class Theme:
     """By kind of box: `input`, `node` or `output`."""
     outlines: Mapping[str, str]
     """By kind of box."""
+    line: str
+    """Of frames and thresholds of plots."""
+    grid: str
+    empty: str
+    """Of what a plot does not know."""
+    series: tuple[str, ...]
+    """Of lines beside one another; Okabe and Ito's, which the colour-blind can tell apart."""
 
 
 THEMES: dict[str, Theme] = {
@@ -65,6 +72,10 @@ THEMES: dict[str, Theme] = {
         pale=0.30,
         fills={"input": "#DCEBDD", "node": "#DCE6F2", "output": "#F8E7CC"},
         outlines={"input": "#5E8B61", "node": "#6F8FB0", "output": "#B07C2A"},
+        line="#B4B4B4",
+        grid="#E8E8E8",
+        empty="#F2F2F2",
+        series=("#0072B2", "#D55E00", "#009E73", "#CC79A7"),
     ),
     "dark": Theme(
         background="#0E1116",
@@ -76,6 +87,10 @@ THEMES: dict[str, Theme] = {
         pale=0.42,
         fills={"input": "#1B3322", "node": "#1D2C40", "output": "#3B2D14"},
         outlines={"input": "#6FA574", "node": "#7B9CC0", "output": "#C9963F"},
+        line="#59616A",
+        grid="#2B3036",
+        empty="#23272C",
+        series=("#56B4E9", "#E69F00", "#2DBE97", "#DF9CC2"),
     ),
 }
 

@@ -15,7 +15,7 @@ from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.domains import DOMAINS
-from darts_cli.viz.report_data import NetworkSize
+from darts_cli.viz.page.data import NetworkSize
 from tests.conftest import Darts
 
 DIGITS = {"classes": [str(index) for index in range(10)], "channels": 1, "size": 8}

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.genotype import Edge
 from darts_cli.viz import cells
+from darts_cli.viz.canvas import measure
 from darts_cli.viz.evolution import END, Frame, draw, durations, join, tell
-from darts_cli.viz.sheet import width_of
+from darts_cli.viz.style import THEMES, Style, colour
 from tests.viz.histories import CNN, FIVE, SMALL, record, search, small, training, wander
 from tests.viz.test_gif import own_palettes
 
@@ -72,7 +73,7 @@ def test_many_new_edges_are_counted_and_named_as_far_as_there_is_room() -> None:
     assert len(frame.new) > 3
     lines = tell(frame, 300)
     assert len(lines) == 2
-    assert max(map(width_of, lines)) <= 300
+    assert max(map(measure, lines)) <= 300
     assert lines[0].startswith(f"{len(frame.new)} edges changed: ")
     assert lines[1].endswith(" more")
     # No edge is torn apart.
@@ -127,11 +128,20 @@ def test_equal_genotypes_look_the_same_but_for_the_new_edge_the_epoch_and_the_pr
 
 
 def test_paper_is_white_and_operations_have_their_colours(file: Path) -> None:
-    first, *_ = (picture for picture, _ in pictures(file))
-    assert first.getpixel((0, 0)) == (255, 255, 255)
-    colours = {colour for _, colour in first.getcolors(maxcolors=256) or []}
-    # What an operation without a colour of its own has.
-    assert (0x88, 0x22, 0x55) in colours
+    found = [picture for picture, _ in pictures(file)]
+    assert found[0].getpixel((0, 0)) == (255, 255, 255)
+    colours = {pixel for one in found for _, pixel in one.getcolors(maxcolors=256) or []}
+    assert {ImageColor.getrgb(colour(name)) for name in ("conv", "skip_connect")} <= colours
+
+
+def test_a_dark_theme_is_dark(tmp_path: Path) -> None:
+    path = tmp_path / "dark.gif"
+    history = search(SMALL, small([[0.2, 0.6, 0.2]] * 3))
+    draw(history, path, style=Style(theme="dark"))
+    background = ImageColor.getrgb(THEMES["dark"].background)
+    for picture, _ in pictures(path):
+        corners = [(0, 0), (picture.width - 1, 0), (0, picture.height - 1)]
+        assert [picture.getpixel(corner) for corner in corners] == [background] * 3
 
 
 def test_each_cell_is_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

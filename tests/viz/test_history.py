@@ -15,7 +15,9 @@ from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.files import WriteError
 from darts_cli.history import History
-from darts_cli.viz.history import PLOTS, SUFFIXES, draw, figure
+from darts_cli.viz.canvas import METADATA
+from darts_cli.viz.history import PLOTS, draw, figure
+from darts_cli.viz.style import Style
 from tests.viz.drawings import texts, words
 from tests.viz.histories import CNN, FIVE, RNN, SMALL, record, search, training, wander
 
@@ -66,7 +68,7 @@ def test_the_title_names_the_run_and_how_far_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PLOTS)
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", METADATA)
 def test_the_same_history_gives_the_same_bytes_whatever_the_users_settings(
     name: str, suffix: str, tmp_path: Path
 ) -> None:
@@ -98,7 +100,7 @@ def test_each_format_is_what_its_suffix_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PLOTS)
 def test_dark_paper_has_light_words(name: str) -> None:
     history = TINY
-    dark = figure(history, name, dark=True)
+    dark = figure(history, name, style=Style(theme="dark"))
     assert max(mpl.colors.to_rgb(dark.get_facecolor())) < 0.2
     (title,) = [text for text in texts(dark) if text.get_text() == "run"]
     assert min(mpl.colors.to_rgb(title.get_color())) > 0.8
@@ -195,7 +197,7 @@ def test_a_real_training_of_one_epoch_has_curves(trained: Path) -> None:
 def test_drawing_a_history_imports_no_torch_and_no_pyplot() -> None:
     code = (
         "import sys, darts_cli.viz.history;"
-        "from darts_cli.viz.sheet import plain_settings;"
+        "from darts_cli.viz.canvas import plain_settings;"
         "plain_settings().__enter__();"
         "sys.exit(bool({'torch', 'matplotlib.pyplot'} & set(sys.modules)))"
     )

@@ -16,7 +16,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from darts_cli.genotype import softmax
 from darts_cli.viz import report
-from darts_cli.viz.report_data import NetworkSize, RunPage
+from darts_cli.viz.page.data import NetworkSize, RunPage
 from tests.viz.contrast import contrast, luminance
 from tests.viz.runs import search, training
 

@@ -18,8 +18,8 @@ from darts_cli.errors import ConfigError
 from darts_cli.files import WriteError
 from darts_cli.genotype import softmax
 from darts_cli.viz import report
-from darts_cli.viz.report_cells import spread
-from darts_cli.viz.report_data import RULE, Limits, NetworkSize, RunPage, page_data
+from darts_cli.viz.page.cells import spread
+from darts_cli.viz.page.data import RULE, Limits, NetworkSize, RunPage, page_data
 from tests.viz.runs import CNN, SMALL, search, training
 
 ROOT = Path(__file__).parents[2]

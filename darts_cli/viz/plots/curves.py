@@ -12,8 +12,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from darts_cli.errors import CheckpointError
 from darts_cli.history import History
 from darts_cli.progress import format_measures
-from darts_cli.viz import epochs
-from darts_cli.viz.sheet import HEADER, MARGIN, TEXT_SIZE, TICK_SIZE, Sheet, font
+from darts_cli.viz.canvas import TEXT_SIZE, font
+from darts_cli.viz.plots import epochs
+from darts_cli.viz.plots.sheet import HEADER, MARGIN, TICK_SIZE, Sheet
+from darts_cli.viz.style import DEFAULT, Style
 
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 """What a record may have measures of, in the order of their colours."""
@@ -59,7 +61,7 @@ class _Panel:
         return [value for _, values in self.curves.values() for value in values]
 
 
-def figure(history: History, *, dark: bool = False) -> Figure:
+def figure(history: History, style: Style = DEFAULT) -> Figure:
     """A panel a measure, all splits together, with the newest values; the learning rate below.
 
     Raises:
@@ -73,11 +75,11 @@ def figure(history: History, *, dark: bool = False) -> Figure:
         )
     top = HEADER + LEGEND
     height = top + sum(panel.height + GAP for panel in panels) + MARGIN
-    sheet = Sheet(WIDTH, height, dark=dark)
+    sheet = Sheet(WIDTH, height, style.colours)
     numbers = [record["epoch"] for record in records]
     sheet.title(history, f"learning curves, {epochs.progress(history, max(numbers))}")
     splits = [split for split in SPLITS if any(split in panel.curves for panel in panels)]
-    colours = dict(zip(SPLITS, sheet.inks.series, strict=False)) | {RATE: sheet.inks.faint}
+    colours = dict(zip(SPLITS, sheet.theme.series, strict=False)) | {RATE: sheet.theme.faint}
     _legend(sheet, {split: colours[split] for split in splits})
     for panel in panels:
         axes = sheet.axes(MARGIN + LEFT, top, WIDTH - 2 * MARGIN - LEFT - RIGHT, panel.height)
@@ -85,12 +87,12 @@ def figure(history: History, *, dark: bool = False) -> Figure:
         for split, curve in panel.curves.items():
             epochs.plot(axes, *curve, color=colours[split], linewidth=1.6)
         _scale(axes, panel)
-        axes.grid(color=sheet.inks.grid, linewidth=0.6)
+        axes.grid(color=sheet.theme.grid, linewidth=0.6)
         epochs.scale(axes, numbers, ticks=10, named=panel is panels[-1])
         newest = {colours[split]: curve[1][-1] for split, curve in panel.curves.items()}
         _tell_newest(axes, panel, newest)
         top += panel.height + GAP
-    axes.set_xlabel("epoch", fontproperties=font(TICK_SIZE), color=sheet.inks.faint)
+    axes.set_xlabel("epoch", fontproperties=font(TICK_SIZE), color=sheet.theme.faint)
     return sheet.figure
 
 

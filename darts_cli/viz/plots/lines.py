@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from darts_cli.history import History
-from darts_cli.viz import epochs
-from darts_cli.viz.sheet import MARGIN, Sheet, entry_width
-from darts_cli.viz.text import colour
-from darts_cli.viz.triangle import MIN_SHEET_WIDTH, Triangle, limits
+from darts_cli.viz.plots import epochs
+from darts_cli.viz.plots.sheet import MARGIN, Sheet, entry_width
+from darts_cli.viz.plots.triangle import MIN_SHEET_WIDTH, Triangle, limits
+from darts_cli.viz.style import DEFAULT, Style, colour
 
 PANEL_HEIGHT = 62.0
 LEFT = 24.0
@@ -20,7 +20,7 @@ THIN, THICK = 1.0, 2.6
 """Points of a line, and of the winning one of an edge that is kept."""
 
 
-def figure(history: History, *, dark: bool = False) -> Figure:
+def figure(history: History, style: Style = DEFAULT) -> Figure:
     """A panel an edge with its primitives' probabilities, the winning one of a kept edge thick.
 
     Raises:
@@ -33,7 +33,7 @@ def figure(history: History, *, dark: bool = False) -> Figure:
         panel_height=PANEL_HEIGHT,
         left=LEFT,
         legend=LEGEND_LINE * (entries[-1][1] + 1) + 8,
-        dark=dark,
+        theme=style.colours,
     )
     low, high = limits(triangle.edges)
     room = 0.05 * (high - low)
@@ -50,7 +50,7 @@ def figure(history: History, *, dark: bool = False) -> Figure:
             )
         panel.axes.set_ylim(max(low - room, 0), high + room)
         panel.axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
-        panel.axes.grid(axis="y", color=triangle.sheet.inks.grid, linewidth=0.6)
+        panel.axes.grid(axis="y", color=triangle.sheet.theme.grid, linewidth=0.6)
         panel.axes.tick_params(axis="y", labelleft=panel.first)
     last = triangle.edges[0].epochs[-1]
     what = f"softmax probabilities, {epochs.progress(history, last)}"

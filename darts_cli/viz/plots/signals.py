@@ -10,18 +10,18 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from darts_cli.collapse import CLOSE, SETTLED_EPOCHS, UNDECIDED, Moment
 from darts_cli.history import History
 from darts_cli.space import SearchSpace
-from darts_cli.viz import epochs
-from darts_cli.viz.sheet import (
+from darts_cli.viz.canvas import TEXT_SIZE, font
+from darts_cli.viz.plots import epochs
+from darts_cli.viz.plots.sheet import (
     HEADER,
     MARGIN,
-    TEXT_SIZE,
     TICK_SIZE,
     Dashes,
     Sheet,
-    font,
     plain_number,
     wrapped,
 )
+from darts_cli.viz.style import DEFAULT, Style
 
 WIDTH = 640.0
 LEFT, RIGHT = 34.0, 100.0
@@ -53,7 +53,7 @@ class _Panel:
     """Whether values are whole numbers, which jump."""
 
 
-def figure(history: History, *, dark: bool = False) -> Figure:
+def figure(history: History, style: Style = DEFAULT) -> Figure:
     """A panel a signal, each with its threshold; below, what looks bad after the newest epoch.
 
     Raises:
@@ -64,10 +64,10 @@ def figure(history: History, *, dark: bool = False) -> Figure:
     words = _words(history, moments[-1].epoch)
     top = HEADER + LEGEND
     height = top + len(panels) * (HEIGHT + GAP) + 22 + WARNING_LINE * len(words) + MARGIN / 2
-    sheet = Sheet(WIDTH, height, dark=dark)
+    sheet = Sheet(WIDTH, height, style.colours)
     sheet.title(history, f"signs of collapse, {epochs.progress(history, moments[-1].epoch)}")
     colours = {
-        cell: sheet.inks.series[place % len(sheet.inks.series)]
+        cell: sheet.theme.series[place % len(sheet.theme.series)]
         for place, cell in enumerate(history.space.cells)
     }
     _legend(sheet, colours)
@@ -77,12 +77,12 @@ def figure(history: History, *, dark: bool = False) -> Figure:
         axes = sheet.axes(MARGIN + LEFT, top, WIDTH - 2 * MARGIN - LEFT - RIGHT, HEIGHT)
         sheet.text(MARGIN + LEFT, top - 5, panel.title, TEXT_SIZE, bold=True)
         for epoch in changed:
-            axes.axvline(epoch, color=sheet.inks.line, linewidth=0.7, linestyle=CHANGE, zorder=1)
-        _draw(axes, panel, numbers, {**colours, "": sheet.inks.text})
-        _draw_threshold(axes, panel, sheet.inks.faint)
+            axes.axvline(epoch, color=sheet.theme.line, linewidth=0.7, linestyle=CHANGE, zorder=1)
+        _draw(axes, panel, numbers, {**colours, "": sheet.theme.ink})
+        _draw_threshold(axes, panel, sheet.theme.faint)
         epochs.scale(axes, numbers, ticks=10, named=panel is panels[-1])
         top += HEIGHT + GAP
-    axes.set_xlabel("epoch", fontproperties=font(TICK_SIZE), color=sheet.inks.faint)
+    axes.set_xlabel("epoch", fontproperties=font(TICK_SIZE), color=sheet.theme.faint)
     for place, (line, heading) in enumerate(words):
         sheet.text(MARGIN + LEFT, top + 12 + place * WARNING_LINE, line, TEXT_SIZE, bold=heading)
     return sheet.figure
@@ -183,8 +183,8 @@ def _legend(sheet: Sheet, colours: Mapping[str, str]) -> None:
     x, y = MARGIN, HEADER + 5
     for cell, ink in colours.items():
         x = sheet.entry(x, y, f"{cell} cell", ink=ink)
-    x = sheet.entry(x, y, "threshold", ink=sheet.inks.faint, width=0.8)
-    sheet.entry(x, y, "the genotype changed", ink=sheet.inks.line, width=0.8, dashes=CHANGE)
+    x = sheet.entry(x, y, "threshold", ink=sheet.theme.faint, width=0.8)
+    sheet.entry(x, y, "the genotype changed", ink=sheet.theme.line, width=0.8, dashes=CHANGE)
 
 
 def _words(history: History, epoch: int) -> list[tuple[str, bool]]:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from darts_cli.space import SearchSpace
-from darts_cli.viz.heatmaps import SCALE, figure
+from darts_cli.viz.plots.heatmaps import SCALE, figure
 from tests.viz.drawings import axes_titled, words
 from tests.viz.histories import CNN, RNN, SMALL, search, small, wander
 

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from darts_cli.collapse import Moment
 from darts_cli.genotype import CellGenotype, Genotype, softmax
 from darts_cli.space import SearchSpace
-from darts_cli.viz.layout import Box, Layout, Plan
+from darts_cli.viz.drawing.layout import Box, Layout, Plan
 from darts_cli.viz.style import colour
 from darts_cli.viz.text import Names, names
 

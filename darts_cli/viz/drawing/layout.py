@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from darts_cli.difference import Place
 from darts_cli.genotype import CellGenotype
-from darts_cli.viz.rows import (
+from darts_cli.viz.drawing.rows import (
     BLOCK_GAP,
     LABEL_HEIGHT,
     NAMED_HEIGHT,

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from darts_cli.errors import CheckpointError
-from darts_cli.viz.curves import figure
+from darts_cli.viz.plots.curves import figure
 from tests.viz.drawings import axes_titled, texts, words
 from tests.viz.histories import SMALL, record, search, training, wander
 

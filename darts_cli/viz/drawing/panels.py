@@ -1,18 +1,16 @@
-"""Cells in rows and columns on one figure, with titles and a legend, and files of it."""
+"""Cells in rows and columns on one figure, with titles and a legend."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from darts_cli.difference import Surplus
-from darts_cli.errors import ConfigError
-from darts_cli.viz.layout import Layout, Plan
-from darts_cli.viz.legend import Entry, Legend
-from darts_cli.viz.pen import NAME_SIZE, TITLE_SIZE, Pen, measure
+from darts_cli.viz.canvas import measure
+from darts_cli.viz.drawing.layout import Layout, Plan
+from darts_cli.viz.drawing.legend import Entry, Legend
+from darts_cli.viz.drawing.pen import NAME_SIZE, TITLE_SIZE, Pen
 from darts_cli.viz.style import Style
 
 MARGIN, TITLE_HEIGHT, SUMMARY_HEIGHT = 16.0, 32.0, 26.0
@@ -20,15 +18,6 @@ MARGIN, TITLE_HEIGHT, SUMMARY_HEIGHT = 16.0, 32.0, 26.0
 BETWEEN_ROWS, BETWEEN_COLUMNS = 26.0, 48.0
 LEGEND_GAP = 22.0
 """From the last cell to the legend."""
-DPI, MAX_PIXELS = 200, 60_000
-"""Of a PNG; matplotlib draws no more than 65,535 pixels in a row."""
-
-METADATA: dict[str, dict[str, str | None]] = {
-    ".svg": {"Date": None, "Creator": "darts"},
-    ".png": {"Software": "darts"},
-    ".pdf": {"CreationDate": None, "Creator": "darts", "Producer": None},
-}
-"""By the suffixes that a figure can be saved with."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,46 +124,4 @@ class Page:
             gid=f"{gid}-cell",
             ink=self.theme.faint,
             align="left",
-        )
-
-
-def check(path: Path, suffixes: Collection[str], *, what: str = "") -> None:
-    """Make sure that a file's name says a format that can be written.
-
-    Args:
-        path: The file.
-        suffixes: Those that can be written.
-        what: That is to be written, for the message.
-
-    Raises:
-        ConfigError: if it says another one or none.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in suffixes:
-        raise ConfigError(
-            f"{path}: found {f'suffix {suffix!r}' if suffix else 'no suffix'},"
-            f" expected one of {', '.join(suffixes)}{what}"
-        )
-
-
-def save(picture: Figure, path: Path, suffix: str) -> None:
-    """Write a figure so that the same genotype gives the same bytes every day."""
-    dpi = min(DPI, MAX_PIXELS / float(max(picture.get_size_inches())))
-    # Text stays text in SVG and PDF, to be searched and copied, and a fixed salt gives the same
-    # identifiers each time. Matplotlib knows no other way to set these than its parameters.
-    with mpl.rc_context(
-        {
-            "svg.fonttype": "none",
-            "svg.hashsalt": "darts",
-            "pdf.fonttype": 42,
-            "savefig.bbox": None,
-            "savefig.transparent": False,
-        }
-    ):
-        picture.savefig(
-            path,
-            format=suffix[1:],
-            dpi=dpi,
-            facecolor=picture.get_facecolor(),
-            metadata=METADATA[suffix],
         )

@@ -7,8 +7,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from darts_cli.viz.lines import THICK, THIN, figure
-from darts_cli.viz.text import colour
+from darts_cli.viz.plots.lines import THICK, THIN, figure
+from darts_cli.viz.style import colour
 from tests.viz.drawings import axes_titled, words
 from tests.viz.histories import CNN, SMALL, search, small, wander
 

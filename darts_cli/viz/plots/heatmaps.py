@@ -13,9 +13,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from darts_cli.history import History
-from darts_cli.viz import epochs
-from darts_cli.viz.sheet import MARGIN, TICK_SIZE, Sheet, width_of
-from darts_cli.viz.triangle import Edge, Triangle, limits
+from darts_cli.viz.canvas import measure
+from darts_cli.viz.plots import epochs
+from darts_cli.viz.plots.sheet import MARGIN, TICK_SIZE, Sheet
+from darts_cli.viz.plots.triangle import Edge, Triangle, limits
+from darts_cli.viz.style import DEFAULT, Style
 
 SCALE = "viridis"
 """Perceptually uniform, and readable without telling red from green."""
@@ -30,7 +32,7 @@ MARK_INK, MARK_EDGE = "#FFFFFF", "#000000"
 """Of the line along the chosen operation, which lies on any colour of the scale."""
 
 
-def figure(history: History, *, dark: bool = False) -> Figure:
+def figure(history: History, style: Style = DEFAULT) -> Figure:
     """A panel an edge: epochs from left to right, primitives from top to bottom.
 
     A white line follows the operation that the genotype gives the edge, as long
@@ -43,21 +45,21 @@ def figure(history: History, *, dark: bool = False) -> Figure:
     triangle = Triangle(
         history,
         panel_height=ROW * len(primitives),
-        left=max(width_of(name, TICK_SIZE) for name in primitives) + 8,
+        left=max(measure(name, TICK_SIZE) for name in primitives) + 8,
         legend=LEGEND,
-        dark=dark,
+        theme=style.colours,
     )
     low, high = limits(triangle.edges)
     norm, colours = (
         Normalize(low, high),
-        colormaps[SCALE].with_extremes(bad=triangle.sheet.inks.empty),
+        colormaps[SCALE].with_extremes(bad=triangle.sheet.theme.empty),
     )
     for panel in triangle.panels():
         _paint(panel.axes, panel.edge, norm, colours)
         _mark(panel.axes, panel.edge, primitives)
         panel.axes.set_yticks(range(len(primitives)), primitives)
         panel.axes.tick_params(axis="y", length=0, labelleft=panel.first)
-        panel.axes.tick_params(axis="y", labelcolor=triangle.sheet.inks.text)
+        panel.axes.tick_params(axis="y", labelcolor=triangle.sheet.theme.ink)
     last = triangle.edges[0].epochs[-1]
     triangle.sheet.title(history, f"alphas, {epochs.progress(history, last)}")
     _legend(triangle.sheet, triangle.legend_top, ScalarMappable(norm, colours), len(primitives))
@@ -99,10 +101,10 @@ def _mark_style() -> dict[str, Any]:
 def _legend(sheet: Sheet, top: float, scale: ScalarMappable, primitives: int) -> None:
     """The colour bar with the probability that all have at the start, and what a line means."""
     sheet.text(MARGIN, top + 8, "softmax probability", TICK_SIZE)
-    left = MARGIN + width_of("softmax probability", TICK_SIZE) + 12
+    left = MARGIN + measure("softmax probability", TICK_SIZE) + 12
     axes = sheet.axes(left, top + 1, BAR_WIDTH, BAR_HEIGHT)
     bar = sheet.figure.colorbar(scale, cax=axes, orientation="horizontal")
-    bar.outline.set(edgecolor=sheet.inks.line, linewidth=0.7)
+    bar.outline.set(edgecolor=sheet.theme.line, linewidth=0.7)
     low, high = scale.get_clim()
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
     inside = [tick for tick in ticks if low <= tick <= high]
@@ -119,4 +121,4 @@ def _legend(sheet: Sheet, top: float, scale: ScalarMappable, primitives: int) ->
         sample.set_axis_off()
         sample.set(xlim=(-8, 8), ylim=(-4.5, 4.5))
         sample.plot(*line, **_mark_style())
-        sheet.text(left + 22, y, note, TICK_SIZE, ink=sheet.inks.faint)
+        sheet.text(left + 22, y, note, TICK_SIZE, ink=sheet.theme.faint)

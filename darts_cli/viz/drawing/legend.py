@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from darts_cli.genotype import CellGenotype
-from darts_cli.viz.layout import Box, Wire
-from darts_cli.viz.pen import LABEL_SIZE, LEAD, OUTLINE_WIDTHS, Pen, Weight, measure
+from darts_cli.viz.canvas import measure
+from darts_cli.viz.drawing.layout import Box, Wire
+from darts_cli.viz.drawing.pen import LABEL_SIZE, LEAD, OUTLINE_WIDTHS, Pen, Weight
 from darts_cli.viz.style import COLOURS, colour, mix
 from darts_cli.viz.text import Names
 

@@ -10,7 +10,7 @@ from matplotlib.text import Text
 
 from darts_cli.collapse import CLOSE, SETTLED_EPOCHS, UNDECIDED
 from darts_cli.history import History
-from darts_cli.viz.signals import figure
+from darts_cli.viz.plots.signals import figure
 from tests.viz.drawings import axes_titled, texts, words
 from tests.viz.histories import CNN, SMALL, search, small, wander
 

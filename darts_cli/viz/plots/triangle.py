@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from darts_cli.genotype import softmax
 from darts_cli.history import History
-from darts_cli.viz import epochs
-from darts_cli.viz.sheet import HEADER, MARGIN, TEXT_SIZE, TICK_SIZE, Sheet, font, width_of
+from darts_cli.viz.canvas import TEXT_SIZE, font, measure
+from darts_cli.viz.plots import epochs
+from darts_cli.viz.plots.sheet import HEADER, MARGIN, TICK_SIZE, Sheet
+from darts_cli.viz.style import Theme
 
 MIN_WIDTH = 104.0
 """Of a panel, in points."""
@@ -122,7 +124,7 @@ class Triangle:
     """All panels of a history on one sheet."""
 
     def __init__(
-        self, history: History, *, panel_height: float, left: float, legend: float, dark: bool
+        self, history: History, *, panel_height: float, left: float, legend: float, theme: Theme
     ) -> None:
         """Make the sheet.
 
@@ -131,14 +133,14 @@ class Triangle:
             panel_height: Of each panel, in points.
             left: Points for the names of a row, to the left of its first panel.
             legend: Points above all cells, for the legend.
-            dark: Whether the paper is.
+            theme: Its colours.
 
         Raises:
             CheckpointError: if there are no alphas.
         """
         self.edges = edges(history)
         space = history.space
-        labels = [width_of(edge.label, TICK_SIZE, bold=True) for edge in self.edges]
+        labels = [measure(edge.label, TICK_SIZE, bold=True) for edge in self.edges]
         self.panel_width, self.panel_height = max(MIN_WIDTH, *labels), panel_height
         self.left = MARGIN + left
         self.legend_top = HEADER
@@ -148,7 +150,7 @@ class Triangle:
         self._row = LABEL_HEIGHT + panel_height
         self._cell = CELL_HEIGHT + space.nodes * self._row + AXIS_HEIGHT
         height = self.top + len(space.cells) * (self._cell + BETWEEN_CELLS) - BETWEEN_CELLS
-        self.sheet = Sheet(max(width, MIN_SHEET_WIDTH), height + MARGIN / 2, dark=dark)
+        self.sheet = Sheet(max(width, MIN_SHEET_WIDTH), height + MARGIN / 2, theme)
         self._space = space
 
     def panels(self) -> Iterator[Panel]:
@@ -163,7 +165,7 @@ class Triangle:
                     yield self._panel(edge, row)
 
     def _panel(self, edge: Edge, top: float) -> Panel:
-        space, inks = self._space, self.sheet.inks
+        space, theme = self._space, self.sheet.theme
         left = self.left + edge.source * (self.panel_width + GAP)
         axes = self.sheet.axes(left, top + LABEL_HEIGHT, self.panel_width, self.panel_height)
         kept = edge.operation is not None
@@ -172,13 +174,13 @@ class Triangle:
             top + LABEL_HEIGHT - 4,
             edge.label,
             TICK_SIZE,
-            ink=inks.text if kept else inks.faint,
+            ink=theme.ink if kept else theme.faint,
             bold=kept,
         )
         last = edge.node == space.inputs + space.nodes - 1
         epochs.scale(axes, edge.epochs, ticks=4, named=last)
         if last and edge.source == 0:
             axes.set_xlabel(
-                "epoch", fontproperties=font(TICK_SIZE), color=inks.faint, labelpad=2, loc="left"
+                "epoch", fontproperties=font(TICK_SIZE), color=theme.faint, labelpad=2, loc="left"
             )
         return Panel(edge=edge, axes=axes, first=edge.source == 0)

@@ -13,7 +13,7 @@ from darts_cli.collapse import Signals
 from darts_cli.history import History
 from darts_cli.progress import format_measures
 from darts_cli.run import Run
-from darts_cli.viz.report_cells import Pictures, plain_edges, plain_moment, spread
+from darts_cli.viz.page.cells import Pictures, plain_edges, plain_moment, spread
 
 RULE = (
     "Multiply-adds of convolutions and linear layers for one example, batch 1, evaluation mode, "

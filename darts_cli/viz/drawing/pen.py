@@ -1,22 +1,18 @@
 """Draws boxes, lines and texts with matplotlib, in the colours of a theme."""
 
 from enum import Enum, auto
-from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
 from darts_cli.difference import Place, Surplus
-from darts_cli.viz.layout import Box, Label, Layout, Point, State, Wire
+from darts_cli.viz.canvas import font
+from darts_cli.viz.drawing.layout import Box, Label, Layout, Point, State, Wire
 from darts_cli.viz.style import Theme, colour, mix
 
-FONT = ("DejaVu Sans", "sans-serif")
-"""The first comes with matplotlib; a viewer of SVG without it takes another sans serif."""
 ROUNDING = {"input": 4.0, "node": 10.0, "output": 4.0}
 """Of the corners of each kind of box."""
 LABEL_SIZE, NAME_SIZE, NOTE_SIZE, TITLE_SIZE = 9.0, 11.5, 7.5, 13.0
@@ -37,20 +33,6 @@ class Weight(Enum):
 EDGE_WIDTHS = {Weight.PALE: 1.9, Weight.PLAIN: 1.9, Weight.STRONG: 3.0}
 JOIN_WIDTHS = {Weight.PALE: 1.2, Weight.PLAIN: 1.2, Weight.STRONG: 2.4}
 OUTLINE_WIDTHS = {Weight.PALE: 1.1, Weight.PLAIN: 1.1, Weight.STRONG: 1.8}
-
-
-@lru_cache(maxsize=1000)
-def measure(text: str, size: float = LABEL_SIZE, *, bold: bool = False) -> float:
-    """The width of a text in points."""
-    page = Figure(figsize=(1, 1), dpi=72)
-    artist = page.text(
-        0, 0, text, fontproperties=_font(size, bold=bold), parse_math=False, usetex=False
-    )
-    return artist.get_window_extent().width
-
-
-def _font(size: float, *, bold: bool) -> FontProperties:
-    return FontProperties(family=list(FONT), size=size, weight="bold" if bold else "normal")
 
 
 class Pen:
@@ -187,7 +169,7 @@ class Pen:
             at[0] + self.left,
             at[1] + self.top,
             text,
-            fontproperties=_font(size, bold=bold),
+            fontproperties=font(size, bold=bold),
             color=ink or self.theme.ink,
             ha=align,
             va="center_baseline" if align == "center" else "baseline",
