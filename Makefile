@@ -7,9 +7,11 @@ DARTS  := $(BIN)/darts
 # Where the demo puts what it makes, and the seed that it starts from.
 DEMO   ?= runs/demo
 SEED   ?= 0
+# Where the gallery puts its pictures.
+GALLERY ?= runs/gallery
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test torture lint typecheck bench clean
+.PHONY: help setup demo gallery test torture lint typecheck bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -48,8 +50,8 @@ bench: setup  ## time steps against plain ones and the machine, the rest of an e
 	$(BIN)/python -m tests.benchmarks.probe
 	$(BIN)/python -m tests.benchmarks.text_evaluation
 
-clean:  ## remove the environment, caches and the demo
-	rm -rf $(VENV) $(DEMO) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
+clean:  ## remove the environment, caches, the demo and the gallery
+	rm -rf $(VENV) $(DEMO) $(GALLERY) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis \
 		.coverage dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -97,3 +99,32 @@ $(DEMO)/%/cell.svg: $(DEMO)/%/genotype.yaml
 # What make would take for scratch files of its own, and remove; and half a file is no target.
 .PRECIOUS: $(DEMO)/%/search/done $(DEMO)/%/genotype.yaml $(DEMO)/%/train/done
 .DELETE_ON_ERROR:
+
+# Every kind of picture: of the genotypes that come with darts, and of two short searches.
+SHIPPED  := $(basename $(notdir $(wildcard genotypes/*.yaml)))
+HISTORY  := alphas lines curves signals
+GALLERY_RUNS := $(GALLERY)/run-0 $(GALLERY)/run-1
+
+gallery: $(GALLERY_RUNS:%=%/done)  ## all pictures, of the shipped genotypes and of two short searches of digits
+	@for name in $(SHIPPED); do for theme in light dark; do for kind in svg png pdf; do \
+		$(DARTS) viz $$name --legend --theme $$theme --output $(GALLERY)/$$name-$$theme.$$kind || exit; \
+	done; done; done
+	@for name in $(SHIPPED); do for kind in dot mmd; do \
+		$(DARTS) viz $$name --output $(GALLERY)/$$name.$$kind || exit; \
+	done; done
+	@for theme in light dark; do \
+		$(DARTS) viz darts_v1 darts_v2 --legend --theme $$theme \
+			--output $(GALLERY)/comparison-$$theme.png || exit; \
+		for what in $(HISTORY); do \
+			$(DARTS) viz $(GALLERY)/run-0 --show $$what --theme $$theme \
+				--output $(GALLERY)/$$what-$$theme.png || exit; \
+		done; \
+	done
+	@$(DARTS) viz $(GALLERY)/run-0 --output $(GALLERY)/evolution.gif
+	@$(DARTS) viz $(GALLERY)/run-0 --output $(GALLERY)/report.html
+	@$(DARTS) viz $(GALLERY_RUNS) --output $(GALLERY)/compare.html
+
+$(GALLERY)/run-%/done: | setup
+	@if [ -e $(@D)/last.safetensors ]; then $(DARTS) search cnn --resume $(@D); \
+	else $(DARTS) search cnn --data digits --epochs 12 --order first --seed $* --out $(@D); fi
+	@touch $@

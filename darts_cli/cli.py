@@ -44,9 +44,12 @@ from darts_cli.flags import (
     Resume,
     Seed,
     Set,
+    Show,
     Space,
     SyncBatchNorm,
     TensorBoard,
+    TextFormat,
+    ThemeName,
     Width,
 )
 
@@ -320,23 +323,54 @@ def evaluate(
 
 @app.command()
 def viz(
-    source: Annotated[
-        str,
+    sources: Annotated[
+        list[str],
         typer.Argument(
             metavar="NAME|GENOTYPE|RUN",
-            help="A genotype by name or file, or a run.",
+            help="A genotype by name or file, or a run; two are compared.",
             show_default=False,
         ),
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="File to write: .svg, .png, .pdf or .dot.", show_default="the terminal"),
+        typer.Option(
+            help="File to write: .svg, .png, .pdf, .dot, .mmd; of a run also .gif, its cells "
+            "epoch by epoch, and .html, one page of all; of several runs .html compares them.",
+            show_default="the terminal",
+        ),
     ] = None,
+    show: Annotated[
+        Show,
+        typer.Option(
+            metavar="WHAT",
+            help="What of a run: cells; alphas, as heat maps; lines, of the same; curves of its "
+            "measures; signals of a collapse.",
+        ),
+    ] = Show.CELLS,
+    format_: Annotated[
+        TextFormat | None,
+        typer.Option("--format", help="Print the cells for Graphviz or Mermaid."),
+    ] = None,
+    theme: Annotated[ThemeName, typer.Option(help="Of pictures.")] = ThemeName.LIGHT,
+    legend: Annotated[bool, typer.Option("--legend", help="Explain colours and boxes.")] = False,
+    title: Annotated[bool, typer.Option(help="Name genotype and cells.")] = True,
 ) -> None:
-    """Draw the cells of a genotype."""
-    from darts_cli.commands import viz as command
+    """Draw the cells of a genotype, compare two, or show what happened in a run.
 
-    command.visualize(source, output)
+    Prints the file.
+    """
+    from darts_cli.commands import viz as command
+    from darts_cli.viz.style import Style
+
+    command.visualize(
+        command.Request(
+            sources=tuple(sources),
+            output=output,
+            show=show.value,
+            format=format_.value if format_ is not None else None,
+            style=Style(theme=theme.value, title=title, legend=legend),
+        )
+    )
 
 
 @app.command("import")

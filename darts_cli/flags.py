@@ -46,6 +46,30 @@ class PrecisionName(StrEnum):
     FP16 = "fp16"
 
 
+class Show(StrEnum):
+    """What `darts viz` draws of a run."""
+
+    CELLS = "cells"
+    ALPHAS = "alphas"
+    LINES = "lines"
+    CURVES = "curves"
+    SIGNALS = "signals"
+
+
+class TextFormat(StrEnum):
+    """What `darts viz` prints."""
+
+    DOT = "dot"
+    MERMAID = "mermaid"
+
+
+class ThemeName(StrEnum):
+    """Of pictures."""
+
+    LIGHT = "light"
+    DARK = "dark"
+
+
 Data = Annotated[
     str | None,
     typer.Option(

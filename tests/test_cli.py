@@ -111,7 +111,7 @@ print(sorted({"torch", "torchvision", "matplotlib", "numpy", "yaml"} & set(sys.m
         (["derive"], "Missing argument 'RUN|CHECKPOINT' (see darts derive --help)"),
         (["eval"], "Missing argument 'RUN|CHECKPOINT' (see darts eval --help)"),
         (["viz"], "Missing argument 'NAME|GENOTYPE|RUN' (see darts viz --help)"),
-        (["viz", "darts_v2", "more"], "Got unexpected extra argument(s) (more)"),
+        (["derive", "run", "more"], "Got unexpected extra argument(s) (more)"),
         (
             ["search", "cnn", "--order", "third"],
             (

@@ -1,36 +1,161 @@
-"""`darts viz`: draw the cells of a genotype."""
+"""`darts viz`: genotypes and runs as text, as pictures, and as one page."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 
-from darts_cli.errors import GenotypeError
+from darts_cli.errors import ConfigError, GenotypeError
+from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import load
 from darts_cli.run import Run
 from darts_cli.spaces import SPACES
-from darts_cli.viz.text import terminal
+from darts_cli.viz import comparison, text
+from darts_cli.viz.style import DEFAULT, Style
+
+CELLS = "cells"
+"""What is shown where nothing is said."""
+
+_TEXTS: dict[str, Callable[[Genotype], str]] = {"dot": text.dot, "mermaid": text.mermaid}
+"""What `--format` prints."""
 
 
-def visualize(source: str, output: Path | None) -> None:
-    """Draw a genotype, by name, file or run, into a file or on the terminal.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user wants to see."""
+
+    sources: tuple[str, ...]
+    """Genotypes by name or file, or runs."""
+    output: Path | None = None
+    """The file that is written; None: the terminal."""
+    show: str = CELLS
+    """The cells, or one of `viz.history.PLOTS` of a run."""
+    format: str | None = None
+    """A key of `_TEXTS`."""
+    style: Style = DEFAULT
+
+
+def visualize(request: Request) -> None:
+    """Draw genotypes or runs, into a file or on the terminal.
 
     Raises:
         DartsError: for whatever a user can mend.
     """
-    name = source
-    if Path(source).is_dir():
-        run = Run.open(Path(source))
-        if not run.genotype.is_file():
-            raise GenotypeError(
-                f"{run.path}: found no genotype in it yet, expected a finished epoch"
-            )
-        name = str(run.genotype)
-    genotype = load(name, SPACES)
-    if output is None:
-        Console().print(terminal(genotype))
+    if request.output is None:
+        _print(request)
         return
-    # Imports matplotlib, which the terminal can do without.
-    from darts_cli.viz.cells import draw
+    if request.format is not None:
+        raise ConfigError(
+            f"--format {request.format}: not with --output, whose suffix says it; "
+            "leave one of them out"
+        )
+    _WRITERS.get(request.output.suffix.lower(), _write_picture)(request, request.output)
+    print(request.output)
 
-    draw(genotype, output)
-    print(output)
+
+def _print(request: Request) -> None:
+    """Cells as text on standard output."""
+    if request.show != CELLS:
+        raise ConfigError(
+            f"--show {request.show}: found no --output, expected a file such as "
+            f"{request.show}.svg, .png or .pdf"
+        )
+    if request.format is None:
+        Console().print(_describe(request))
+    else:
+        print(_TEXTS[request.format](_one_genotype(request)), end="")
+
+
+def _describe(request: Request) -> RenderableType:
+    first, *others = _genotypes(request)
+    return comparison.terminal(first, *others) if others else text.terminal(first)
+
+
+def _write_picture(request: Request, path: Path) -> None:
+    """Of a run's history, of a genotype, or of two."""
+    if request.show != CELLS:
+        from darts_cli.commands.reading import read_history
+        from darts_cli.viz.history import draw
+
+        run = _one_run(request, f"--show {request.show}")
+        draw(read_history(run), request.show, path, style=request.style)
+        return
+    first, *others = _genotypes(request)
+    if others:
+        (second,) = others
+        comparison.draw(first, second, path, style=request.style)
+    else:
+        # Imports matplotlib, which the terminal can do without.
+        from darts_cli.viz import cells
+
+        cells.draw(first, path, style=request.style)
+
+
+def _write_evolution(request: Request, path: Path) -> None:
+    """The cells of a search epoch by epoch."""
+    from darts_cli.commands.reading import read_history
+    from darts_cli.viz.evolution import draw
+
+    draw(read_history(_one_run(request, path.name)), path, style=request.style)
+
+
+def _write_page(request: Request, path: Path) -> None:
+    """One page of one run, or of several that are compared."""
+    from darts_cli.commands.reading import read_history
+    from darts_cli.commands.sizes import derived_size
+    from darts_cli.viz.page.data import RunPage
+    from darts_cli.viz.report import write
+
+    runs = [_run(source, path.name) for source in request.sources]
+    histories = [read_history(run) for run in runs]
+    write([RunPage(history=history, size=derived_size(history)) for history in histories], path)
+
+
+_WRITERS: dict[str, Callable[[Request, Path], None]] = {
+    ".html": _write_page,
+    ".gif": _write_evolution,
+}
+"""By the suffix of the file; any other is a picture's."""
+
+
+def _run(source: str, what: str) -> Path:
+    """The directory of a run."""
+    if not Path(source).is_dir():
+        raise ConfigError(f"{what}: found {source!r}, expected the directory of a run")
+    return Path(source)
+
+
+def _one_run(request: Request, what: str) -> Path:
+    if len(request.sources) > 1:
+        raise ConfigError(f"{what}: found {len(request.sources)} sources, expected one run")
+    return _run(request.sources[0], what)
+
+
+def _genotypes(request: Request) -> list[Genotype]:
+    """One, or two that are compared."""
+    if len(request.sources) > 2:
+        raise ConfigError(
+            f"found {len(request.sources)} sources, expected one genotype, or two to compare; "
+            "more than two runs are compared by --output NAME.html"
+        )
+    return [_load(source) for source in request.sources]
+
+
+def _one_genotype(request: Request) -> Genotype:
+    if len(request.sources) > 1:
+        raise ConfigError(
+            f"--format {request.format}: found {len(request.sources)} sources, "
+            "expected one genotype or run"
+        )
+    return _load(request.sources[0])
+
+
+def _load(source: str) -> Genotype:
+    """A genotype by name or file, or the newest one of a run."""
+    if not Path(source).is_dir():
+        return load(source, SPACES)
+    run = Run.open(Path(source))
+    if not run.genotype.is_file():
+        raise GenotypeError(f"{run.path}: found no genotype in it yet, expected a finished epoch")
+    return load(run.genotype, SPACES)
