@@ -1,7 +1,6 @@
 """A run from epoch to epoch: steps in turn, an evaluation after them, checkpoints, stops."""
 
 import math
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from darts_cli.collapse import Moment
 from darts_cli.config import WeightsConfig
 from darts_cli.engine import artifacts, reports
 from darts_cli.engine.artifacts import Session
+from darts_cli.engine.clock import Clock
 from darts_cli.engine.interruption import StopRequest, listening
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
@@ -21,9 +21,6 @@ from darts_cli.engine.task import Batch, Stream
 from darts_cli.errors import DivergenceError, Interrupted
 from darts_cli.files import WriteError
 from darts_cli.progress import format_measures
-
-_SLOW_SECONDS = 5.0
-"""Steps that take longer are interrupted by a second Ctrl-C: before each, the state is copied."""
 
 
 def fit(state: State, session: Session) -> bool:
@@ -83,7 +80,7 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         step=position.step,
         steps=stream.steps(reading),
     )
-    clock = _Clock(session)
+    clock = Clock(session)
     alphas_batches = _endless(session.streams.alphas, position.total)
     for batch in _waited_for(stream.batches(reading, position.step), request):
         if session.max_steps is not None and position.total >= session.max_steps:
@@ -103,31 +100,6 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
         if _pause(state, session, request, save=clock.tick()):
             clock.saved()
     return True
-
-
-class _Clock:
-    """When a checkpoint is due, and whether steps are slow."""
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.slow = True
-        """Whether the last step was; nobody knows of the first."""
-        self.saved()
-
-    def saved(self) -> None:
-        """Count from here."""
-        self.steps = 0
-        self.saved_at = self.ticked_at = time.monotonic()
-
-    def tick(self) -> bool:
-        """After a step: whether it is time for a checkpoint."""
-        now = time.monotonic()
-        self.slow = now - self.ticked_at > _SLOW_SECONDS
-        self.ticked_at = now
-        self.steps += 1
-        if self.session.checkpoint_steps is not None:
-            return self.steps >= self.session.checkpoint_steps
-        return now - self.saved_at >= self.session.checkpoint_seconds
 
 
 def _waited_for(batches: Iterator[Batch], request: StopRequest) -> Iterator[Batch]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import checkpoint
-from darts_cli.engine import loop
+from darts_cli.engine import clock
 from darts_cli.engine.artifacts import Session
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
@@ -147,7 +147,7 @@ def test_a_signal_while_the_first_checkpoint_is_written_stops_the_run_after_a_st
 def test_a_second_ctrl_c_undoes_a_slow_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, search: bool
 ) -> None:
-    monkeypatch.setattr(loop, "_SLOW_SECONDS", 0.0)
+    monkeypatch.setattr(clock, "_SLOW_SECONDS", 0.0)
     config = make_config(search=search)
     session = make_session(config, tmp_path / "run")
     # Five passes a step of search, the last of them for the weights; one a step of training.
