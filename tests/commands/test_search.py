@@ -271,8 +271,8 @@ def test_resume_refuses_a_flag_that_would_change_the_run_by_its_name(
     unchanged(searched)
     assert darts("search", "cnn", "--resume", searched, flag, value).refusal() == (
         f"{flag}: not with --resume, which goes on under the run's own settings; "
-        "only --epochs, --max-steps, --checkpoint-every, --quiet, --no-live and what is under "
-        "Device in --help may change"
+        "only --epochs, --max-steps, --checkpoint-every, --tensorboard, --quiet, --no-live "
+        "and what is under Device in --help may change"
     )
 
 

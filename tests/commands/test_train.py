@@ -276,7 +276,7 @@ def test_a_training_that_diverges_leaves_the_last_good_state(
     result = darts("train", "--data", pets, *NET, "--out", "run")
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith(
-        "darts: the loss is not a finite number any more (epoch 2, step 3, learning rate 0.0125); "
+        "darts: the loss is not a finite number any more (epoch 2, step 1, learning rate 0.0125); "
     )
     tensors, metadata = checkpoint.read(Path("run/last.safetensors"))
     assert metadata["position"]["epoch"] == 1
