@@ -344,7 +344,8 @@ def test_a_step_stays_on_its_device(kind: str, order: str) -> None:
     state.computation = Computation(parts=2)
     state.task.module.train()
     train, valid = (
-        replace(batch, inputs=batch.inputs.to(meta), targets=batch.targets.to(meta))
+        # Of four images or words: torch finds sizes there by a hundred calls in Python each.
+        replace(batch, inputs=batch.inputs[:4].to(meta), targets=batch.targets[:4].to(meta))
         for batch in case.batches()
     )
     for step in range(2):
