@@ -2,6 +2,8 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -10,6 +12,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from darts_cli.genotype_file import shipped
+from darts_cli.viz.history import PLOTS
+from tests.conftest import Darts
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -180,3 +186,36 @@ def test_the_demo_goes_from_search_to_test_in_both_spaces(
     ]
     places = [next(n for n, line in enumerate(lines) if command in line) for command in wanted]
     assert places == sorted(places)
+
+
+def test_the_gallery_has_every_genotype_every_plot_and_both_pages(tmp_path: Path) -> None:
+    (tmp_path / ".done").touch()
+    gallery = tmp_path / "gallery"
+    make = f"make -n -f {ROOT / 'Makefile'} VENV={tmp_path} GALLERY={gallery} gallery"
+    text = "\n".join(run_script([make], ROOT))
+    assert f"for name in {' '.join(shipped())}; do" in text
+    assert f"for what in {' '.join(PLOTS)}; do" in text
+    for picture in ("evolution.gif", "report.html", "compare.html"):
+        assert f"--output {gallery}/{picture}" in text
+
+
+def test_the_readmes_pictures_are_made_as_written(
+    darts: Darts, searched: Path, tmp_path: Path
+) -> None:
+    for name in ("search", "a", "b"):
+        shutil.copytree(searched, tmp_path / "runs" / name)
+    lines = code_block("Pictures")
+    assert len(lines) == 8
+    output = ""
+    for line in lines:
+        result = darts(*shlex.split(line)[1:])
+        assert result.status == 0, result.err
+        output += result.out
+    assert "flowchart LR" in output
+    for name in ("cell.svg", "both.svg", "alphas.png", "cells.gif", "report.html", "compare.html"):
+        assert name in output
+        assert (tmp_path / name).stat().st_size
+    # Of the three pictures that it shows.
+    shown = re.findall(r"!\[.+\]\((.+)\)", README.read_text(encoding="utf-8"))
+    assert len(shown) == 3
+    assert all((ROOT / name).is_file() for name in shown)
