@@ -461,6 +461,9 @@ def main() -> None:
         _leave(f"darts: {_rank()}{error}", error.exit_status)
     except TyperException as error:
         _leave(_once(_usage(error)), 2)
+    except PermissionError as error:
+        # Of a folder above what was named: even whether something is there cannot be asked then.
+        _leave(f"darts: {error.filename}: cannot be read ({error.strerror}); check permissions", 2)
     except Interrupted as stop:
         _leave(_once(f"darts: {stop}"), stop.exit_status)
     if status == _INTERRUPTED:

@@ -1,6 +1,7 @@
 """Settings as YAML: written beside every run, read from `--config`, and changed by `--set`."""
 
 import difflib
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from darts_cli.errors import ConfigError
 
 NOTES = ("command", "versions")
 """Keys of a run's config.yaml that are no settings."""
+
+_LONGEST_NAME = 80
+"""Letters that an error tells of a setting's name."""
 
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
 """What PyYAML raises: it meets a wrong value after a tag, as `!!bool x`, with any of these."""
@@ -103,13 +107,18 @@ def _override(section: Any, settings: Mapping[str, Any], source: str, prefix: st
     hints = get_type_hints(type(section))
     changes: dict[str, Any] = {}
     for key, value in settings.items():
-        name = f"{prefix}{key}"
+        # In a checkpoint it may be as long as the file.
+        name = f"{prefix}{key}"[:_LONGEST_NAME]
         if key not in hints:
-            raise ConfigError(f"{source}: unknown setting {name}, {_expected(str(key), hints)}")
+            raise ConfigError(
+                f"{source}: unknown setting {name}, {_expected(str(key)[:_LONGEST_NAME], hints)}"
+            )
         present = getattr(section, key)
         if is_dataclass(present):
             if not isinstance(value, dict):
-                raise ConfigError(f"{source}: {name} is a group of settings, found {value!r}")
+                raise ConfigError(
+                    f"{source}: {name} is a group of settings, found {reprlib.repr(value)}"
+                )
             changes[key] = _override(present, value, source, f"{name}.")
         elif present is None and any(is_dataclass(kind) for kind in get_args(hints[key])):
             if value is not None:
@@ -150,7 +159,7 @@ def _convert(value: Any, kind: Any, what: str) -> Any:
         return value
     else:
         expected = {int: "a whole number", bool: "true or false", str: "text"}[kind]
-    raise ConfigError(f"{what}: found {value!r}, expected {expected}")
+    raise ConfigError(f"{what}: found {reprlib.repr(value)}, expected {expected}")
 
 
 def _float(value: Any) -> float | None:

@@ -13,6 +13,12 @@ from darts_cli.space import SearchSpace
 
 Spaces = Mapping[str, SearchSpace]
 
+MAX_NODES = 64
+"""Of a cell; published ones have four to eight."""
+
+MAX_EDGES = 16
+"""Of a node; published ones have one or two."""
+
 
 def shipped() -> dict[str, Path]:
     """The genotypes that come with darts, by name."""
@@ -54,6 +60,8 @@ def parse(text: str, spaces: Spaces, file: str) -> Genotype:
     Raises:
         GenotypeError: with file, line, what was found and what is allowed.
     """
+    # A checkpoint holds one too, which no file's size has bounded.
+    yaml_text.check_size(len(text), file, GenotypeError, what="a genotype")
     root = _Reader.open(text, file)
     fields = root.mapping(
         "genotype", required=("format", "space", "name", "cells"), optional=("origin",)
@@ -78,7 +86,7 @@ def _cell(reader: "_Reader", name: str, space: SearchSpace) -> CellGenotype:
     fields = reader.mapping(f"cell {name!r}", required=("nodes", "concat"))
     nodes = tuple(
         _node(item, space.inputs + index, space)
-        for index, item in enumerate(fields["nodes"].sequence("nodes"))
+        for index, item in enumerate(fields["nodes"].sequence("nodes", most=MAX_NODES))
     )
     first, last = space.inputs, space.inputs + len(nodes) - 1
     concat: list[int] = []
@@ -94,7 +102,7 @@ def _cell(reader: "_Reader", name: str, space: SearchSpace) -> CellGenotype:
 
 def _node(reader: "_Reader", state: int, space: SearchSpace) -> tuple[Edge, ...]:
     edges = []
-    items = reader.sequence(f"node {state}")
+    items = reader.sequence(f"node {state}", most=MAX_EDGES)
     for item in items:
         pair = item.sequence("an edge")
         if len(pair) != 2:
@@ -157,12 +165,14 @@ class _Reader:
                 raise self.error(f"{what} without {name!r}", f"the keys {', '.join(required)}")
         return values
 
-    def sequence(self, what: str) -> list["_Reader"]:
-        """The items of a list that holds at least one."""
+    def sequence(self, what: str, *, most: int | None = None) -> list["_Reader"]:
+        """The items of a list that holds at least one, and no more than `most`."""
         if not isinstance(self.node, yaml.SequenceNode):
             raise self.error(self._kind(), f"{what} as a list")
         if not self.node.value:
             raise self.error(f"an empty list for {what}", "at least one item")
+        if most is not None and len(self.node.value) > most:
+            raise self.error(f"{len(self.node.value)} items for {what}", f"{most} at most")
         return [_Reader(node, self.file) for node in self.node.value]
 
     def string(self, what: str) -> str:

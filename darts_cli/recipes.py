@@ -1,5 +1,6 @@
 """The sets of defaults: every number of the paper, and where in it that comes from."""
 
+import reprlib
 from dataclasses import replace
 
 from darts_cli.config import (
@@ -178,10 +179,12 @@ def recipe(command: str, space: str, name: str | None, data: str | None) -> Conf
     """
     recipes = RECIPES[command][space]
     if name is None:
-        name = data if data in recipes else next(iter(recipes))
-    if name not in recipes:
+        name = data if isinstance(data, str) and data in recipes else next(iter(recipes))
+    # What a file of settings says may be anything.
+    if not isinstance(name, str) or name not in recipes:
+        found = name if isinstance(name, str) else reprlib.repr(name)
         raise ConfigError(
-            f"--recipe {name}: no such recipe for {command} {space}, "
+            f"--recipe {found}: no such recipe for {command} {space}, "
             f"expected one of {', '.join(recipes)}"
         )
     return recipes[name]

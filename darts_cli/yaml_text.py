@@ -51,12 +51,27 @@ def read(path: Path, error: type[DartsError], *, what: str) -> str:
         DartsError: if it is too large or no UTF-8.
         OSError: if it cannot be read.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise error(f"{path}: too large for {what} ({MAX_BYTES:,} bytes at most)")
+    check_size(path.stat().st_size, str(path), error, what=what)
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise error(f"{path}: expected YAML text in UTF-8, found other bytes") from None
+
+
+def check_size(size: int, file: str, error: type[DartsError], *, what: str) -> None:
+    """Make sure that a document is small, before any of it is read.
+
+    Args:
+        size: Its bytes or characters.
+        file: What errors call it.
+        error: What is raised.
+        what: What the document is for, in errors.
+
+    Raises:
+        DartsError: if it is not.
+    """
+    if size > MAX_BYTES:
+        raise error(f"{file}: too large for {what} ({MAX_BYTES:,} bytes at most)")
 
 
 def compose(text: str, file: str, error: type[DartsError]) -> yaml.Node | None:

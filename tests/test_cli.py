@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -201,3 +202,28 @@ def test_a_process_leaves_bad_input_with_one_line_and_status_2(tmp_path: Path) -
     assert done.stderr == (
         f"darts: no genotype 'nonsense': expected a YAML file or one of {', '.join(shipped())}\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "cnn", "--data", "closed/pets", "--dry-run"),
+        ("viz", "closed/run"),
+        ("derive", "closed/run"),
+        ("eval", "closed/run", "--device", "cpu"),
+    ],
+)
+def test_a_folder_that_may_not_be_entered_is_one_line(
+    darts: Darts, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    stat = Path.stat
+
+    def refuse(path: Path, **options: Any) -> Any:
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    message = darts(*arguments).refusal()
+    assert "closed/" in message
+    assert "Permission denied" in message

@@ -286,3 +286,10 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path) -> None:
     assert error_of_file(path, "#" * 32_769) == (
         f"{path}: too large for settings (32,768 bytes at most)"
     )
+
+
+def test_long_values_and_names_are_told_in_part() -> None:
+    for settings in ({"seed": "x" * 100_000}, {"x" * 100_000: 1}, {"data": ["x"] * 100_000}):
+        with pytest.raises(ConfigError) as caught:
+            override(SEARCH, settings, "config.yaml")
+        assert len(str(caught.value)) < 300

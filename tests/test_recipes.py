@@ -193,3 +193,14 @@ def test_recurrent_defaults_are_the_papers(command: str, name: str) -> None:
             assert {k: found[key][k] for k in inner} == inner
             if not inner:
                 assert found[key] == value
+
+
+@pytest.mark.parametrize("name", [["a"], {"a": 1}, 3])
+def test_a_recipe_that_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(ConfigError, match=r"--recipe .*: no such recipe for search cnn, expected"):
+        recipe("search", "cnn", name, None)
+
+
+def test_data_that_is_no_name_chooses_no_recipe() -> None:
+    data: Any = ["digits"]
+    assert recipe("search", "cnn", None, data).recipe == "cifar"
