@@ -6,7 +6,8 @@ skip connections, which train fast in the supernet and poorly by themselves
 """
 
 import math
-from collections.abc import Mapping, Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -39,10 +40,53 @@ class Signals:
     """How many epochs ago the genotype became what it is."""
 
     @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> "Signals | None":
-        """What a line of `metrics.jsonl` says of them; None for a line without."""
+    def from_record(cls, record: Mapping[str, Any], space: SearchSpace) -> "Signals | None":
+        """What a line of `metrics.jsonl` says of them; None for a line without, or a damaged one.
+
+        A run looks back at its lines after every epoch, and is not to end by what they say.
+        """
         names = [field.name for field in fields(cls)]
-        return cls(**{name: record[name] for name in names}) if record.keys() >= {*names} else None
+        if not record.keys() >= {*names} or misfit(record, space):
+            return None
+        return cls(**{name: record[name] for name in names})
+
+
+def misfit(record: Mapping[str, Any], space: SearchSpace) -> str:
+    """Which of the signals in a line of `metrics.jsonl` cannot be, and why; empty if all can."""
+    for name, (is_valid, expected) in _SIGNALS.items():
+        if name in record and not is_valid(record[name], space):
+            cells = " and ".join(space.cells)
+            found = f"{name}: found {reprlib.repr(record[name])}"
+            return f"{found}, expected {expected.format(cells=cells)}"
+    return ""
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    # By a bound: an integer may be too large to be asked whether it is finite.
+    return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
+
+
+def _has(space: SearchSpace, values: object, is_valid: Callable[[object], bool]) -> bool:
+    """Whether there is a value for each cell, and no other."""
+    return (
+        isinstance(values, Mapping)
+        and values.keys() == {*space.cells}
+        and all(map(is_valid, values.values()))
+    )
+
+
+_SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
+    "epoch": (lambda value, _: _is_count(value) and value > 0, "a number from 1"),
+    "skip_connections": (lambda value, space: _has(space, value, _is_count), "counts of {cells}"),
+    "entropy": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
+    "weakest_margin": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
+    "unchanged_epochs": (lambda value, _: _is_count(value), "a number of epochs"),
+}
+"""What each of them can be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

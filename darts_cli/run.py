@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import reprlib
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,10 @@ from darts_cli.files import HALVES, WriteError, write_text
 
 _METRICS_LIMIT = 2**24
 """Bytes of a file of metrics; eight thousand epochs are four million."""
+
+
+_MOST_EPOCHS = 100_000
+"""As many as a run may have: see `Config`."""
 
 
 class Run:
@@ -176,15 +181,21 @@ class Run:
         """All whole lines; a last one that a kill cut short is left out.
 
         Raises:
-            CheckpointError: if another line is no JSON object, or the file is too large.
+            CheckpointError: if another line is no JSON object, a line is of no epoch, or the file
+                cannot be read or is too large.
         """
-        if not self.metrics.is_file():
-            return []
-        if self.metrics.stat().st_size > _METRICS_LIMIT:
+        try:
+            if not self.metrics.is_file():
+                return []
+            if self.metrics.stat().st_size > _METRICS_LIMIT:
+                raise CheckpointError(
+                    f"{self.metrics}: too large for metrics ({_METRICS_LIMIT:,} bytes at most)"
+                )
+            lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
             raise CheckpointError(
-                f"{self.metrics}: too large for metrics ({_METRICS_LIMIT:,} bytes at most)"
-            )
-        lines = self.metrics.read_text(encoding="utf-8", errors="replace").splitlines()
+                f"{self.metrics}: cannot be read ({error.strerror}); check its permissions"
+            ) from None
         records = []
         for number, line in enumerate(lines, start=1):
             try:
@@ -195,18 +206,22 @@ class Run:
                 records.append(record)
             elif number < len(lines):
                 raise CheckpointError(f"{self.metrics}, line {number}: expected a JSON object")
+            else:
+                break
+            epoch = records[-1].get("epoch")
+            if type(epoch) is not int or not 1 <= epoch <= _MOST_EPOCHS:
+                raise CheckpointError(
+                    f"{self.metrics}, line {number}: epoch: found {reprlib.repr(epoch)}, "
+                    f"expected a number from 1 to {_MOST_EPOCHS:,}"
+                )
         return records
 
     def keep_metrics(self, epochs: int) -> None:
         """Drop the lines of epochs after `epochs`, which a resumed run writes again.
 
         Raises:
-            CheckpointError: if a line is of no epoch.
+            CheckpointError: as `read_metrics` does.
             WriteError: if the disk is full or the file cannot be written.
         """
-        records = self.read_metrics()
-        for number, record in enumerate(records, start=1):
-            if not isinstance(record.get("epoch"), int):
-                raise CheckpointError(f"{self.metrics}, line {number}: expected an epoch's number")
-        records = [record for record in records if record["epoch"] <= epochs]
+        records = [record for record in self.read_metrics() if record["epoch"] <= epochs]
         write_text(self.metrics, "".join(json.dumps(record) + "\n" for record in records))

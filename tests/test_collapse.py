@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from darts_cli.collapse import Moment, Signals, observe, warn
+from darts_cli.collapse import Moment, Signals, misfit, observe, warn
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 
@@ -73,8 +73,36 @@ def test_epochs_since_the_last_change_are_counted_from_the_cells_alone() -> None
 
 def test_a_line_of_metrics_gives_the_signals_back_and_an_older_one_none() -> None:
     one = signals(4)
-    assert Signals.from_record({"lr": 1.0, **asdict(one)}) == one
-    assert Signals.from_record({"epoch": 4, "skip_connections": {"normal": 1}}) is None
+    assert Signals.from_record({"lr": 1.0, **asdict(one)}, SPACES["cnn"]) == one
+    assert (
+        Signals.from_record({"epoch": 4, "skip_connections": {"normal": 1}}, SPACES["cnn"]) is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("epoch", "4", "a number from 1"),
+        ("epoch", 0, "a number from 1"),
+        ("skip_connections", 7, "counts of normal and reduce"),
+        ("skip_connections", {"other": 1}, "counts of normal and reduce"),
+        ("skip_connections", {"reduce": 1, "normal": -1}, "counts of normal and reduce"),
+        ("entropy", {"reduce": 1, "normal": None}, "numbers of normal and reduce"),
+        ("entropy", {"reduce": 1, "normal": math.nan}, "numbers of normal and reduce"),
+        ("weakest_margin", {"reduce": 1, "normal": 10**400}, "numbers of normal and reduce"),
+        ("unchanged_epochs", "x", "a number of epochs"),
+        ("unchanged_epochs", True, "a number of epochs"),
+    ],
+)
+def test_a_damaged_line_of_metrics_says_nothing_and_what_is_damaged_is_told(
+    name: str, value: object, expected: str
+) -> None:
+    record = {**asdict(signals(4)), name: value}
+    assert Signals.from_record(record, SPACES["cnn"]) is None
+    found = misfit(record, SPACES["cnn"])
+    assert found.startswith(f"{name}: found ")
+    assert found.endswith(f", expected {expected}")
+    assert misfit(asdict(signals(4)), SPACES["cnn"]) == misfit({"epoch": 4}, SPACES["cnn"]) == ""
 
 
 def test_a_search_that_looks_well_is_given_no_warning() -> None:

@@ -192,7 +192,9 @@ def test_metrics_of_no_epoch_are_named_and_left_alone(run: Run) -> None:
     before = run.metrics.read_text()
     with pytest.raises(CheckpointError) as caught:
         run.keep_metrics(1)
-    assert str(caught.value) == f"{run.metrics}, line 2: expected an epoch's number"
+    assert str(caught.value) == (
+        f"{run.metrics}, line 2: epoch: found None, expected a number from 1 to 100,000"
+    )
     assert run.metrics.read_text() == before
 
 
@@ -217,3 +219,26 @@ def test_metrics_that_are_nested_without_end_or_too_large_are_one_line(
     with pytest.raises(CheckpointError) as caught:
         run.read_metrics()
     assert str(caught.value) == f"{run.metrics}: too large for metrics (10 bytes at most)"
+
+
+def test_metrics_that_cannot_be_read_are_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.append_metrics({"epoch": 1})
+
+    def refuse(path: Path, **_: object) -> str:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(CheckpointError) as caught:
+        run.read_metrics()
+    assert str(caught.value) == (
+        f"{run.metrics}: cannot be read (Input/output error); check its permissions"
+    )
+
+
+@pytest.mark.parametrize("epoch", [0, -1, True, "1", 1.0, 10**9])
+def test_metrics_of_an_epoch_that_cannot_be_are_named(run: Run, epoch: object) -> None:
+    run.append_metrics({"epoch": epoch})
+    with pytest.raises(CheckpointError, match=r"line 1: epoch: found .*, expected a number from 1"):
+        run.read_metrics()

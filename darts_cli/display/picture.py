@@ -1,6 +1,5 @@
 """What a run looks like at one moment, as plain values."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,7 +39,7 @@ class Past:
 
     def warnings(self) -> list[str]:
         """What looks bad after the newest epoch of a search: see `collapse.warn`."""
-        signals = [Signals.from_record(record) for record in self.records]
+        signals = [Signals.from_record(record, self.space) for record in self.records]
         return warn(self.space, [one for one in signals if one is not None], self.epochs)
 
     def series(self, split: str, name: str, last: int) -> list[float | None]:
@@ -92,5 +91,6 @@ def measures(record: Mapping[str, Any], split: str) -> dict[str, float]:
     return {
         name: float(value)
         for name, value in found.items()
-        if isinstance(value, int | float) and math.isfinite(value)
+        # By a bound: an integer may be too large to be asked whether it is finite.
+        if isinstance(value, int | float) and abs(value) < 1e300
     }

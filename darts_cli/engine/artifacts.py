@@ -195,14 +195,37 @@ def read_moment(session: Session, epoch: int) -> Moment | None:
     run, space = session.run, session.space
     try:
         tensors, _ = checkpoint.read(run.alphas_of(epoch))
-        alphas = _as_lists({cell: tensors[f"alphas.{cell}"] for cell in space.cells})
+        alphas = _as_lists(checked_alphas(tensors, space))
         last = next(line for line in reversed(run.read_metrics()) if line["epoch"] == epoch)
     except (CheckpointError, LookupError, StopIteration):
         return None
-    signals = Signals.from_record(last)
+    signals = Signals.from_record(last, space)
     moment = observe(space, alphas, epoch=epoch, name="", before=None)
     # A run that an older version began says nothing of them.
     return replace(moment, signals=signals) if signals is not None else moment
+
+
+def checked_alphas(tensors: Mapping[str, Tensor], space: SearchSpace) -> dict[str, Tensor]:
+    """The alphas of each cell in a checkpoint.
+
+    Raises:
+        CheckpointError: if they are not those of the space, or no finite numbers.
+    """
+    shape, alphas = [len(space.edges), len(space.primitives)], {}
+    for cell in space.cells:
+        name = f"alphas.{cell}"
+        alpha = tensors.get(name)
+        if alpha is None or list(alpha.shape) != shape:
+            found = "none" if alpha is None else f"shape {list(alpha.shape)}"
+            raise CheckpointError(f"{name}: found {found}, expected alphas of shape {shape}")
+        if not alpha.is_floating_point():
+            raise CheckpointError(f"{name}: found {alpha.dtype}, expected floating point numbers")
+        if not alpha.isfinite().all():
+            raise CheckpointError(
+                f"{name}: found numbers that are not finite, expected finite ones"
+            )
+        alphas[cell] = alpha
+    return alphas
 
 
 def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:

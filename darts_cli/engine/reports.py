@@ -7,6 +7,7 @@ from darts_cli.engine import artifacts
 from darts_cli.engine.artifacts import Session
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
+from darts_cli.errors import CheckpointError
 
 
 def show(state: State, session: Session, measures: Mapping[str, float]) -> None:
@@ -50,12 +51,17 @@ def say(text: str, state: State, session: Session) -> None:
 def _past(state: State, session: Session) -> Past:
     """By the run's files: a run that goes on tells the same as one that was never stopped."""
     streams, epoch = session.streams, state.position.epoch
+    try:
+        records = session.run.read_metrics()
+    except CheckpointError:
+        # Whatever became of them meanwhile: a run does not end by what it has to show.
+        records = []
     watched = () if streams.watched is None else (streams.watched_name,)
     return Past(
         space=session.space,
         epochs=session.config.epochs,
         splits=("train", *watched),
-        records=session.run.read_metrics(),
+        records=records,
         moment=artifacts.read_moment(session, epoch) if state.architect is not None else None,
         before=artifacts.read_moment(session, epoch - 1) if state.architect is not None else None,
     )

@@ -144,7 +144,8 @@ def test_alphas_of_another_shape_are_refused(darts: Darts, run: Path) -> None:
     tensors["alphas.normal"] = torch.zeros(3, 8)
     checkpoint.write(file, tensors, {k: v for k, v in metadata.items() if k != "format"})
     assert darts("derive", run, "--epoch", 1).refusal() == (
-        f"{file}: expected alphas of cell 'normal' of shape [14, 8]"
+        f"{file}: alphas.normal: found shape [3, 8], expected alphas of shape [14, 8]; "
+        "use another checkpoint"
     )
 
 

@@ -1,16 +1,23 @@
 """What is read from a run directory, and how damage to it is told."""
 
+import json
+import math
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
+from darts_cli import checkpoint
 from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from tests.conftest import metrics
+from tests.conftest import Darts, metrics, snapshot
 
 
 @pytest.fixture
@@ -56,7 +63,7 @@ def test_settings_of_no_run_are_named(run: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         read_history(run)
     assert str(caught.value) == (
-        f"{run}/config.yaml: expected the settings of a search or training"
+        f"{run}/config.yaml: command: found None, expected search or train"
     )
 
 
@@ -76,3 +83,130 @@ def test_every_field_of_the_metrics_is_explained(searched: Path, trained: Path) 
     for record in (*metrics(searched), *metrics(trained)):
         for name in record:
             assert f"`{name}`" in text
+
+
+def forge(file: Path, *names: str, value: object = None) -> None:
+    """Put another value at a place in a checkpoint's metadata, whose digest is right."""
+    tensors, metadata = checkpoint.read(file)
+    inner: Any = metadata
+    for name in names[:-1]:
+        inner = inner[name]
+    inner[names[-1]] = value
+    checkpoint.write(file, tensors, metadata)
+
+
+@pytest.mark.parametrize(
+    ("names", "value", "field"),
+    [
+        (("config", "space"), ["a"], "config.space"),
+        (("config",), None, "config.space"),
+        (("config", "seed"), "x", "config.seed"),
+        (("config", "alphas"), None, "config.alphas.order"),
+        (("config", "alphas", "order"), [1], "config.alphas.order"),
+        (("config", "data"), 3, "config.data.name"),
+        (("position",), None, "position.epoch"),
+        (("position", "epoch"), "x", "position.epoch"),
+        (("position", "epoch"), 0, "position.epoch"),
+        (("position", "epoch"), 2, "position.epoch"),
+        (("position", "epoch"), 10**15, "position.epoch"),
+    ],
+)
+def test_alphas_that_say_what_cannot_be_are_refused_by_file_and_field(
+    run: Path, names: tuple[str, ...], value: object, field: str
+) -> None:
+    file = run / "alphas" / "epoch-0001.safetensors"
+    forge(file, *names, value=value)
+    with pytest.raises(CheckpointError) as caught:
+        read_history(run)
+    assert str(caught.value).startswith(f"{file}: {field}: found ")
+    assert ", expected " in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (lambda alpha: alpha * math.nan, "found numbers that are not finite"),
+        (lambda alpha: alpha * math.inf, "found numbers that are not finite"),
+        (lambda alpha: alpha.to(torch.complex64), "found torch.complex64"),
+        (lambda alpha: alpha.long(), "found torch.int64"),
+        (lambda alpha: alpha[:3], "found shape [3, 8]"),
+    ],
+)
+def test_alphas_that_are_no_finite_numbers_derive_nothing(
+    darts: Darts, run: Path, alter: Callable[[Tensor], Tensor], message: str
+) -> None:
+    file = run / "last.safetensors"
+    tensors, metadata = checkpoint.read(file)
+    tensors["alphas.normal"] = alter(tensors["alphas.normal"])
+    checkpoint.write(file, tensors, metadata)
+    before = snapshot(run)
+    refusal = darts("derive", run).refusal()
+    assert refusal.startswith(f"{file}: alphas.normal: {message}, expected ")
+    assert snapshot(run) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("space: [a]\ncommand: search\n", "space: found ['a'], expected one of cnn, rnn"),
+        ("space: cnn\ncommand: [a]\n", "command: found ['a'], expected search or train"),
+        ("space: cnn\ncommand: search\n", "epochs: found None, expected 1 to 100,000"),
+        (
+            "{space: cnn, command: search, epochs: abc}",
+            "epochs: found 'abc', expected 1 to 100,000",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_file_and_field(
+    run: Path, text: str, message: str
+) -> None:
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError) as caught:
+        read_history(run)
+    assert str(caught.value) == f"{run}/config.yaml: {message}"
+
+
+def test_settings_of_another_space_than_the_alphas_are_refused(run: Path) -> None:
+    (run / "config.yaml").write_text("{space: rnn, command: search, epochs: 3}")
+    with pytest.raises(CheckpointError, match="line 1: skip_connections: found "):
+        read_history(run)
+    (run / "metrics.jsonl").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.space: found 'cnn', expected 'rnn'"):
+        read_history(run)
+    shutil.rmtree(run / "alphas")
+    with pytest.raises(
+        CheckpointError, match=r"genotype\.yaml: space: found 'cnn', expected 'rnn'"
+    ):
+        read_history(run)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("skip_connections", 7), ("entropy", {"normal": None}), ("epoch", 10**400)]
+)
+def test_damaged_metrics_are_told_by_viz_and_resume_before_anything_is_written(
+    darts: Darts, run: Path, name: str, value: object
+) -> None:
+    first, second = metrics(run)
+    second[name] = value
+    (run / "metrics.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
+    before = snapshot(run)
+    for command in (
+        ("viz", run, "--output", run / "page.html"),
+        ("search", "cnn", "--resume", run, "--epochs", 3, "--device", "cpu"),
+    ):
+        refusal = darts(*command).refusal()
+        assert refusal.startswith(f"{run}/metrics.jsonl, line 2: {name}: found ")
+        assert {**snapshot(run), ".lock": None} == {**before, ".lock": None}
+
+
+def test_damaged_alphas_are_told_by_resume_before_anything_is_written(
+    darts: Darts, run: Path
+) -> None:
+    file = run / "alphas" / "epoch-0002.safetensors"
+    tensors, metadata = checkpoint.read(file)
+    checkpoint.write(file, {name: alpha[0] for name, alpha in tensors.items()}, metadata)
+    before = snapshot(run)
+    resume = ("search", "cnn", "--resume", run, "--epochs", 3, "--device", "cpu")
+    message = darts(*resume).refusal()
+    assert message.startswith(f"{file}: alphas.normal: found shape [8], expected alphas of shape ")
+    assert {**snapshot(run), ".lock": None} == {**before, ".lock": None}

@@ -127,7 +127,7 @@ def test_metrics_say_how_the_alphas_of_each_epoch_look_beside_those_before(tmp_p
         tensors, _ = checkpoint.read(session.run.alphas_of(record["epoch"]))
         alphas = {"cell": tensors["alphas.cell"].tolist()}
         before = observe(SPACE, alphas, epoch=record["epoch"], name="it", before=before)
-        assert Signals.from_record(record) == before.signals
+        assert Signals.from_record(record, SPACE) == before.signals
 
 
 def test_a_run_whose_earlier_alphas_are_gone_counts_from_here(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_network_is_refused() -> None:
     tensors = state.tensors()
     metadata = state.metadata()
     missing = {name: t for name, t in tensors.items() if name != "network.outer.bias"}
-    with pytest.raises(CheckpointError, match=r"^outer.bias: not in the checkpoint"):
+    with pytest.raises(CheckpointError, match=r"^network.outer.bias: not in the checkpoint"):
         state.restore(missing, metadata)
     other = tensors | {"network.outer.bias": torch.zeros(9)}
     with pytest.raises(
