@@ -294,8 +294,11 @@ def _misfit(job: Job, network: Network, text: str) -> CheckpointError:
 def _build(job: Job, facts: Facts, tensors: Mapping[str, Tensor], source: Path) -> State:
     """The network with the weights of a file, as a run would have it."""
     state = build_state(job, facts, torch.device("cpu"), ALONE, Options())
+    own = state.task.network.to_published(state.task.module.state_dict())
+    # Published weights may be in half or double precision.
+    given = {f"network.{name}": tensor.to(own[name].dtype) for name, tensor in tensors.items()}
     try:
-        load_network(state.task, {f"network.{name}": tensor for name, tensor in tensors.items()})
+        load_network(state.task, given)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     return state

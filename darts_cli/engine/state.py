@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli.config import WeightsConfig
+from darts_cli.engine import optimizers
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.averaging import Average
 from darts_cli.engine.compilation import Compilation
@@ -65,12 +66,12 @@ class State:
         network, module = self.task.network, self.task.module
         named = _prefixed("network", network.to_published(module.state_dict()))
         weights = dict(module.named_parameters())
-        for key, values in _optimizer_state(self.optimizer, weights).items():
+        for key, values in optimizers.tensors(self.optimizer, weights).items():
             named |= _prefixed(f"optimizer.{key}", network.to_published(values))
         if self.architect is not None:
             alphas = self.architect.alphas
             named |= _prefixed("alphas", alphas)
-            for key, values in _optimizer_state(self.architect.optimizer, alphas).items():
+            for key, values in optimizers.tensors(self.architect.optimizer, alphas).items():
                 named |= _prefixed(f"architect.{key}", values)
         if self.average is not None:
             named |= _prefixed("average", network.to_published(self.average.means))
@@ -156,19 +157,24 @@ class State:
         network, module = self.task.network, self.task.module
         load_network(self.task, tensors)
         weights = dict(module.named_parameters())
-        self.optimizer.state.clear()
-        for key, values in _by_key(tensors, "optimizer").items():
-            _restore_optimizer(self.optimizer, weights, key, network.from_published(values))
+        stepped = metadata["position"]["total"] > 0
+        found = self._optimizer_tensors("optimizer", tensors, stepped=stepped)
+        optimizers.load(
+            self.optimizer,
+            weights,
+            {key: network.from_published(values) for key, values in found.items()},
+        )
+        found = self._optimizer_tensors("architect", tensors, stepped=stepped)
         if self.architect is not None:
-            alphas = self.architect.alphas
-            load_alphas(alphas, tensors)
-            for key, values in _by_key(tensors, "architect").items():
-                _restore_optimizer(self.architect.optimizer, alphas, key, values)
+            load_alphas(self.architect.alphas, tensors)
+            optimizers.load(self.architect.optimizer, self.architect.alphas, found)
+        means = network.to_published(weights) if metadata["averaged"] is not None else {}
+        means = take_all(tensors, "average", means)
         self.average = None
         if metadata["averaged"] is not None:
             self.average = Average(weights)
             self.average.count = metadata["averaged"]
-            self.average.load(network.from_published(_with_prefix(tensors, "average")))
+            self.average.load(network.from_published(means))
         device, ranks = self.meter.sums.device, self.computation.ranks
         self.hidden = {
             name: rows[ranks.part(len(rows))].to(device)
@@ -180,6 +186,33 @@ class State:
         self.meter.sums.copy_(_take(tensors, "meter", self.meter.sums))
         self.position = Position(**metadata["position"])
         self.best = math.inf if metadata["best"] is None else metadata["best"]
+
+    def _optimizer_tensors(
+        self, name: str, tensors: Mapping[str, Tensor], *, stepped: bool
+    ) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint holds of one of the optimizers, by key, then by published name.
+
+        Raises:
+            CheckpointError: if that is not all of it, and nothing else.
+        """
+        if name == "optimizer":
+            optimizer: torch.optim.Optimizer | None = self.optimizer
+            parameters = self.task.network.to_published(dict(self.task.module.named_parameters()))
+        else:
+            optimizer = self.architect.optimizer if self.architect is not None else None
+            parameters = dict(self.architect.alphas) if self.architect is not None else {}
+        # Before its first step it keeps nothing.
+        keys = optimizers.keys(optimizer) if optimizer is not None and stepped else {}
+        like = {
+            f"{key}.{parameter_name}": parameter.new_empty(()) if is_count else parameter
+            for key, is_count in keys.items()
+            for parameter_name, parameter in parameters.items()
+        }
+        found: dict[str, dict[str, Tensor]] = {key: {} for key in keys}
+        for full_name, tensor in take_all(tensors, name, like).items():
+            key, _, parameter_name = full_name.partition(".")
+            found[key][parameter_name] = tensor
+        return found
 
 
 def build_optimizer(module: nn.Module, config: WeightsConfig) -> torch.optim.SGD:
@@ -215,16 +248,27 @@ def load_network(task: Task, tensors: Mapping[str, Tensor], *, averaged: bool = 
     Raises:
         CheckpointError: naming the first tensor that is missing, or of another shape.
     """
-    published = _with_prefix(tensors, "network")
-    if averaged:
-        published |= _with_prefix(tensors, "average")
     expected = task.network.to_published(task.module.state_dict())
-    for name, tensor in expected.items():
-        _take(published, name, tensor)
-    for name in published:
-        if name not in expected:
-            raise CheckpointError(f"network.{name}: in the checkpoint, but not in this network")
+    published = take_all(tensors, "network", expected)
+    if averaged and _with_prefix(tensors, "average"):
+        weights = task.network.to_published(dict(task.module.named_parameters()))
+        published |= take_all(tensors, "average", weights)
     task.module.load_state_dict(task.network.from_published(published))
+
+
+def take_all(
+    tensors: Mapping[str, Tensor], prefix: str, like: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under a prefix, which are as those that there are to be.
+
+    Raises:
+        CheckpointError: naming the first that is missing, of another shape or kind, or unknown.
+    """
+    taken = {name: _take(tensors, f"{prefix}.{name}", tensor) for name, tensor in like.items()}
+    for name in _with_prefix(tensors, prefix):
+        if name not in like:
+            raise CheckpointError(f"{prefix}.{name}: in the checkpoint, but not in this network")
+    return taken
 
 
 def _take(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
@@ -236,6 +280,10 @@ def _take(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> Tensor:
         raise CheckpointError(
             f"{name}: found shape {list(found.shape)} in the checkpoint, "
             f"expected {list(like.shape)}"
+        )
+    if found.dtype != like.dtype:
+        raise CheckpointError(
+            f"{name}: found {found.dtype} in the checkpoint, expected {like.dtype}"
         )
     return found
 
@@ -252,41 +300,3 @@ def _with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
         for name, tensor in tensors.items()
         if name.startswith(start)
     }
-
-
-def _by_key(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, dict[str, Tensor]]:
-    """Tensors named `prefix.key.name`, as a mapping from names for each key."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for full_name, tensor in tensors.items():
-        if full_name.startswith(f"{prefix}."):
-            _, key, name = full_name.split(".", 2)
-            found.setdefault(key, {})[name] = tensor
-    return found
-
-
-def _optimizer_state(
-    optimizer: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
-) -> dict[str, dict[str, Tensor]]:
-    """For each key of an optimizer's state, its tensors by parameter name."""
-    found: dict[str, dict[str, Tensor]] = {}
-    for name, parameter in parameters.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if isinstance(value, Tensor):
-                found.setdefault(key, {})[name] = value
-    return found
-
-
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer,
-    parameters: Mapping[str, Tensor],
-    key: str,
-    values: Mapping[str, Tensor],
-) -> None:
-    for name, value in values.items():
-        if name not in parameters:
-            raise CheckpointError(f"{key} of {name}: no such parameter in this network")
-        parameter = parameters[name]
-        # Counts of steps stay on the CPU, where torch keeps them; the rest is laid out as the
-        # parameter is.
-        like = parameter.detach() if value.shape == parameter.shape else value
-        optimizer.state[parameter][key] = torch.empty_like(like).copy_(value)
