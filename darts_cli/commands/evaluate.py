@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from darts_cli import checkpoint
-from darts_cli.commands.job import check_fingerprints, read_job
+from darts_cli.commands.claims import check_size, told_of
+from darts_cli.commands.job import check_fingerprints, read_job, with_own_root
 from darts_cli.config_file import override
 from darts_cli.engine import devices
 from darts_cli.engine.computation import Computation
@@ -55,7 +56,8 @@ def evaluate_checkpoint(
             f"{file}: found a search, expected a trained network; "
             f"first darts derive {source}, then darts train --genotype FILE"
         )
-    config = job.config
+    check_size(job, metadata["facts"], tensors, file)
+    config = with_own_root(job.config, file.parent)
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
     splits = job.domain.evaluation_splits if data_name is None else ("test",)
@@ -69,7 +71,8 @@ def evaluate_checkpoint(
             if data_name is None:
                 check_fingerprints(job, data, metadata, "to measure other data, name it by --data")
         task = job.domain.build(config, facts, job.genotype)
-        load_network(task, tensors, averaged=True)
+        with told_of(file):
+            load_network(task, tensors, averaged=True)
         task.module.to(device)
         computation = Computation(ranks=ranks, precision=Precision("fp32", device))
         unit = job.domain.describe(config, facts).unit

@@ -1,6 +1,5 @@
 """What a run is about, and how a checkpoint tells it."""
 
-import math
 import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,10 +9,11 @@ from typing import Any
 from darts_cli import config_file
 from darts_cli.config import Config
 from darts_cli.engine.task import Data, Domain
-from darts_cli.errors import CheckpointError, DataError
+from darts_cli.errors import CheckpointError, ConfigError, DataError
 from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import parse
 from darts_cli.recipes import RECIPES
+from darts_cli.run import Run
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.domains import DOMAINS
 
@@ -23,7 +23,8 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    # By a bound: an integer may be too large to be asked whether it is finite.
+    return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
 
 
 def _is_mapping(value: object) -> bool:
@@ -151,6 +152,23 @@ def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
     return job
 
 
+def with_own_root(config: Config, folder: Path) -> Config:
+    """Settings of a checkpoint, with the `data.root` of the config.yaml beside it.
+
+    Data is downloaded there, and decoded images are kept and removed: where that may be is for
+    the user's own text to say, not for a file of tensors, which may come from anybody. Where
+    there is no such text, it is the default.
+
+    Raises:
+        ConfigError: if that text cannot be read.
+    """
+    file = Run(folder).config
+    data = config_file.read(file).get("data") if file.is_file() else None
+    root = data.get("root") if isinstance(data, dict) else None
+    root = type(config.data)().root if root is None else root
+    return config_file.override(config, {"data": {"root": root}}, str(file))
+
+
 def _saved_config(command: str, settings: Mapping[str, Any], path: Path) -> Config:
     """All settings of a run, as its checkpoint holds them.
 
@@ -164,4 +182,9 @@ def _saved_config(command: str, settings: Mapping[str, Any], path: Path) -> Conf
             f"{path}: found settings of no known command, space and recipe; "
             "use the version of darts that wrote it"
         ) from None
-    return config_file.override(base, settings, str(path))
+    try:
+        return config_file.override(base, settings, str(path))
+    except ConfigError as error:
+        # A setting's range does not know whose it is, and advises flags.
+        what = str(error).removeprefix(f"{path}: ").split("; use ")[0]
+        raise CheckpointError(f"{path}: {what}; use another checkpoint") from None

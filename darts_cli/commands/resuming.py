@@ -11,8 +11,10 @@ from torch import Tensor
 from darts_cli import checkpoint
 from darts_cli.commands import plan
 from darts_cli.commands.building import build_state
-from darts_cli.commands.job import Job, check_fingerprints, read_job
+from darts_cli.commands.claims import check_hidden, check_position, check_size, told_of
+from darts_cli.commands.job import Job, check_fingerprints, read_job, with_own_root
 from darts_cli.commands.options import Options, change_computation, refuse_changes
+from darts_cli.commands.reading import read_epoch, read_records
 from darts_cli.commands.running import (
     carry_out,
     check_memory,
@@ -55,12 +57,16 @@ def resume(words: str, options: Options) -> None:
 
 def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:
     tensors, metadata, damage = _read_newest(run)
-    job = read_job(metadata, run.last if damage is None else run.previous)
+    file = run.last if damage is None else run.previous
+    job = read_job(metadata, file)
     if job.words != words:
         raise ConfigError(
             f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
         )
-    job = replace(job, config=change_computation(job.config, options))
+    check_size(job, metadata["facts"], tensors, file)
+    check_hidden(job, tensors, metadata, file)
+    own = with_own_root(job.config, run.path)
+    job = replace(job, config=change_computation(own, options))
     check_parts(job.config, ranks)
     check_memory(job.config, options, ranks)
     if options.epochs is not None:
@@ -80,10 +86,13 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
             plan.print_json(planned)
         return
     state = build_state(job, facts, device, ranks, options)
-    state.restore(tensors, metadata)
+    with told_of(file):
+        state.restore(tensors, metadata)
+    check_position(job, state, streams, data.counts, file)
     if options.probe:
         print_probe(planned, state, streams, ranks)
         return
+    _check_past(run, job, state.position.epoch)
     # Before one of them writes, all have read.
     ranks.wait()
     if damage is not None and ranks.leads:
@@ -123,6 +132,19 @@ def _tell(damage: CheckpointError, run: Run, state: State) -> None:
         soft_wrap=True,
         markup=False,
     )
+
+
+def _check_past(run: Run, job: Job, epochs: int) -> None:
+    """Make sure that what a run goes on from can be read: its lines, and its newest alphas.
+
+    Raises:
+        CheckpointError: if not; it would go on as if they had never been.
+    """
+    space = job.domain.space
+    read_records(run, space)
+    file = run.alphas_of(epochs)
+    if job.search and file.is_file():
+        read_epoch(run, space, file)
 
 
 def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:

@@ -1,6 +1,7 @@
 """How large the network of a run's genotype is, for the run's page."""
 
 from darts_cli import checkpoint
+from darts_cli.commands.claims import check_size
 from darts_cli.commands.job import Job, read_job
 from darts_cli.commands.plan import measure
 from darts_cli.config import Config
@@ -25,8 +26,9 @@ def derived_size(history: History) -> NetworkSize | None:
     if history.genotype is None or not last.is_file():
         return None
     try:
-        metadata = checkpoint.read_metadata(last)
+        tensors, metadata = checkpoint.read(last)
         job, facts = read_job(metadata, last), metadata["facts"]
+        check_size(job, facts, tensors, last)
         config = _training(job)
         size = measure(job.domain, config, facts, history.genotype)
     except DartsError:

@@ -324,6 +324,10 @@ class Domain(Protocol):
         """Steps of an epoch; where they are drawn, about as many."""
         ...
 
+    def hidden(self, config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:
+        """Shapes of the states that batches leave behind, by what these train; see `State`."""
+        ...
+
     def describe(self, config: Config, facts: Facts) -> Description:
         """Words about a run, for its plan."""
         ...

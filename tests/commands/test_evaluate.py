@@ -4,10 +4,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from darts_cli import checkpoint
+from darts_cli.config import Config
+from darts_cli.spaces.cnn.task import ImageDomain
 from tests.conftest import Darts, Images, metrics
 
 Unchanged = Callable[[Path], None]
@@ -123,14 +127,25 @@ def test_what_is_no_checkpoint_is_refused(darts: Darts, run: Path) -> None:
     )
 
 
-def test_a_checkpoint_of_another_network_is_refused(darts: Darts, run: Path) -> None:
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("channels", 1, "network.channels: found 1, expected 2 to 4096; use another checkpoint"),
+        ("stem_multiplier", 2, "network.stem.0.weight: found shape [6, 1, 3, 3] in the "),
+        ("channels", 4, "config.network: found settings of a larger network than the 220 tensors"),
+        ("channels", 512, "config.network: found settings of a larger network than the 220 "),
+        ("layers", 1000, "config.network: found settings of a larger network than the 220 tensors"),
+    ],
+)
+def test_a_checkpoint_of_another_network_is_refused(
+    darts: Darts, run: Path, setting: str, value: int, message: str
+) -> None:
     file = run / "last.safetensors"
     tensors, metadata = checkpoint.read(file)
     del metadata["format"]
-    metadata["config"]["network"]["channels"] = 4
+    metadata["config"]["network"][setting] = value
     checkpoint.write(file, tensors, metadata)
-    message = darts("eval", run, *CPU).refusal()
-    assert "found shape [" in message
+    assert darts("eval", run, *CPU).refusal().startswith(f"{file}: {message}")
     assert not (run / "last-test.json").exists()
 
 
@@ -167,3 +182,28 @@ def test_a_checkpoint_that_lacks_a_part_of_its_metadata_is_refused(
     assert darts("eval", file).refusal() == (
         f"{file}: found no 'facts' in it, expected a checkpoint of a search or training"
     )
+
+
+def test_data_is_kept_where_the_users_settings_say_not_the_checkpoint(
+    darts: Darts, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roots: list[str] = []
+    load = ImageDomain.load
+
+    def note(self: ImageDomain, config: Config, *arguments: Any, **options: Any) -> Any:
+        roots.append(config.data.root)
+        return load(self, config, *arguments, **options)
+
+    monkeypatch.setattr(ImageDomain, "load", note)
+    file = run / "last.safetensors"
+    tensors, metadata = checkpoint.read(file)
+    metadata["config"]["data"]["root"] = "/elsewhere"
+    checkpoint.write(file, tensors, metadata)
+    settings = yaml.safe_load((run / "config.yaml").read_text())
+    settings["data"]["root"] = str(run / "own")
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    darts("eval", run, *CPU)
+    darts("train", "--resume", run, *CPU, "--dry-run")
+    (run / "config.yaml").unlink()
+    darts("eval", file, *CPU)
+    assert roots == [str(run / "own"), str(run / "own"), "~/.cache/darts"]

@@ -17,7 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -25,20 +25,28 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
 from darts_cli import checkpoint, config_file
+from darts_cli.collapse import Moment, observe
 from darts_cli.commands.building import build_state
+from darts_cli.commands.claims import check_hidden, check_position, check_size, told_of
 from darts_cli.commands.importing import Request, import_file
-from darts_cli.commands.job import Job, read_job
+from darts_cli.commands.job import Job, read_job, with_own_root
 from darts_cli.commands.options import Options
+from darts_cli.commands.reading import read_alphas, read_history, read_records
 from darts_cli.config import ConvNetworkConfig
+from darts_cli.display.picture import Past
+from darts_cli.engine.artifacts import origin
 from darts_cli.engine.ranks import ALONE
-from darts_cli.engine.state import State
+from darts_cli.engine.state import State, load_network
+from darts_cli.engine.steps import search_step, train_step
+from darts_cli.engine.task import Batch, Streams
 from darts_cli.errors import DartsError
-from darts_cli.genotype import dump
+from darts_cli.genotype import derive, dump
 from darts_cli.genotype_file import load, shipped
 from darts_cli.genotype_paste import write_pasted
 from darts_cli.recipes import RECIPES
@@ -47,6 +55,7 @@ from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.discrete import DiscreteNetwork
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
+from darts_cli.viz.page.data import Limits, RunPage, page_data
 
 SECONDS = 1.0
 """In which each file has to be read or refused."""
@@ -236,7 +245,22 @@ TEXT: list[Change] = [*BYTES, put_word, put_word, move_line]
 
 def make_up(draws: Generator, depth: int = 0) -> Any:
     """Any JSON value."""
-    leaves: list[Any] = [None, True, False, 0, -1, 3, 10**30, 0.5, -0.0, math.nan, math.inf]
+    leaves: list[Any] = [
+        None,
+        True,
+        False,
+        0,
+        -1,
+        3,
+        999,
+        10**9,
+        10**30,
+        10**400,
+        0.5,
+        -0.0,
+        math.nan,
+        math.inf,
+    ]
     leaves += ["", "x", "search", "cnn", "darts", "\n", "é" * 50]
     kind = draws.integers(4 if depth < 3 else 2)
     if kind < 2:
@@ -260,17 +284,28 @@ def alter_json(value: Any, draws: Generator) -> Any:
 
 def alter_tensor(tensor: Tensor, draws: Generator) -> Tensor:
     """Another shape, type or value."""
-    match draws.integers(5):
+    match draws.integers(6):
         case 0:
             return tensor.reshape(-1)
         case 1:
             return torch.cat([tensor.reshape(-1)] * 2)
         case 2:
-            return tensor.to([torch.int64, torch.float16, torch.bool][draws.integers(3)])
+            kinds = [torch.int64, torch.float16, torch.bool, torch.float64, torch.complex64]
+            return tensor.to(kinds[draws.integers(len(kinds))])
         case 3:
             return torch.full_like(tensor, math.nan if tensor.is_floating_point() else 1)
+        case 4:
+            return torch.zeros(())
         case _:
             return torch.zeros(0)
+
+
+def alter_line(content: bytes, draws: Generator) -> bytes:
+    """One of a file's JSON values, one a line."""
+    lines = content.decode().splitlines()
+    number = draws.integers(len(lines))
+    lines[number] = json.dumps(alter_json(json.loads(lines[number]), draws))
+    return "\n".join(lines).encode()
 
 
 def alter_checkpoint(content: bytes, draws: Generator, *, folder: Path) -> bytes:
@@ -306,18 +341,60 @@ def read_config(path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> None:
-    """As `--resume` does, but for the data."""
+    """As `--resume` does, but for the data; the optimizers take a step by what was restored."""
     tensors, metadata = checkpoint.read(path)
     job = read_job(metadata, path)
+    check_size(job, metadata["facts"], tensors, path)
+    check_hidden(job, tensors, metadata, path)
+    job = replace(job, config=with_own_root(job.config, path.parent))
     state = build_state(job, metadata["facts"], _CPU, ALONE, Options())
-    state.restore(tensors, metadata)
+    with told_of(path):
+        state.restore(tensors, metadata)
+    check_position(job, state, Streams(weights=Ten()), metadata["counts"] | COUNTS, path)
+    architects = [state.architect.optimizer] if state.architect is not None else []
+    for optimizer in (state.optimizer, *architects):
+        for parameter in optimizer.param_groups[0]["params"]:
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+
+
+def read_trained(path: Path) -> None:
+    """As `darts eval` does, but for the data."""
+    tensors, metadata = checkpoint.read(path)
+    job = read_job(metadata, path)
+    check_size(job, metadata["facts"], tensors, path)
+    with_own_root(job.config, path.parent)
+    task = job.domain.build(job.config, metadata["facts"], job.genotype)
+    with told_of(path):
+        load_network(task, tensors, averaged=True)
+
+
+def read_alphas_file(path: Path) -> None:
+    """As `darts derive` does."""
+    space, alphas, metadata = read_alphas(path)
+    dump(derive(space, alphas, name="it", origin=origin(metadata, "run", 1))[0])
 
 
 def read_metrics(path: Path) -> None:
-    """As `--resume` does."""
+    """As a run does after an epoch, and as `--resume` does."""
     run = Run(path.parent)
     run.metrics = path
     run.keep_metrics(2)
+    Past(space=SPACES["cnn"], epochs=3, records=run.read_metrics()).warnings()
+    read_records(run, SPACES["cnn"])
+
+
+def read_run(path: Path, *, run: Run) -> None:
+    """As `darts viz RUN --output NAME.html` does, with one of the run's files altered."""
+    place = (run.alphas if path.suffix == ".safetensors" else run.path) / path.name
+    sound = place.read_bytes()
+    place.write_bytes(path.read_bytes())
+    try:
+        history = read_history(run.path)
+        page = page_data([RunPage(history=history)], run.path, Limits(moments=9, rows=9))
+        json.dumps(page, allow_nan=False)
+    finally:
+        place.write_bytes(sound)
 
 
 def read_image(path: Path) -> None:
@@ -353,19 +430,26 @@ def make_targets(folder: Path) -> dict[str, Target]:
     folder.mkdir()
     config = folder / "config.yaml"
     config.write_text(config_file.dump(RECIPES["search"]["cnn"]["digits"], {"command": "search"}))
-    metrics = folder / "metrics.jsonl"
-    record = {"epoch": 1, "lr": 0.1, "train": {"loss": 1.5}}
-    metrics.write_text("".join(json.dumps({**record, "epoch": n}) + "\n" for n in range(1, 4)))
     text = folder / "train.txt"
     text.write_text("a sentence of words\nand another one\n" * 20)
     checkpoints = make_checkpoints(folder)
+    searches, trained = checkpoints[:2], checkpoints[2:]
+    run = make_run(folder / "run", searches[0])
+    alphas = [run.alphas_of(1), run.alphas_of(2)]
     forge = partial(alter_checkpoint, folder=folder)
     return {
         "genotype": Target(list(shipped().values()), TEXT, partial(load, spaces=SPACES)),
         "config": Target([config], TEXT, read_config),
         "checkpoint": Target(checkpoints, BYTES, read_checkpoint),
         "forged checkpoint": Target(checkpoints, [forge], read_checkpoint),
-        "metrics": Target([metrics], TEXT, read_metrics),
+        "forged network": Target(trained, [forge], read_trained),
+        "forged alphas": Target([*searches, *alphas], [forge], read_alphas_file),
+        "metrics": Target([run.metrics], [*TEXT, alter_line, alter_line], read_metrics),
+        "run of text": Target(
+            [run.config, run.metrics, run.genotype], TEXT, partial(read_run, run=run)
+        ),
+        "run of alphas": Target(alphas, [forge], partial(read_run, run=run)),
+        "run of metrics": Target([run.metrics], [alter_line], partial(read_run, run=run)),
         "image": Target(make_images(folder), BYTES, read_image),
         "text": Target([text], BYTES, read_text),
         "published": Target(make_published(folder), BYTES, partial(read_published, folder=folder)),
@@ -403,23 +487,43 @@ def make_images(folder: Path) -> list[Path]:
     return paths
 
 
+COUNTS = {"train": 60, "valid": 20}
+"""Examples of the runs."""
+
+FACTS: dict[str, dict[str, Any]] = {
+    "cnn": {
+        "name": "pets",
+        "classes": ["cat", "dog"],
+        "channels": 1,
+        "size": 8,
+        "mean": [0.5],
+        "std": [0.25],
+    },
+    "rnn": {"vocabulary": ["a", "b", "<eos>"]},
+}
+"""What they know about their data."""
+
+SMALL: dict[str, dict[str, Any]] = {
+    "cnn": {"network": {"channels": 2, "layers": 3}, "data": {"batch_size": 4}},
+    "rnn": {"network": {"width": 4}, "data": {"batch_size": 4, "segment": 3}},
+}
+"""Their settings."""
+
+
+class Ten:
+    """A stream of ten batches, which nobody reads."""
+
+    def steps(self, _epoch: int) -> int:
+        """Ten."""
+        return 10
+
+    def batches(self, _epoch: int, _start: int = 0) -> Iterator[Batch]:
+        """None."""
+        return iter(())
+
+
 def make_checkpoints(folder: Path) -> list[Path]:
-    """Of a search and a training in both spaces."""
-    small: dict[str, Any] = {
-        "cnn": {"network": {"channels": 2, "layers": 3}},
-        "rnn": {"network": {"width": 4}},
-    }
-    facts: dict[str, Any] = {
-        "cnn": {
-            "name": "pets",
-            "classes": ["cat", "dog"],
-            "channels": 1,
-            "size": 8,
-            "mean": [0.5],
-            "std": [0.25],
-        },
-        "rnn": {"vocabulary": ["a", "b", "<eos>"]},
-    }
+    """Of a search and a training in both spaces, after two steps each."""
     paths = []
     for command, space, genotype in (
         ("search", "cnn", None),
@@ -428,13 +532,47 @@ def make_checkpoints(folder: Path) -> list[Path]:
         ("train", "rnn", "rnn_darts_v2"),
     ):
         recipe = next(iter(RECIPES[command][space]))
-        config = config_file.override(RECIPES[command][space][recipe], small[space], "")
+        config = config_file.override(RECIPES[command][space][recipe], SMALL[space], "")
         found = load(genotype, SPACES) if genotype is not None else None
         job = Job(command=command, config=config, genotype=found)
-        state = build_state(job, facts[space], _CPU, ALONE, Options())
+        state = build_state(job, FACTS[space], _CPU, ALONE, Options())
+        take_two_steps(job, state)
         paths.append(folder / f"{command}-{space}.safetensors")
-        checkpoint.write(paths[-1], state.tensors(), describe(job, facts[space], state))
+        checkpoint.write(paths[-1], state.tensors(), describe(job, FACTS[space], state))
     return paths
+
+
+def take_two_steps(job: Job, state: State) -> None:
+    """Have the optimizers, and what else remembers, something to keep."""
+    batch = job.domain.example(job.config, FACTS[job.config.space], single=False)
+    if job.config.weights.averaging_patience:
+        state.begin_averaging()
+    for _ in range(2):
+        if job.search:
+            search_step(state, batch, batch, job.config.seed)
+        train_step(state, batch, job.config)
+        state.position.step += 1
+        state.position.total += 1
+
+
+def make_run(path: Path, search: Path) -> Run:
+    """What a search of two epochs leaves behind, by the checkpoint of one."""
+    run = Run.create(path)
+    tensors, metadata = checkpoint.read(search)
+    del metadata["facts"]
+    space, config = SPACES["cnn"], metadata["config"]
+    run.config.write_text(yaml.safe_dump({"command": "search", **config}))
+    named = {name: tensor for name, tensor in tensors.items() if name.startswith("alphas.")}
+    alphas = {cell: named[f"alphas.{cell}"].tolist() for cell in space.cells}
+    moment: Moment | None = None
+    for epoch in (1, 2):
+        told = {**metadata, "kind": "alphas", "position": {"epoch": epoch}}
+        checkpoint.write(run.alphas_of(epoch), named, told)
+        moment = observe(space, alphas, epoch=epoch, name="it", before=moment)
+        record = {"lr": 0.1, "train": {"loss": 1.5, "top1": 0.5}, **asdict(moment.signals)}
+        run.append_metrics(record)
+        run.genotype.write_text(dump(moment.genotype))
+    return run
 
 
 def describe(job: Job, facts: dict[str, Any], state: State) -> dict[str, Any]:
@@ -443,7 +581,7 @@ def describe(job: Job, facts: dict[str, Any], state: State) -> dict[str, Any]:
         "kind": job.command,
         "config": config_file.as_mapping(job.config),
         "facts": facts,
-        "counts": {"train": 60, "valid": 20},
+        "counts": COUNTS,
         "fingerprints": {"train": "0" * 32},
         "genotype": dump(job.genotype) if job.genotype is not None else None,
         "versions": {},

@@ -142,6 +142,10 @@ class ImageDomain:
         full, rest = divmod(round(share * counts["train"]), settings.batch_size)
         return full + (rest >= 2 * processes)
 
+    def hidden(self, _config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:  # noqa: ARG002
+        """None: an image has nothing to do with the one before."""
+        return {}
+
     def describe(self, config: Config, facts: Facts) -> Description:
         """Words about a run, for its plan."""
         settings, network = _settings(config)

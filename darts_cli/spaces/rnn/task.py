@@ -155,6 +155,12 @@ class TextDomain:
         mean = settings.segment * (1 - settings.short_portion / 2)
         return max(1, round((counts["train"] - 1) // settings.batch_size / mean))
 
+    def hidden(self, config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:
+        """A state for each column of a batch."""
+        settings, network = _settings(config)
+        shape = (settings.batch_size, network.width)
+        return {"weights": shape, "alphas": shape} if search else {"weights": shape}
+
     def describe(self, config: Config, facts: Facts) -> Description:
         """Words about a run, for its plan."""
         words = len(facts["vocabulary"])
