@@ -66,6 +66,17 @@ def test_imported_image_networks_have_the_golden_logits(
     assert_near(output.outcome, tensors["eval.logits"], 1e-4 if "imagenet" in golden else TOLERANCE)
 
 
+def test_weights_of_another_precision_are_converted(darts: Darts) -> None:
+    state = state_of("rnn_DARTS_V2")
+    save(Path("net.pt"), {name: tensor.double() for name, tensor in state.items()})
+    text = write_words(Path("text"), 20)
+    path = darts("import", "net.pt", "--genotype", "rnn_darts_v2", "--data", text).path
+    tensors, _ = checkpoint.read(path)
+    assert {tensor.dtype for name, tensor in tensors.items() if name.startswith("network.")} == {
+        torch.float32
+    }
+
+
 @pytest.mark.parametrize("golden", [name for name in GENOTYPES if name.startswith("rnn")])
 def test_imported_recurrent_networks_have_the_golden_probabilities(
     darts: Darts, golden: str
