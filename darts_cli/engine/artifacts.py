@@ -51,8 +51,13 @@ class Session:
     """The device's name, its memory and how busy it is; as much of that as is known."""
 
 
-def save(state: State, session: Session, *, best: bool = False) -> None:
-    """Write the newest checkpoint, or the best one; all ranks call it, and the first one writes.
+def save(state: State, session: Session, path: Path | None = None) -> None:
+    """Write a checkpoint; all ranks call it, and the first one writes.
+
+    Args:
+        state: What is written.
+        session: Of the run.
+        path: Where to; None: it is the newest checkpoint, and the one before is kept.
 
     Raises:
         DivergenceError: if a number in it is not finite; the files stay as they were.
@@ -65,10 +70,8 @@ def save(state: State, session: Session, *, best: bool = False) -> None:
         if not ranks.leads:
             return
         metadata = {**session.metadata, **state.metadata()}
-        if best:
-            checkpoint.write(run.best, tensors, metadata)
-        else:
-            checkpoint.write(run.last, tensors, metadata, previous=run.previous)
+        previous = run.previous if path is None else None
+        checkpoint.write(path or run.last, tensors, metadata, previous=previous)
 
 
 def advise(error: DivergenceError, session: Session) -> DivergenceError:

@@ -71,6 +71,9 @@ def _train_epoch(state: State, session: Session, request: StopRequest) -> bool:
     config, position, reporter = session.config, state.position, session.reporter
     rate = learning_rate(config.weights, position.epoch, config.epochs)
     state.optimizer.param_groups[0]["lr"] = rate
+    if config.weights.rollbacks and math.isinf(state.best) and not position.step:
+        # Only there: what is within an epoch depends on when the run was stopped.
+        artifacts.save(state, session, session.run.begun)
     state.task.module.train()
     state.task.begin_epoch(position.epoch)
     stream, reading = session.streams.weights, state.reading
@@ -266,7 +269,7 @@ def _judge(state: State, session: Session, loss: float) -> None:
     if loss < state.best:
         state.best = loss
         # With its own loss among those watched: training may go on from this epoch.
-        artifacts.save(state, session, best=True)
+        artifacts.save(state, session, session.run.best)
     if state.average is None and earlier and loss > min(earlier):
         state.begin_averaging()
         reports.say("validation has stalled: the weights are averaged from here on", state, session)
@@ -285,6 +288,8 @@ def _sound(measures: dict[str, float], state: State, config: WeightsConfig) -> d
 def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
     """Go on from the best checkpoint with other random numbers, as often as the settings allow.
 
+    Where there is none yet, from the beginning of the epoch.
+
     Raises:
         DivergenceError: the one given, once that has been tried often enough.
     """
@@ -295,14 +300,16 @@ def _roll_back(state: State, session: Session, error: DivergenceError) -> None:
         raise DivergenceError(f"{error}; gone back to the best checkpoint {limit} times in vain")
     run, ranks = session.run, state.computation.ranks
     # Of the first rank, which may have written it a moment ago.
-    file = Path(ranks.tell(str(run.best if run.best.is_file() else run.last)))
+    known = (file for file in (run.best, run.begun) if file.is_file())
+    file = Path(ranks.tell(str(next(known, run.last))))
     state.restore(*checkpoint.read(file))
     ranks.wait()
     state.rollbacks = attempts + 1
+    # First, since a run that is killed behind it drops the lines when it goes on.
+    artifacts.save(state, session)
     with artifacts.together(ranks):
         if ranks.leads:
             run.keep_metrics(state.position.epoch)
-    artifacts.save(state, session)
     reports.recall(state, session)
     reports.say(
         f"{str(error).split(';')[0]}: back to {file.name}, epoch {state.position.epoch}, "

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ from torch import Tensor
 from darts_cli import checkpoint
 from darts_cli.config import Config
 from darts_cli.engine.loop import fit
+from darts_cli.engine.state import State
 from darts_cli.engine.task import Batch, Output, Streams
 from darts_cli.errors import DivergenceError, Interrupted
+from darts_cli.run import Run
 from tests.engine.toy import ToyStream, ToyTask, make_config, make_session, make_state
 
 
@@ -70,12 +73,88 @@ def test_training_goes_back_to_the_best_checkpoint_and_on_with_other_numbers(
     assert not torch.equal(first["network.outer.weight"], second["network.outer.weight"])
 
 
-def test_a_first_epoch_that_diverges_starts_again_from_the_newest_checkpoint(
-    tmp_path: Path,
-) -> None:
+def test_a_first_epoch_that_diverges_starts_again_from_its_beginning(tmp_path: Path) -> None:
     state, session = run(tmp_path / "run", {2: float("nan")}, settings(1))
     assert (state.position.epoch, state.rollbacks) == (3, 1)
-    assert "back to last.safetensors, epoch 0" in session.run.log.read_text()
+    assert "back to begun.safetensors, epoch 0" in session.run.log.read_text()
+
+
+def test_without_rollbacks_no_state_is_kept_for_one(tmp_path: Path) -> None:
+    _, session = run(tmp_path / "run", {}, settings(0))
+    assert not session.run.begun.exists()
+
+
+class Poisoned(ToyStream):
+    """Has a batch of no numbers in an epoch, which is not read again after a rollback."""
+
+    at = (0, 2)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        for index, batch in enumerate(super().batches(epoch, start), start):
+            poisoned = (epoch, index) == self.at
+            yield replace(batch, inputs=batch.inputs * float("nan")) if poisoned else batch
+
+
+def go_on(path: Path, *, epoch: int, validated: bool = True, **changes: Any) -> bool:
+    """Begin a run that diverges in an epoch, or go on with it in a state that knows nothing."""
+    config = settings(1)
+    state, weights = make_state(config), Poisoned("weights")
+    weights.at = (epoch, 2)
+    watched = ToyStream("watched", length=2)
+    streams = Streams(
+        weights=weights, watched=watched, watched_name="valid" if validated else "test"
+    )
+    session = make_session(config, path, streams=streams, **changes)
+    if session.run.last.exists():
+        state.restore(*checkpoint.read(session.run.last))
+        session.run.keep_metrics(state.position.epoch)
+    return fit(state, session)
+
+
+def assert_same_files(one: Path, other: Path) -> None:
+    names = {path.name for path in one.iterdir() if path.is_file()}
+    assert names == {path.name for path in other.iterdir() if path.is_file()}
+    for name in names - {"log.txt", "previous.safetensors"}:
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("validated", [True, False])
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_run_that_diverges_ends_with_the_same_bits_wherever_it_was_stopped(
+    tmp_path: Path, epoch: int, validated: bool
+) -> None:
+    assert go_on(tmp_path / "whole", epoch=epoch, validated=validated)
+    stopped = tmp_path / "stopped"
+    for steps in range(1, 12):
+        assert not go_on(stopped, epoch=epoch, validated=validated, max_steps=steps)
+    assert go_on(stopped, epoch=epoch, validated=validated)
+    assert_same_files(stopped, tmp_path / "whole")
+
+
+@pytest.mark.parametrize("method", ["keep_metrics", "append_metrics", "read_metrics"])
+def test_a_run_that_is_killed_while_it_goes_back_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    call, restore = getattr(Run, method), State.restore
+
+    def die(run: Run, *arguments: Any) -> None:
+        call(run, *arguments)
+        raise Killed
+
+    def restore_and_die(state: State, *content: Any) -> None:
+        restore(state, *content)
+        monkeypatch.setattr(Run, method, die)
+
+    assert go_on(tmp_path / "whole", epoch=2)
+    monkeypatch.setattr(State, "restore", restore_and_die)
+    with pytest.raises(Killed):
+        go_on(tmp_path / "killed", epoch=2)
+    monkeypatch.undo()
+    assert go_on(tmp_path / "killed", epoch=2)
+    assert_same_files(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_training_that_diverges_again_and_again_is_an_error_with_its_number(
