@@ -37,13 +37,15 @@ def fit(state: State, session: Session) -> bool:
     """
     with listening() as request, session.reporter:
         try:
-            return _fit(state, session, request)
+            try:
+                return _fit(state, session, request)
+            except KeyboardInterrupt:
+                # In here, so that what cannot be saved then is rescued as well.
+                _leave(state, session, request)
         except DivergenceError as error:
             raise artifacts.advise(error, session) from None
         except WriteError as error:
             raise artifacts.rescue(state, session, error) from None
-        except KeyboardInterrupt:
-            _leave(state, session, request)
 
 
 def _fit(state: State, session: Session, request: StopRequest) -> bool:

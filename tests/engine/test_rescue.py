@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from darts_cli import checkpoint
 from darts_cli.engine.loop import fit
 from darts_cli.engine.task import Batch
 from darts_cli.files import WriteError
-from tests.engine.test_stops import assert_ends_as_one_never_stopped
+from tests.engine.test_stops import assert_ends_as_one_never_stopped, send
 from tests.engine.toy import ToyStream, make_config, make_session, make_state
 
 
@@ -94,6 +95,38 @@ def test_a_full_disk_loses_nothing_wherever_it_strikes(
     shutil.move(rescued, session.run.last)
     assert_ends_as_one_never_stopped(session.run.path, search=search)
     assert not list(session.run.path.glob(".*.safetensors.*"))
+
+
+@dataclass
+class Filling(ToyStream):
+    """Fills a disk when it is read, and stops the run."""
+
+    disk: Disk | None = None
+    numbers: tuple[signal.Signals, ...] = (signal.SIGTERM,)
+
+    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        if self.disk is not None:
+            self.disk.left = 0
+        send(*self.numbers)
+        return super().batches(epoch, start)
+
+
+@pytest.mark.parametrize("search", [True, False])
+@pytest.mark.parametrize("numbers", [(signal.SIGTERM,), (signal.SIGINT, signal.SIGINT)])
+def test_a_signal_in_an_evaluation_on_a_full_disk_loses_nothing(
+    disk: Disk, shelter: Path, numbers: tuple[signal.Signals, ...], search: bool
+) -> None:
+    config = make_config(search=search)
+    session = make_session(config, disk.path / "run")
+    watched = Filling("watched", length=2, disk=disk, numbers=numbers)
+    session = replace(session, streams=replace(session.streams, watched=watched))
+    with pytest.raises(WriteError) as caught:
+        fit(make_state(config), session)
+    disk.free()
+    [rescued] = shelter.glob("*.safetensors")
+    assert f"; the state after step 4 is in {rescued}; make room" in str(caught.value)
+    shutil.move(rescued, session.run.last)
+    assert_ends_as_one_never_stopped(session.run.path, search=search)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "genotype.yaml", "alphas", "log.txt"])
