@@ -95,9 +95,12 @@ class Poisoned(ToyStream):
             yield replace(batch, inputs=batch.inputs * float("nan")) if poisoned else batch
 
 
-def go_on(path: Path, *, epoch: int, validated: bool = True, **changes: Any) -> bool:
+def go_on(
+    path: Path, *, epoch: int, validated: bool = True, lr: float = 0.1, **changes: Any
+) -> bool:
     """Begin a run that diverges in an epoch, or go on with it in a state that knows nothing."""
     config = settings(1)
+    config = replace(config, weights=replace(config.weights, lr=lr))
     state, weights = make_state(config), Poisoned("weights")
     weights.at = (epoch, 2)
     watched = ToyStream("watched", length=2)
@@ -148,12 +151,18 @@ def test_a_run_that_is_killed_while_it_goes_back_ends_with_the_same_bits(
         restore(state, *content)
         monkeypatch.setattr(Run, method, die)
 
-    assert go_on(tmp_path / "whole", epoch=2)
+    # So fast that the best epoch is not the last one, whose line is dropped.
+    assert go_on(tmp_path / "whole", epoch=2, lr=0.5)
+    assert "back to best.safetensors, epoch 1," in (tmp_path / "whole" / "log.txt").read_text()
     monkeypatch.setattr(State, "restore", restore_and_die)
     with pytest.raises(Killed):
-        go_on(tmp_path / "killed", epoch=2)
+        go_on(tmp_path / "killed", epoch=2, lr=0.5)
     monkeypatch.undo()
-    assert go_on(tmp_path / "killed", epoch=2)
+    # What the newest checkpoint knows of is there, should the run go on in another way.
+    killed = Run(tmp_path / "killed")
+    done = checkpoint.read(killed.last)[1]["position"]["epoch"]
+    assert {record["epoch"] for record in killed.read_metrics()} >= set(range(1, done + 1))
+    assert go_on(tmp_path / "killed", epoch=2, lr=0.5)
     assert_same_files(tmp_path / "killed", tmp_path / "whole")
 
 
