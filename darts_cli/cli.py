@@ -2,8 +2,9 @@
 
 import os
 import sys
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn, TextIO, cast
 
 import typer
 from typer.exceptions import TyperException
@@ -52,6 +53,7 @@ from darts_cli.flags import (
     ThemeName,
     Width,
 )
+from darts_cli.streams import OutputError, Results, give_up_unwritten
 
 app = typer.Typer(
     name="darts",
@@ -454,7 +456,11 @@ def export(
 def main() -> None:
     """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:
-        status = app(prog_name="darts", standalone_mode=False)
+        with redirect_stdout(cast(TextIO, Results(sys.stdout))) as results:
+            status = app(prog_name="darts", standalone_mode=False)
+            results.flush()
+    except OutputError as error:
+        _leave(f"darts: {error}" if str(error) else "", error.exit_status)
     except (ConfigError, DivergenceError) as error:
         _leave(_once(f"darts: {error}"), error.exit_status)
     except DartsError as error:
@@ -468,7 +474,7 @@ def main() -> None:
         _leave(_once(f"darts: {stop}"), stop.exit_status)
     if status == _INTERRUPTED:
         _leave("darts: interrupted", _INTERRUPTED)
-    sys.exit(status if isinstance(status, int) else 0)
+    _leave("", status if isinstance(status, int) else 0)
 
 
 def _rank() -> str:
@@ -491,7 +497,9 @@ def _usage(error: TyperException) -> str:
     return f"darts: {message} (see {command} --help)" if message else ""
 
 
-def _leave(message: str, status: int) -> None:
-    if message:
-        print(" ".join(message.split()), file=sys.stderr)
+def _leave(message: str, status: int) -> NoReturn:
+    if message and sys.stderr is not None:
+        with suppress(OSError):
+            print(" ".join(message.split()), file=sys.stderr)
+    give_up_unwritten()
     sys.exit(status)

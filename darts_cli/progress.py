@@ -4,9 +4,11 @@ Messages and progress go to standard error: standard output is for results.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TextIO, cast
 
 from rich.console import Console
 from rich.progress import (
@@ -19,6 +21,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from darts_cli.streams import Messages
+
 _FORMATS: dict[str, Callable[[float], str]] = {
     "top1": lambda share: f"{100 * share:.2f} %",
     "top5": lambda share: f"{100 * share:.2f} %",
@@ -28,8 +32,10 @@ _FORMATS: dict[str, Callable[[float], str]] = {
 
 
 def error_console() -> Console:
-    """The console on standard error, as it is at this moment."""
-    return Console(stderr=True, highlight=False, emoji=False)
+    """The console on standard error, as it is at this moment; it shows what can be shown."""
+    # None: a process may be started without one.
+    stream = cast(TextIO, Messages(sys.stderr)) if sys.stderr is not None else None
+    return Console(file=stream, stderr=True, highlight=False, emoji=False)
 
 
 def plan_table(title: str, rows: Mapping[str, str]) -> Table:
