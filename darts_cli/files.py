@@ -32,9 +32,7 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
         raise ConfigError(f"{path}: found no folder {path.parent}, expected one that exists")
     temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
+        temporary = _temporary(path)
         yield temporary
         # mkstemp makes files that nobody else may read; results are as open as any other file.
         temporary.chmod(0o666 & ~_umask())
@@ -63,15 +61,22 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-HALVES = (".*.safetensors.*", ".tmp??????")
-"""What is left of a checkpoint whose writing was interrupted: our name for it, or safetensors'."""
+_HALF = ".darts-half"
+
+HALVES = (f".*{_HALF}", ".tmp??????")
+"""What is left of a file whose writing was interrupted: our name for it, or safetensors'."""
+
+
+def _temporary(path: Path) -> Path:
+    """A new file beside `path`, with a name that nobody else gives."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_HALF)
+    os.close(handle)
+    return Path(name)
 
 
 def _call(path: Path, other: Path) -> None:
     """Let a file be there by another name as well, in the place of what has it now."""
-    handle, name = tempfile.mkstemp(dir=other.parent, prefix=f".{other.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = _temporary(other)
     temporary.unlink()
     try:
         try:

@@ -7,7 +7,7 @@ import os
 import reprlib
 import socket
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,7 @@ class Run:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            run.alphas.mkdir(exist_ok=run.lock.exists())
+            run.alphas.mkdir(exist_ok=True)
         except OSError as error:
             raise ConfigError(
                 f"--out {path}: cannot be made ({error.strerror}); choose another directory"
@@ -85,10 +85,12 @@ class Run:
     def _has_only_begun(self) -> bool:
         """Whether a run began here and was killed before its first checkpoint."""
         first = {self.config, self.genotype, self.log, self.lock, self.alphas}
-        return self.lock.exists() and all(
+        entries = [*self.path.iterdir(), *self.alphas.glob("*")]
+        # The lock is made right after the folder for alphas.
+        return (self.lock.exists() or entries == [self.alphas]) and all(
             # What starts with a dot was to become one of these, or the checkpoint.
             entry in first or entry.name.startswith(".")
-            for entry in (*self.path.iterdir(), *self.alphas.glob("*"))
+            for entry in entries
         )
 
     @classmethod
@@ -142,11 +144,14 @@ class Run:
             raise RunError(
                 f"{self.path}: in use by process {owner}; stop that one, or wait until it has ended"
             ) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        # On a full disk others are kept out, and not told by whom.
+        with suppress(OSError):
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         for folder in (self.path, self.alphas):
             for half in (path for pattern in HALVES for path in folder.glob(pattern)):
-                half.unlink(missing_ok=True)
+                if half.is_file():
+                    half.unlink(missing_ok=True)
 
     def put_previous_first(self) -> None:
         """Let the previous checkpoint be the newest; what could not be read is kept aside.

@@ -54,6 +54,14 @@ def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
     assert listing(tmp_path) == {"alphas": None}
 
 
+def test_a_directory_whose_run_was_killed_before_its_lock_was_made_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    (path / "alphas").mkdir(parents=True)
+    assert Run.create(path).path == path
+    (path / "alphas" / "epoch-0001.safetensors").touch()
+    assert error_of_create(path).startswith(f"--out {path}: is not empty, expected a new directory")
+
+
 def test_a_directory_with_a_run_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = Run.create(path)

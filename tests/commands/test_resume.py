@@ -1,5 +1,6 @@
 """Runs that go on: one writer at a time, and from the checkpoint before a damaged one."""
 
+import errno
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from darts_cli import checkpoint
 from darts_cli.errors import ConfigError, RunError
-from darts_cli.files import WriteError
+from darts_cli.files import WriteError, replacing
 from darts_cli.run import Run
 from tests.conftest import TINY, Darts, assert_same_bits, call, snapshot
 
@@ -117,18 +118,40 @@ def test_a_process_that_does_not_say_who_it_is_is_another_one(tmp_path: Path) ->
             pass
 
 
+def half_of(path: Path) -> Path:
+    """What a process leaves that is killed while it writes a file."""
+    with replacing(path) as temporary:
+        pass
+    return temporary
+
+
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    halves = [run.path / ".last.safetensors.a1b2", run.alphas / ".epoch-0003.safetensors.c3d4"]
+    files = (run.config, run.metrics, run.genotype, run.last, run.previous, run.alphas_of(3))
+    halves = [half_of(path) for path in files]
     # As safetensors itself calls them.
     halves += [run.path / ".tmplvBfp2", run.alphas / ".tmpAb12Cd"]
-    for path in (*halves, run.last, run.alphas_of(3), run.path / "notes.safetensors"):
-        path.write_bytes(b"tensors")
+    own = [run.path / name for name in ("notes.safetensors", ".notes.safetensors.old", ".notes")]
+    for path in (*halves, *files, *own):
+        path.write_bytes(b"content")
     before = snapshot(run.path)
     with run.locked():
         pass
     gone = before.keys() - snapshot(run.path).keys()
     assert gone == {str(path.relative_to(run.path)) for path in halves}
+
+
+def test_a_full_disk_below_the_lock_is_no_hindrance(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = Run.create(tmp_path / "run")
+    monkeypatch.setattr(os, "pwrite", refuse)
+    monkeypatch.setattr(os, "ftruncate", refuse)
+    with run.locked():
+        assert run.lock.exists()
 
 
 @pytest.fixture(scope="module")
