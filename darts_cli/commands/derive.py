@@ -1,5 +1,6 @@
 """`darts derive`: read the genotype off the alphas of a run or checkpoint."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from rich.table import Table
@@ -19,18 +20,26 @@ def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> Non
 
     Raises:
         CheckpointError: if there are no such alphas.
+        RunError: if another process writes to the run whose own genotype this would write.
         WriteError: if the genotype cannot be written.
     """
     file, default = _locate(source, epoch)
+    run = Run(source)
+    with run.locked() if output is None and default == run.genotype else nullcontext():
+        choices = _derive(file, output or default)
+    error_console().print(_table(choices))
+    print(output or default)
+
+
+def _derive(file: Path, path: Path) -> list[Choice]:
+    """Write the genotype of the alphas in a file."""
     space, alphas, metadata = read_alphas(file)
     run, after = _run_of(file), metadata["position"]["epoch"]
     genotype, choices = derive(
         space, alphas, name=f"{run}-epoch-{after}", origin=origin(metadata, run, after)
     )
-    path = output or default
     write_text(path, dump(genotype))
-    error_console().print(_table(choices))
-    print(path)
+    return choices
 
 
 def _locate(source: Path, epoch: int | None) -> tuple[Path, Path]:

@@ -59,7 +59,9 @@ def test_a_second_process_is_refused_while_the_first_lives(
         assert snapshot(run) == before
         # To look at it is no harm.
         darts(*resume, "--dry-run")
-        darts("derive", run, "--output", "genotype.yaml")
+        assert darts("derive", run, "--output", "genotype.yaml").status == 0
+        assert darts("derive", run, "--epoch", 1).status == 0
+        assert darts("derive", run).refusal().startswith(f"{run}: in use by process {other.pid} ")
         # However the first one ends, nobody has to clean up after it.
         other.send_signal(signal.SIGKILL)
         other.wait()
