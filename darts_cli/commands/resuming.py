@@ -28,6 +28,7 @@ from darts_cli.commands.running import (
 from darts_cli.engine.determinism import deterministically
 from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.engine.state import State
+from darts_cli.engine.interruption import leaving
 from darts_cli.engine.task import Data
 from darts_cli.errors import CheckpointError, ConfigError, DataError
 from darts_cli.progress import error_console
@@ -45,14 +46,16 @@ def resume(words: str, options: Options) -> None:
         DartsError: for whatever a user can mend.
     """
     refuse_changes(options)
+        Interrupted: if a signal came.
     if options.resume is None:
         raise ConfigError("--resume: expected the directory of a run")
-    run = Run.open(options.resume)
-    device = choose_device(options)
-    with joined(device) as ranks, deterministically(options.deterministic):
-        writes = ranks.leads and not (options.dry_run or options.probe)
-        with run.locked() if writes else nullcontext():
-            _resume(words, options, run, device, ranks)
+    with leaving("the run is where it was"):
+        run = Run.open(options.resume)
+        device = choose_device(options)
+        with joined(device) as ranks, deterministically(options.deterministic):
+            writes = ranks.leads and not (options.dry_run or options.probe)
+            with run.locked() if writes else nullcontext():
+                _resume(words, options, run, device, ranks)
 
 
 def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:

@@ -23,6 +23,7 @@ from darts_cli.commands.running import (
 )
 from darts_cli.config import Config
 from darts_cli.engine.determinism import deterministically
+from darts_cli.engine.interruption import leaving
 from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
@@ -34,17 +35,19 @@ def start(job: Job, options: Options) -> None:
 
     Raises:
         DartsError: for whatever a user can mend.
+        Interrupted: if a signal came.
     """
-    device = choose_device(options)
-    job = replace(job, config=_locate(job))
-    with joined(device) as ranks, deterministically(options.deterministic):
-        check_parts(job.config, ranks)
-        check_memory(job.config, options, ranks)
-        path = Path(ranks.tell(str(options.out or _default_path(job))))
-        if options.dry_run and not options.probe:
-            _print_outline(job, options, device, path, ranks)
-        else:
-            _start(job, options, device, path, ranks)
+    with leaving("nothing was begun"):
+        device = choose_device(options)
+        job = replace(job, config=_locate(job))
+        with joined(device) as ranks, deterministically(options.deterministic):
+            check_parts(job.config, ranks)
+            check_memory(job.config, options, ranks)
+            path = Path(ranks.tell(str(options.out or _default_path(job))))
+            if options.dry_run and not options.probe:
+                _print_outline(job, options, device, path, ranks)
+            else:
+                _start(job, options, device, path, ranks)
 
 
 def _print_outline(

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from darts_cli.errors import Interrupted
+
 _EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 0}
 """SIGUSR1 is what schedulers warn with before a time limit: stopping then is no failure."""
 
@@ -69,6 +71,40 @@ def listening() -> Iterator[StopRequest]:
     before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
     try:
         yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def leaving(where: str) -> Iterator[None]:
+    """A block that any signal ends at once, but where it is listened for: nothing is lost by that.
+
+    Args:
+        where: What the message says of the run.
+
+    Raises:
+        Interrupted: if a signal came.
+    """
+    request = StopRequest()
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        request.note(number)
+        # What no library takes for an error of its own.
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, leave) for number in _EXIT_STATUS}
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if request.signal is None:
+            raise
+        if isinstance(interrupt.__context__, Interrupted):
+            # It came while the run left.
+            raise interrupt.__context__ from None
+        raise Interrupted(
+            f"stopped by {request.signal.name}; {where}", request.exit_status
+        ) from None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

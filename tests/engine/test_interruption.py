@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from darts_cli.engine.interruption import StopRequest, listening
+from darts_cli.engine.interruption import StopRequest, leaving, listening
+from darts_cli.errors import Interrupted
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
 
@@ -83,3 +84,33 @@ def test_the_handlers_of_before_are_back_afterwards(number: signal.Signals) -> N
         assert signal.getsignal(number) is mine
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_ends_a_block_that_is_left_at_once(number: signal.Signals, status: int) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted) as stop, leaving("nothing was begun"):
+        send(number)
+    assert (str(stop.value), stop.value.exit_status) == (
+        f"stopped by {number.name}; nothing was begun",
+        status,
+    )
+    assert signal.getsignal(number) == before
+
+
+def test_what_listens_within_such_a_block_hears_the_signal() -> None:
+    with leaving("nothing was begun"), listening() as request:
+        send(signal.SIGUSR1)
+        assert request.signal is signal.SIGUSR1
+
+
+def test_a_signal_while_a_run_leaves_changes_nothing_of_what_it_says() -> None:
+    def leave() -> None:
+        try:
+            raise Interrupted("state saved", 0)
+        finally:
+            send(signal.SIGINT)
+
+    with pytest.raises(Interrupted) as stop, leaving("nothing was begun"):
+        leave()
+    assert (str(stop.value), stop.value.exit_status) == ("state saved", 0)
