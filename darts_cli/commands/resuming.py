@@ -1,5 +1,6 @@
 """A run that goes on: its newest checkpoint, whether the data is still the same, and the rest."""
 
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -25,10 +26,11 @@ from darts_cli.commands.running import (
     print_probe,
     write_settings,
 )
+from darts_cli.engine import artifacts
 from darts_cli.engine.determinism import deterministically
+from darts_cli.engine.interruption import leaving
 from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.engine.state import State
-from darts_cli.engine.interruption import leaving
 from darts_cli.engine.task import Data
 from darts_cli.errors import CheckpointError, ConfigError, DataError
 from darts_cli.progress import error_console
@@ -44,9 +46,9 @@ def resume(words: str, options: Options) -> None:
 
     Raises:
         DartsError: for whatever a user can mend.
+        Interrupted: if a signal came.
     """
     refuse_changes(options)
-        Interrupted: if a signal came.
     if options.resume is None:
         raise ConfigError("--resume: expected the directory of a run")
     with leaving("the run is where it was"):
@@ -68,8 +70,8 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
         )
     check_size(job, metadata["facts"], tensors, file)
     check_hidden(job, tensors, metadata, file)
-    own = with_own_root(job.config, run.path)
-    job = replace(job, config=change_computation(own, options))
+    saved = with_own_root(job.config, run.path)
+    job = replace(job, config=change_computation(saved, options))
     check_parts(job.config, ranks)
     check_memory(job.config, options, ranks)
     if options.epochs is not None:
@@ -96,27 +98,41 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
         print_probe(planned, state, streams, ranks)
         return
     _check_past(run, job, state.position.epoch)
+    _go_back(run, state, damage, ranks)
+    session = open_session(job, run, data, streams, device, options, ranks)
+    if job.config != saved:
+        # Before all else, since a run that is killed goes on as its checkpoint says.
+        artifacts.save(state, session)
+    write_settings(run, job, planned, options, ranks)
+    carry_out(state, session)
+
+
+def _go_back(run: Run, state: State, damage: CheckpointError | None, ranks: Ranks) -> None:
+    """Leave in the run's files what the checkpoint knows of; the first rank does."""
     # Before one of them writes, all have read.
     ranks.wait()
-    if damage is not None and ranks.leads:
+    if not ranks.leads:
+        return
+    if damage is not None:
         run.put_previous_first()
         _tell(damage, run, state)
-    write_settings(run, job, planned, options, ranks)
-    if ranks.leads:
-        run.keep_metrics(state.position.epoch)
-    session = open_session(job, run, data, streams, device, options, ranks)
-    carry_out(state, session)
+    run.keep_metrics(state.position.epoch)
 
 
 def _read_newest(run: Run) -> tuple[dict[str, Tensor], dict[str, Any], CheckpointError | None]:
     """The newest checkpoint, or the one before it, and then why.
 
     Raises:
-        CheckpointError: of the newest one, if neither can be read.
+        CheckpointError: of the newest one, if neither can be read, or it must not be.
     """
     if not (run.last.exists() or run.previous.exists()):
         raise CheckpointError(
             f"{run.path}: found no checkpoint in it yet; start that run again with --out {run.path}"
+        )
+    if run.last.exists() and not os.access(run.last, os.R_OK):
+        # Not damaged: the one before must not take its place.
+        raise CheckpointError(
+            f"{run.last}: cannot be read (Permission denied); see that you may read it"
         )
     try:
         return *checkpoint.read(run.last), None

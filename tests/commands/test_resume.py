@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from darts_cli import checkpoint
+from darts_cli.commands import resuming, running, starting
 from darts_cli.errors import ConfigError, RunError
 from darts_cli.files import WriteError, replacing
 from darts_cli.run import Run
@@ -194,6 +195,75 @@ def test_a_damaged_checkpoint_is_set_aside_for_the_one_before_it(
     assert (run.damaged.read_bytes() if bad is not None else None) == bad
     run.damaged.unlink(missing_ok=True)
     assert_same_bits(run.path, searched)
+
+
+def test_a_checkpoint_that_must_not_be_read_is_not_taken_for_a_damaged_one(
+    darts: Darts, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(stopped, run.path)
+    before = snapshot(run.path)
+    # Who is root may read everything.
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != run.last)
+    assert darts("search", "cnn", "--resume", run.path).refusal() == (
+        f"{run.last}: cannot be read (Permission denied); see that you may read it"
+    )
+    assert snapshot(run.path) == before
+
+
+def test_settings_that_are_given_anew_outlive_a_kill(
+    darts: Darts, stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def die(*_: object) -> None:
+        raise Killed
+
+    run = Run(tmp_path / "run")
+    shutil.copytree(stopped, run.path)
+    before = run.config.read_bytes()
+    monkeypatch.setattr(resuming, "carry_out", die)
+    with pytest.raises(Killed):
+        darts("search", "cnn", "--resume", run.path, "--epochs", 3)
+    monkeypatch.setattr(resuming, "carry_out", running.carry_out)
+    assert b"epochs: 3" in run.config.read_bytes()
+    # As it is between the two files.
+    run.config.write_bytes(before)
+    darts("search", "cnn", "--resume", run.path)
+    assert checkpoint.read(run.last)[1]["position"]["epoch"] == 3
+    assert b"epochs: 3" in run.config.read_bytes()
+
+
+SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_before_the_first_step_leaves_at_once_and_nothing(
+    darts: Darts, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
+) -> None:
+    monkeypatch.setattr(starting, "open_streams", lambda *_: os.kill(os.getpid(), number))
+    error = darts(*SEARCH, "--epochs", 2, "--out", "run").refusal(status)
+    assert error == f"stopped by {number.name}; nothing was begun"
+    assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(("number", "status"), SIGNALS)
+def test_a_signal_before_a_run_goes_on_leaves_it_as_it_is(
+    darts: Darts,
+    stopped: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    run = Run(tmp_path / "run")
+    shutil.copytree(stopped, run.path)
+    before = snapshot(run.path)
+    monkeypatch.setattr(resuming, "open_streams", lambda *_: os.kill(os.getpid(), number))
+    error = darts("search", "cnn", "--resume", run.path).refusal(status)
+    assert error == f"stopped by {number.name}; the run is where it was"
+    assert snapshot(run.path) == before
 
 
 def test_where_both_are_damaged_the_newest_is_named_and_nothing_is_touched(
