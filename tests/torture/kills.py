@@ -24,6 +24,7 @@ from darts_cli.run import Run
 TINY_IMAGES = ("--data", "images", "--channels", "2", "--layers", "3", "--batch-size", "8")
 TINY_TEXT = ("--data", "text", "--width", "6", "--batch-size", "4", "--lr", "5")
 CUTOUT = ("--set", "data.cutout=2")
+AVERAGING = ("--set", "weights.averaging_patience=1")
 
 KINDS = {
     "search of images": ("search", "cnn", *TINY_IMAGES),
@@ -31,6 +32,8 @@ KINDS = {
     "search of text": ("search", "rnn", *TINY_TEXT),
     "training on images": ("train", "--genotype", "darts_v2", *TINY_IMAGES, *CUTOUT),
     "training on text": ("train", "--genotype", "rnn_darts_v2", *TINY_TEXT),
+    "first order of text": ("search", "rnn", "--order", "first", *TINY_TEXT),
+    "averaging on text": ("train", "--genotype", "rnn_darts_v2", *TINY_TEXT, *AVERAGING),
 }
 EPOCHS = ("--epochs", "3")
 
