@@ -3,7 +3,8 @@
 import os
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,29 +61,29 @@ def resume(words: str, options: Options) -> None:
                 _resume(words, options, run, device, ranks)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Saved:
+    """The checkpoint that a run goes on from."""
+
+    file: Path
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+    damage: CheckpointError | None
+    """Of a newer one, in whose place this is."""
+
+
 def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:
-    tensors, metadata, damage = _read_newest(run)
-    file = run.last if damage is None else run.previous
-    job = read_job(metadata, file)
-    if job.words != words:
-        raise ConfigError(
-            f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
-        )
-    check_size(job, metadata["facts"], tensors, file)
-    check_hidden(job, tensors, metadata, file)
-    saved = with_own_root(job.config, run.path)
-    job = replace(job, config=change_computation(saved, options))
+    saved = _read_newest(run)
+    known = _read_job(words, saved, run)
+    job = _change(known, options, done=saved.metadata["position"]["epoch"])
     check_parts(job.config, ranks)
     check_memory(job.config, options, ranks)
-    if options.epochs is not None:
-        job = _extend(job, options.epochs, done=metadata["position"]["epoch"])
-    facts, save = metadata["facts"], options.save_memory
     outline = options.dry_run and not options.probe
     with ranks.first_of_machine():
-        data = job.domain.load(job.config, device, search=job.search, facts=facts, ranks=ranks)
-        _check_counts(job, data, metadata["counts"])
+        data = _load(job, saved.metadata, device, ranks)
         streams = None if outline else open_streams(job, data, ranks)
-        check_fingerprints(job, data, metadata, "go on with that data, or start a new run")
+        check_fingerprints(job, data, saved.metadata, "go on with that data, or start a new run")
+    facts, save = saved.metadata["facts"], options.save_memory
     planned = plan.make(
         job, facts, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
     )
@@ -91,20 +92,51 @@ def _resume(words: str, options: Options, run: Run, device: torch.device, ranks:
             plan.print_json(planned)
         return
     state = build_state(job, facts, device, ranks, options)
-    with told_of(file):
-        state.restore(tensors, metadata)
-    check_position(job, state, streams, data.counts, file)
+    with told_of(saved.file):
+        state.restore(saved.tensors, saved.metadata)
+    check_position(job, state, streams, data.counts, saved.file)
     if options.probe:
         print_probe(planned, state, streams, ranks)
         return
     _check_past(run, job, state.position.epoch)
-    _go_back(run, state, damage, ranks)
+    _go_back(run, state, saved.damage, ranks)
     session = open_session(job, run, data, streams, device, options, ranks)
-    if job.config != saved:
+    if job != known:
         # Before all else, since a run that is killed goes on as its checkpoint says.
         artifacts.save(state, session)
     write_settings(run, job, planned, options, ranks)
     carry_out(state, session)
+
+
+def _read_job(words: str, saved: _Saved, run: Run) -> Job:
+    """What the run is about, by its checkpoint, which is held against what it claims."""
+    job = read_job(saved.metadata, saved.file)
+    if job.words != words:
+        raise ConfigError(
+            f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
+        )
+    check_size(job, saved.metadata["facts"], saved.tensors, saved.file)
+    check_hidden(job, saved.tensors, saved.metadata, saved.file)
+    return replace(job, config=with_own_root(job.config, run.path))
+
+
+def _change(job: Job, options: Options, *, done: int) -> Job:
+    """The same with what may be given anew: how it is computed, and for how many epochs."""
+    job = replace(job, config=change_computation(job.config, options))
+    if options.epochs is None:
+        return job
+    if options.epochs < done:
+        raise ConfigError(
+            f"--epochs {options.epochs}: the run has done {done} already, expected {done} or more"
+        )
+    return replace(job, config=replace(job.config, epochs=options.epochs))
+
+
+def _load(job: Job, metadata: Mapping[str, Any], device: torch.device, ranks: Ranks) -> Data:
+    facts = metadata["facts"]
+    data = job.domain.load(job.config, device, search=job.search, facts=facts, ranks=ranks)
+    _check_counts(job, data, metadata["counts"])
+    return data
 
 
 def _go_back(run: Run, state: State, damage: CheckpointError | None, ranks: Ranks) -> None:
@@ -119,8 +151,8 @@ def _go_back(run: Run, state: State, damage: CheckpointError | None, ranks: Rank
     run.keep_metrics(state.position.epoch)
 
 
-def _read_newest(run: Run) -> tuple[dict[str, Tensor], dict[str, Any], CheckpointError | None]:
-    """The newest checkpoint, or the one before it, and then why.
+def _read_newest(run: Run) -> _Saved:
+    """The newest checkpoint, or the one before it.
 
     Raises:
         CheckpointError: of the newest one, if neither can be read, or it must not be.
@@ -135,12 +167,17 @@ def _read_newest(run: Run) -> tuple[dict[str, Tensor], dict[str, Any], Checkpoin
             f"{run.last}: cannot be read (Permission denied); see that you may read it"
         )
     try:
-        return *checkpoint.read(run.last), None
+        return _read(run.last, None)
     except CheckpointError as error:
         try:
-            return *checkpoint.read(run.previous), error
+            return _read(run.previous, error)
         except CheckpointError:
             raise error from None
+
+
+def _read(file: Path, damage: CheckpointError | None) -> _Saved:
+    tensors, metadata = checkpoint.read(file)
+    return _Saved(file=file, tensors=tensors, metadata=metadata, damage=damage)
 
 
 def _tell(damage: CheckpointError, run: Run, state: State) -> None:
@@ -181,12 +218,3 @@ def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:
                 f"{job.config.data.name}: found {found:,} {split} {unit}s, expected the "
                 f"{number:,} that the run began with; give it that data, or start a new run"
             )
-
-
-def _extend(job: Job, epochs: int, *, done: int) -> Job:
-    """The same run with another number of epochs."""
-    if epochs < done:
-        raise ConfigError(
-            f"--epochs {epochs}: the run has done {done} already, expected {done} or more"
-        )
-    return replace(job, config=replace(job.config, epochs=epochs))
