@@ -299,7 +299,7 @@ def test_a_file_that_another_run_removes_meanwhile_is_no_error(
     assert cache.find(train(folder)) is None
 
 
-@pytest.mark.parametrize("half", [".x.safetensors.abc", ".tmpAb12Cd"])
+@pytest.mark.parametrize("half", [".x.safetensors.abc.darts-half", ".tmpAb12Cd"])
 def test_what_was_not_used_for_the_longest_time_makes_room(
     cache: DecodedCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: str
 ) -> None:
