@@ -9,7 +9,7 @@ from typing import Any
 from darts_cli.collapse import Moment
 from darts_cli.errors import ConfigError
 from darts_cli.files import WriteError
-from darts_cli.genotype import softmax
+from darts_cli.genotype import Genotype, softmax
 from darts_cli.space import SearchSpace
 
 _FOLDER = "tensorboard"
@@ -32,14 +32,31 @@ def check_installed() -> None:
 class Board:
     """Writes a run's epochs, numbered as in `metrics.jsonl`."""
 
-    def __init__(self, run: Path, space: SearchSpace, *, first: int) -> None:
-        """Begin with epoch `first`; what an earlier process wrote of later ones is hidden."""
+    def __init__(
+        self, run: Path, space: SearchSpace, genotype: Genotype | None, *, first: int
+    ) -> None:
+        """Begin with epoch `first`; what an earlier process wrote of later ones is hidden.
+
+        Args:
+            run: Its directory.
+            space: Of its cells.
+            genotype: That is trained; None in a search.
+            first: Counted from 1.
+
+        Raises:
+            WriteError: if the folder cannot be made.
+        """
         # Here, since it takes seconds that no other run need wait.
         from torch.utils.tensorboard import SummaryWriter
 
         self.space = space
+        self.genotype = genotype
+        self.drawn = False
         self.folder = run / _FOLDER
-        self.writer = SummaryWriter(str(self.folder), purge_step=first)
+        try:
+            self.writer = SummaryWriter(str(self.folder), purge_step=first)
+        except OSError as error:
+            raise self._unwritten(error) from None
 
     def __call__(self, record: Mapping[str, Any], moment: Moment | None) -> None:
         """Write one epoch.
@@ -57,19 +74,29 @@ class Board:
                 self.writer.add_scalar(name, value, epoch)
             if moment is not None:
                 self._add_alphas(moment)
+                self.genotype = moment.genotype
+            changed = moment is not None and not moment.signals.unchanged_epochs
+            if self.genotype is not None and (changed or not self.drawn):
+                self._add_picture(self.genotype, epoch)
             self.writer.flush()
         except OSError as error:
-            raise WriteError(f"{self.folder}: cannot be written ({error.strerror})") from None
+            raise self._unwritten(error) from None
+
+    def _unwritten(self, error: OSError) -> WriteError:
+        return WriteError(f"{self.folder}: cannot be written ({error.strerror})")
 
     def _add_alphas(self, moment: Moment) -> None:
-        """The candidates' softmax as scalars, and the cells as a picture when they changed."""
+        """The candidates' softmax."""
         for cell, rows in moment.alphas.items():
             for (node, source), row in zip(self.space.edges, rows, strict=True):
                 edge = f"{source} to {node + self.space.inputs}"
                 for name, share in zip(self.space.primitives, softmax(row), strict=True):
                     self.writer.add_scalar(f"alphas {cell}, {edge}/{name}", share, moment.epoch)
-        if not moment.signals.unchanged_epochs:
-            self.writer.add_image("genotype", _picture(moment), moment.epoch, dataformats="HWC")
+
+    def _add_picture(self, genotype: Genotype, epoch: int) -> None:
+        """The cells, at the first epoch and whenever they changed."""
+        self.writer.add_image("genotype", _picture(genotype), epoch, dataformats="HWC")
+        self.drawn = True
 
 
 def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
@@ -81,7 +108,7 @@ def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
             yield f"run/{name}", value
 
 
-def _picture(moment: Moment) -> Any:
+def _picture(genotype: Genotype) -> Any:
     """The cells as pixels `[H, W, 3]`."""
     # Drawing imports matplotlib.
     import numpy as np
@@ -90,5 +117,5 @@ def _picture(moment: Moment) -> Any:
     from darts_cli.viz.cells import figure
 
     buffer = io.BytesIO()
-    figure(moment.genotype).savefig(buffer, format="png", dpi=100)
+    figure(genotype).savefig(buffer, format="png", dpi=100)
     return np.asarray(Image.open(buffer).convert("RGB"))

@@ -156,7 +156,7 @@ def open_session(
 
 
 def _open_board(job: Job, run: Run) -> Board:
-    return Board(run.path, job.domain.space, first=len(run.read_metrics()) + 1)
+    return Board(run.path, job.domain.space, job.genotype, first=len(run.read_metrics()) + 1)
 
 
 def _mode(options: Options) -> Mode:

@@ -1,11 +1,14 @@
 """`--tensorboard`: what its files hold, after a resume too, and what is said without it."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from darts_cli import checkpoint
+from darts_cli.commands.reading import read_history
 from darts_cli.files import WriteError
 from darts_cli.spaces import SPACES
 from tests.conftest import TINY, Darts, metrics
@@ -62,7 +65,9 @@ def test_a_training_has_no_alphas(darts: Darts, pets: Path) -> None:
     run = darts("train", "--genotype", "darts_v2", "--data", pets, *size, "--out", "run").path
     tags = load(run).Tags()
     assert {"train/loss", "test/top1", "run/lr"} <= set(tags["scalars"])
-    assert tags["images"] == []
+    (picture,) = load(run).Images("genotype")
+    assert picture.step == 1
+    assert not [name for name in tags["scalars"] if name.startswith("alphas")]
 
 
 def test_without_the_extra_nothing_is_begun(
@@ -80,7 +85,7 @@ def test_without_the_extra_nothing_is_begun(
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from darts_cli.commands.board import Board
 
-    board = Board(tmp_path, SPACES["cnn"], first=1)
+    board = Board(tmp_path, SPACES["cnn"], None, first=1)
 
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -91,3 +96,24 @@ def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert str(error.value) == (
         f"{tmp_path}/tensorboard: cannot be written (No space left on device)"
     )
+
+
+def test_a_folder_that_is_a_file_is_named(darts: Darts, searched: Path, tmp_path: Path) -> None:
+    shutil.copytree(searched, tmp_path / "run")
+    (tmp_path / "run" / "tensorboard").touch()
+    result = darts("search", "cnn", "--resume", "run", "--epochs", 3, "--tensorboard")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.splitlines()[-1] == (
+        "darts: run/tensorboard: cannot be written (File exists)"
+    )
+
+
+def test_cells_that_stand_when_a_board_begins_are_drawn(searched: Path, tmp_path: Path) -> None:
+    from darts_cli.commands.board import Board
+
+    moment = read_history(searched).moments[-1]
+    settled = replace(moment, signals=replace(moment.signals, unchanged_epochs=7))
+    board = Board(tmp_path, SPACES["cnn"], None, first=2)
+    for _ in range(2):
+        board({"epoch": 2, "lr": 0.5}, settled)
+    assert len(load(tmp_path).Images("genotype")) == 1
