@@ -130,7 +130,6 @@ def test_the_summary_says_what_was_done_how_far_it_is_and_how_well_it_went(tmp_p
         "Epochs": "3 of 3",
         "Last train": "loss 0.6667, top1 73.33 %",
         "Last valid": "loss 1.0000, top1 70.00 %",
-        "Best valid": "top1 70.00 % (epoch 3)",
         "Genotype": "run-epoch-3",
         "Seed": "0",
         "Last written": "2026-01-02 03:04+00:00",
@@ -143,6 +142,18 @@ def test_a_training_says_where_its_genotype_comes_from(tmp_path: Path) -> None:
     summary = dict(run["summary"])
     assert summary["Task"] == "training of a genotype's network on cifar10"
     assert summary["Its origin"].startswith("architecture DARTS, second order, paper Liu")
+    # A test set chooses nothing.
+    assert not [name for name in summary if name.startswith("Best")]
+
+
+def test_the_best_epoch_of_a_training_is_that_of_the_smallest_validation_loss(
+    tmp_path: Path,
+) -> None:
+    valid = [{"loss": 1.5, "top1": 0.9}, {"loss": 1.0, "top1": 0.4}, {"loss": 1.2, "top1": 0.8}]
+    records = [{"epoch": epoch, "valid": one} for epoch, one in enumerate(valid, start=1)]
+    history = replace(training(tmp_path / "run"), records=records)
+    (run,) = render(RunPage(history=history))["runs"]
+    assert dict(run["summary"])["Best valid"] == "loss 1.0000, top1 40.00 % (epoch 2)"
 
 
 def test_warnings_are_those_of_the_history(tmp_path: Path) -> None:

@@ -170,7 +170,8 @@ function explorer(run, level) {
   const { moments } = run;
   const id = freshId();
   const names = Object.keys(moments[0].cells);
-  const pictures = names.map(() => html("div"));
+  // One box a cell, in which one stays where one has scrolled to.
+  const pictures = names.map((name) => scrolled(`${name} cell`));
   const tables = names.map((name) => new AlphaTable(run, name));
   const told = html("p", { class: "told", "aria-live": "polite" });
   const output = html("output", { for: id, class: "epoch" });
@@ -185,7 +186,7 @@ function explorer(run, level) {
 
   function show() {
     const moment = moments[slider.valueAsNumber];
-    output.textContent = `epoch ${whole(moment.epoch)} of ${whole(moments.at(-1).epoch)}`;
+    output.textContent = `epoch ${whole(moment.epoch)} of ${whole(run.planned)}`;
     slider.ariaValueText = output.textContent;
     told.textContent = moment.text;
     // Not `disabled`, which would take the focus away from the last press.
@@ -193,7 +194,8 @@ function explorer(run, level) {
     next.ariaDisabled = String(slider.valueAsNumber === moments.length - 1);
     names.forEach((name, index) => {
       const label = `${name} cell after epoch ${moment.epoch}`;
-      pictures[index].replaceChildren(cellFigure(moment.cells[name], label));
+      pictures[index].ariaLabel = label;
+      pictures[index].replaceChildren(drawCell(page.layouts[moment.cells[name]], label, LARGE));
       tables[index].show(moment);
     });
   }

@@ -15,7 +15,7 @@ const CURVES = [
 const MARGIN = { left: 54, right: 12, top: 10, bottom: 36 };
 const HEIGHT = 230;
 // Beyond this ratio of the largest to the smallest, a scale by powers of ten.
-const LOGARITHMIC = 30;
+const LOGARITHMIC = 10;
 
 // The columns of a run that belong to a curve, with what is particular in their names.
 function columnsOf(run, curve) {
@@ -59,11 +59,20 @@ function ticks(low, high, count) {
   return found;
 }
 
+// Powers of ten, five at most; where there are fewer than two, twice and five times them as well.
 function powers(low, high) {
-  const found = [];
-  for (let at = Math.ceil(Math.log10(low)); at <= Math.log10(high); at += 1) found.push(10 ** at);
-  const every = Math.ceil(found.length / 5);
-  return found.length > 1 ? found.filter((_, index) => index % every === 0) : [low, high];
+  const within = (digits) => {
+    const found = [];
+    for (let at = Math.floor(Math.log10(low)); at <= Math.log10(high); at += 1) {
+      // Read from text, since a product of powers would have sixteen digits.
+      found.push(...digits.map((digit) => Number(`${digit}e${at}`)));
+    }
+    return found.filter((value) => value >= low && value <= high);
+  };
+  const tens = within([1]);
+  if (tens.length < 2) return within([1, 2, 5]);
+  const every = Math.ceil(tens.length / 5);
+  return tens.filter((_, index) => index % every === 0);
 }
 
 function showTick(value, percent) {

@@ -28,9 +28,6 @@ _SIGNALS = {
 }
 """What a page calls the signals of a cell."""
 
-_BEST = {"top1": max, "perplexity": min}
-"""The measures of which the best epoch is told, and which one that is."""
-
 _SEEN = 4096
 """Bytes of the end of a log in which its last time is looked for."""
 
@@ -120,6 +117,7 @@ def _plain_run(
     return {
         "name": label,
         "command": history.command,
+        "planned": history.epochs,
         "summary": _summary(history),
         "warnings": history.warnings(),
         "notes": [
@@ -194,6 +192,8 @@ def _summary(history: History) -> list[list[str]]:
     done = max([done, *(moment.epoch for moment in history.moments)])
     rows["Epochs"] = f"{done:,} of {history.epochs:,}"
     rows |= _measures(history.records)
+    if history.command == "train":
+        rows |= _best(history.records)
     if genotype is not None:
         rows["Genotype"] = genotype.name
         rows |= _origin(genotype.origin, searched=history.command == "search")
@@ -215,7 +215,7 @@ def _origin(origin: Mapping[str, Any], *, searched: bool) -> dict[str, str]:
 
 
 def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last of each split, and the best of those that the weights are not trained on."""
+    """The last of each split."""
     rows: dict[str, str] = {}
     splits = dict.fromkeys(
         key
@@ -224,17 +224,20 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if isinstance(value, Mapping) and key not in Signals.__slots__
     )
     for split in splits:
-        told = [(r.get("epoch"), _finite(_inner(r, split))) for r in records]
-        told = [(epoch, measures) for epoch, measures in told if measures]
-        if not told:
-            continue
-        rows[f"Last {split}"] = _say(told[-1][1])
-        for measure, best in _BEST.items() if split != "train" else ():
-            found = [(measures[measure], epoch) for epoch, measures in told if measure in measures]
-            if found:
-                value, epoch = best(found, key=lambda pair: pair[0])
-                rows[f"Best {split}"] = f"{_say({measure: value})} (epoch {epoch})"
+        told = [measures for record in records if (measures := _finite(_inner(record, split)))]
+        if told:
+            rows[f"Last {split}"] = _say(told[-1])
     return rows
+
+
+def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """The epoch of `best.safetensors`: that of the smallest validation loss."""
+    told = [(record.get("epoch"), _finite(_inner(record, "valid"))) for record in records]
+    told = [(epoch, measures) for epoch, measures in told if "loss" in measures]
+    if not told:
+        return {}
+    epoch, measures = min(told, key=lambda pair: pair[1]["loss"])
+    return {"Best valid": f"{_say(measures)} (epoch {epoch})"}
 
 
 def _say(measures: Mapping[str, float]) -> str:
