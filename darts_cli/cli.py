@@ -38,6 +38,7 @@ from darts_cli.flags import (
     Order,
     Out,
     Output,
+    OutputHere,
     Precision,
     Probe,
     Quiet,
@@ -353,8 +354,12 @@ def viz(
         TextFormat | None,
         typer.Option("--format", help="Print the cells for Graphviz or Mermaid."),
     ] = None,
-    theme: Annotated[ThemeName, typer.Option(help="Of pictures.")] = ThemeName.LIGHT,
-    legend: Annotated[bool, typer.Option("--legend", help="Explain colours and boxes.")] = False,
+    theme: Annotated[
+        ThemeName, typer.Option(help="Of pictures; a page has both.")
+    ] = ThemeName.LIGHT,
+    legend: Annotated[
+        bool, typer.Option("--legend", help="Explain colours and boxes of cells.")
+    ] = False,
     title: Annotated[bool, typer.Option(help="Name genotype and cells.")] = True,
 ) -> None:
     """Draw the cells of a genotype, compare two, or show what happened in a run.
@@ -408,7 +413,7 @@ def import_(
     name: Annotated[
         str | None, typer.Option(help="Which of several genotypes in a text.", show_default=False)
     ] = None,
-    output: Output = None,
+    output: OutputHere = None,
 ) -> None:
     """Make a checkpoint of a published one, or a genotype's file of a pasted Genotype(...).
 
@@ -442,11 +447,11 @@ def export(
             show_default=False,
         ),
     ],
-    output: Output = None,
+    output: OutputHere = None,
 ) -> None:
     """Make a .pt file with published names of a network, or print a genotype as code has it.
 
-    Prints the file; of a supernet the alphas are in another one beside it.
+    Prints the file, or the genotype; a supernet's alphas are in another file beside it.
     """
     from darts_cli.commands import exporting as command
 

@@ -233,4 +233,10 @@ LearningRate = Annotated[
     float | None,
     typer.Option("--lr", help="First learning rate of the weights.", rich_help_panel=NETWORK),
 ]
-Output = Annotated[Path | None, typer.Option(help="File to write.")]
+Output = Annotated[
+    Path | None, typer.Option(help="File to write.", show_default="beside what is read")
+]
+OutputHere = Annotated[
+    Path | None,
+    typer.Option(help="File to write.", show_default="of the same name, in the present folder"),
+]

@@ -113,7 +113,7 @@ def _import_text(request: Request) -> Path:
             "or a file of torch.save"
         ) from None
     genotype = parse_pasted(text, SPACES, str(source), request.name)
-    path = choose_output(request.output, source.with_name(f"{genotype.name}.yaml"), source)
+    path = choose_output(request.output, Path(f"{genotype.name}.yaml"), source)
     written = dump(genotype)
     if parse(written, SPACES, str(path)) != genotype:
         raise GenotypeError(f"{source}: found a genotype that a file cannot hold")

@@ -61,6 +61,7 @@ def _print(request: Request) -> None:
             f"--show {request.show}: found no --output, expected a file such as "
             f"{request.show}.svg, .png or .pdf"
         )
+    _refuse_style(request, "text")
     if request.format is None:
         Console().print(_describe(request))
     else:
@@ -89,11 +90,14 @@ def _write_picture(request: Request, path: Path) -> None:
         # Imports matplotlib, which the terminal can do without.
         from darts_cli.viz import cells
 
+        if path.suffix.lower() in cells.TEXTS:
+            _refuse_style(request, "text")
         cells.draw(first, path, style=request.style)
 
 
 def _write_evolution(request: Request, path: Path) -> None:
     """The cells of a search epoch by epoch."""
+    _refuse_show(request, path)
     from darts_cli.commands.reading import read_history
     from darts_cli.viz.evolution import draw
 
@@ -107,9 +111,28 @@ def _write_page(request: Request, path: Path) -> None:
     from darts_cli.viz.page.data import RunPage
     from darts_cli.viz.report import write
 
+    _refuse_show(request, path)
+    _refuse_style(request, path.name)
     runs = [_run(source, path.name) for source in request.sources]
     histories = [read_history(run) for run in runs]
     write([RunPage(history=history, size=derived_size(history)) for history in histories], path)
+
+
+def _refuse_show(request: Request, path: Path) -> None:
+    """A flag that would change nothing is an error."""
+    if request.show != CELLS:
+        raise ConfigError(
+            f"--show {request.show}: not for {path.name}, expected .svg, .png or .pdf; "
+            "leave it out, or write another file"
+        )
+
+
+def _refuse_style(request: Request, what: str) -> None:
+    if request.style != DEFAULT:
+        raise ConfigError(
+            f"--theme, --legend, --no-title: not for {what}, expected them for pictures; "
+            "leave them out"
+        )
 
 
 _WRITERS: dict[str, Callable[[Request, Path], None]] = {

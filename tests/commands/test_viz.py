@@ -182,3 +182,27 @@ def test_what_is_no_genotype_is_refused(darts: Darts, searched: Path) -> None:
     assert darts("viz", last).refusal() == (
         f"{last}: too large for a genotype (32,768 bytes at most)"
     )
+
+
+@pytest.mark.parametrize("file", ["page.html", "cells.gif"])
+def test_a_plot_is_refused_where_all_or_cells_are_shown(
+    darts: Darts, searched: Path, file: str
+) -> None:
+    assert darts("viz", searched, "--show", "alphas", "--output", file).refusal() == (
+        f"--show alphas: not for {file}, expected .svg, .png or .pdf; "
+        "leave it out, or write another file"
+    )
+    assert not Path(file).exists()
+
+
+@pytest.mark.parametrize("flag", [("--theme", "dark"), ("--legend",), ("--no-title",)])
+def test_what_says_how_pictures_look_is_refused_where_there_are_none(
+    darts: Darts, searched: Path, flag: tuple[str, ...]
+) -> None:
+    message = (
+        "--theme, --legend, --no-title: not for {}, expected them for pictures; leave them out"
+    )
+    assert darts("viz", searched, *flag).refusal() == message.format("text")
+    for name, what in (("cell.mmd", "text"), ("page.html", "page.html")):
+        assert darts("viz", searched, *flag, "--output", name).refusal() == message.format(what)
+        assert not Path(name).exists()
