@@ -12,13 +12,15 @@ NODE = "[('skip_connect', 0), ('skip_connect', 1)]"
 PASTED = f"MINE = Genotype({NODE}, [2], {NODE}, [2])\n"
 
 
-def test_a_pasted_genotype_becomes_a_file_beside_it_that_darts_draws(darts: Darts) -> None:
+def test_a_pasted_genotype_becomes_a_file_in_the_present_folder_that_darts_draws(
+    darts: Darts,
+) -> None:
     Path("notes").mkdir()
     Path("notes/cell.txt").write_text(PASTED)
     result = darts("import", "notes/cell.txt")
-    assert (result.out, result.err) == ("notes/MINE.yaml\n", "")
-    assert load("notes/MINE.yaml", SPACES).name == "MINE"
-    assert "MINE" in darts("viz", "notes/MINE.yaml").out
+    assert (result.out, result.err) == ("MINE.yaml\n", "")
+    assert load("MINE.yaml", SPACES).name == "MINE"
+    assert "MINE" in darts("viz", "MINE.yaml").out
 
 
 def test_one_of_several_is_chosen_by_name_and_goes_where_output_says(darts: Darts) -> None:
