@@ -76,10 +76,13 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
 
 
 def _examples(streams: Streams, config: Config) -> int:
-    """How many there are in an epoch of each stream: no batch has more."""
+    """How many there surely are in an epoch of each stream: no batch has more.
+
+    The last step of a text is a shorter one, which a batch as large as all steps would not fill.
+    """
     both = (streams.weights, streams.alphas)
     steps = min(stream.steps(0) for stream in both if stream is not None)
-    return config.data.batch_size * steps
+    return config.data.batch_size * max(1, steps - 1)
 
 
 def _pairs(streams: Streams) -> Iterator[tuple[Batch, Batch | None]]:
