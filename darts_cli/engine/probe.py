@@ -22,6 +22,10 @@ _MARGIN = 0.9
 """Share of the memory that a proposal fills: what is free differs from moment to moment."""
 
 
+_SURE = 0.9
+"""Share of an epoch's steps that are whole ones: segments of a text are shorter now and then."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
     """What was measured, and what follows."""
@@ -76,13 +80,11 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
 
 
 def _examples(streams: Streams, config: Config) -> int:
-    """How many there surely are in an epoch of each stream: no batch has more.
-
-    The last step of a text is a shorter one, which a batch as large as all steps would not fill.
-    """
+    """How many there surely are in an epoch of each stream: no batch has more."""
     both = (streams.weights, streams.alphas)
     steps = min(stream.steps(0) for stream in both if stream is not None)
-    return config.data.batch_size * max(1, steps - 1)
+    most = int(_SURE * config.data.batch_size * steps)
+    return max(config.data.batch_size, most - most % 8)
 
 
 def _pairs(streams: Streams) -> Iterator[tuple[Batch, Batch | None]]:

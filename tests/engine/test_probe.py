@@ -53,8 +53,8 @@ def test_time_and_memory_of_a_run_follow_from_its_steps(
     assert found.peak_bytes == 2700
     assert told.resets == 2
     # 25 bytes an example above 1,000: nine tenths of 10,000 hold 320, but those of the alphas
-    # are 3 batches of 64, of which the last may be a shorter one.
-    assert found.largest_batch == (128 if search else 320)
+    # are 3 batches of 64, some of which may be shorter ones.
+    assert found.largest_batch == (168 if search else 320)
 
 
 @pytest.mark.parametrize(
