@@ -54,7 +54,7 @@ from darts_cli.flags import (
     ThemeName,
     Width,
 )
-from darts_cli.streams import OutputError, Results, give_up_unwritten
+from darts_cli.streams import CheckedStdout, OutputError, give_up_unwritten
 
 app = typer.Typer(
     name="darts",
@@ -461,7 +461,7 @@ def export(
 def main() -> None:
     """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:
-        with redirect_stdout(cast(TextIO, Results(sys.stdout))) as results:
+        with redirect_stdout(cast(TextIO, CheckedStdout(sys.stdout))) as results:
             status = app(prog_name="darts", standalone_mode=False)
             results.flush()
     except OutputError as error:

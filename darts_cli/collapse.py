@@ -90,7 +90,7 @@ _SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Moment:
+class SearchSnapshot:
     """A search after one of its epochs."""
 
     alphas: Alphas
@@ -104,15 +104,15 @@ class Moment:
         return self.signals.epoch
 
 
-def observe(
+def take_snapshot(
     space: SearchSpace,
     alphas: Alphas,
     *,
     epoch: int,
     name: str,
-    before: Moment | None,
+    before: SearchSnapshot | None,
     origin: Mapping[str, Any] | None = None,
-) -> Moment:
+) -> SearchSnapshot:
     """What the alphas after an epoch stand for.
 
     Args:
@@ -135,7 +135,7 @@ def observe(
         },
         unchanged_epochs=before.signals.unchanged_epochs + 1 if before and stands else 0,
     )
-    return Moment(alphas=alphas, genotype=genotype, choices=choices, signals=signals)
+    return SearchSnapshot(alphas=alphas, genotype=genotype, choices=choices, signals=signals)
 
 
 def _entropy(rows: Sequence[Sequence[float]]) -> float:
@@ -170,7 +170,7 @@ def has_collapsed(space: SearchSpace, signals: Signals) -> bool:
 
     The reduction cell is left out: the published ones are full of them.
     """
-    return 2 * signals.skip_connections[space.cells[0]] >= space.nodes * space.kept_inputs
+    return 2 * signals.skip_connections[space.cells[0]] >= space.nodes * space.edges_per_node
 
 
 def _warn_of_skips(space: SearchSpace, signals: Sequence[Signals]) -> str:
@@ -185,7 +185,7 @@ def _warn_of_skips(space: SearchSpace, signals: Sequence[Signals]) -> str:
         if sound
         else ("search with fewer epochs, or another seed")
     )
-    count, edges = last.skip_connections[cell], space.nodes * space.kept_inputs
+    count, edges = last.skip_connections[cell], space.nodes * space.edges_per_node
     return f"the {cell} cell is turning into {kind} ({count} of {edges} edges); {advice}"
 
 

@@ -98,7 +98,7 @@ def derive(
                 _strongest(space, next(rows), source) for source in range(node + space.inputs)
             ]
             ranked = sorted(candidates, key=lambda candidate: -candidate.probability)
-            kept, dropped = ranked[: space.kept_inputs], ranked[space.kept_inputs :]
+            kept, dropped = ranked[: space.edges_per_node], ranked[space.edges_per_node :]
             nodes.append(tuple(candidate.edge for candidate in kept))
             choices += [
                 Choice(

@@ -116,8 +116,8 @@ def _node(reader: "_Reader", state: int, space: SearchSpace) -> tuple[Edge, ...]
                 f"source {source} of node {state}", f"an earlier state, 0 to {state - 1}"
             )
         edges.append(Edge(operation, source))
-    if space.edges_per_node not in (None, len(edges)):
-        raise reader.error(f"{len(edges)} edges in node {state}", f"{space.edges_per_node}")
+    if space.fixed_edges not in (None, len(edges)):
+        raise reader.error(f"{len(edges)} edges in node {state}", f"{space.fixed_edges}")
     return tuple(edges)
 
 

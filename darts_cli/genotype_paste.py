@@ -84,7 +84,7 @@ def write_pasted(genotype: Genotype, space: SearchSpace) -> str:
 
 
 def _write_edges(cell: CellGenotype, space: SearchSpace) -> str:
-    usual = space.edges_per_node or _PAIR
+    usual = space.fixed_edges or _PAIR
     if all(len(node) == usual for node in cell.nodes):
         return ", ".join(f"({edge.operation!r}, {edge.source})" for edge in cell.edges)
     return ", ".join(
@@ -236,7 +236,7 @@ class _Reader:
         cell: str,
     ) -> tuple[tuple[Edge, ...], ...]:
         """The edges of each node: a fixed number each, unless they name their node."""
-        each = space.edges_per_node or _PAIR
+        each = space.fixed_edges or _PAIR
         named = {len(states) == 2 for _, _, states in edges}
         if len(named) > 1:
             raise self.error(whole, f"edges of {cell} with and without a node", "all alike")
@@ -259,9 +259,9 @@ class _Reader:
                     f"no edge that ends in node {node} of {cell}",
                     "one or more; leave that node out, and count those behind it anew",
                 )
-            if space.edges_per_node not in {None, len(nodes[node])}:
+            if space.fixed_edges not in {None, len(nodes[node])}:
                 found = f"{len(nodes[node])} edges in node {node}"
-                raise self.error(whole, found, f"{space.edges_per_node}")
+                raise self.error(whole, found, f"{space.fixed_edges}")
         return tuple(tuple(nodes[node]) for node in sorted(nodes))
 
     def _items(self, node: ast.expr, what: str) -> list[ast.expr]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darts_cli.collapse import Moment, warn
+from darts_cli.collapse import SearchSnapshot, warn
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 
@@ -22,7 +22,7 @@ class History:
     """All of `config.yaml`, notes included."""
     records: Sequence[Mapping[str, Any]]
     """The lines of `metrics.jsonl`, one an epoch."""
-    moments: Sequence[Moment]
+    snapshots: Sequence[SearchSnapshot]
     """A search after each of its epochs; empty for a training."""
     genotype: Genotype | None
     """Of the newest alphas, or the one that is trained; None before a search's first epoch."""
@@ -39,4 +39,4 @@ class History:
 
     def warnings(self) -> list[str]:
         """What looks bad after the newest epoch: see `collapse.warn`."""
-        return warn(self.space, [moment.signals for moment in self.moments], self.epochs)
+        return warn(self.space, [snapshot.signals for snapshot in self.snapshots], self.epochs)

@@ -21,7 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from darts_cli.streams import Messages
+from darts_cli.streams import BestEffortStderr
 
 _FORMATS: dict[str, Callable[[float], str]] = {
     "top1": lambda share: f"{100 * share:.2f} %",
@@ -34,7 +34,7 @@ _FORMATS: dict[str, Callable[[float], str]] = {
 def error_console() -> Console:
     """The console on standard error, as it is at this moment; it shows what can be shown."""
     # None: a process may be started without one.
-    stream = cast(TextIO, Messages(sys.stderr)) if sys.stderr is not None else None
+    stream = cast(TextIO, BestEffortStderr(sys.stderr)) if sys.stderr is not None else None
     return Console(file=stream, stderr=True, highlight=False, emoji=False)
 
 
@@ -55,12 +55,12 @@ def plan_table(title: str, rows: Mapping[str, str]) -> Table:
     return table
 
 
-def format_measures(measures: Mapping[str, float]) -> str:
+def format_metrics(metrics: Mapping[str, float]) -> str:
     """`loss 1.2340  top1 56.70 %` for `{"loss": 1.234, "top1": 0.567}`."""
-    return "  ".join(f"{name} {format_measure(name, value)}" for name, value in measures.items())
+    return "  ".join(f"{name} {format_metric(name, value)}" for name, value in metrics.items())
 
 
-def format_measure(name: str, value: float) -> str:
+def format_metric(name: str, value: float) -> str:
     """A measure with the digits that one reads."""
     return _FORMATS.get(name, "{:.4f}".format)(value)
 
@@ -89,8 +89,8 @@ def bar(console: Console, label: str, steps: int) -> Iterator[Callable[[], None]
         expand=True,
         disable=not redraws(console),
     ) as progress:
-        task = progress.add_task(label, total=steps)
-        yield lambda: progress.advance(task)
+        module = progress.add_task(label, total=steps)
+        yield lambda: progress.advance(module)
 
 
 def format_seconds(seconds: float) -> str:

@@ -17,7 +17,7 @@ from darts_cli.display.region import Region
 from darts_cli.display.stage import Stage
 from darts_cli.files import WriteError
 from darts_cli.genotype import summarize
-from darts_cli.progress import format_measures, format_seconds, redraws
+from darts_cli.progress import format_metrics, format_seconds, redraws
 
 REFRESH_SECONDS = 0.5
 """How often numbers are read from the device and drawn on a terminal: drawing takes 3 ms."""
@@ -130,14 +130,14 @@ class Reporter:
         if self._run is not None and self._stage is self._epoch:
             self._run.advance(examples)
 
-    def show(self, measures: Mapping[str, float], *, lr: float, device: Sequence[str] = ()) -> None:
+    def show(self, metrics: Mapping[str, float], *, lr: float, device: Sequence[str] = ()) -> None:
         """Show the numbers of the moment.
 
         Raises:
             WriteError: if the disk is full or the log cannot be written.
         """
-        self._measures, self._lr, self._device = measures, lr, device
-        numbers = (format_measures(measures), f"lr {lr:.4g}", *device)
+        self._measures, self._lr, self._device = metrics, lr, device
+        numbers = (format_metrics(metrics), f"lr {lr:.4g}", *device)
         self._update("  ".join(part for part in numbers if part))
 
     def show_evaluation(self) -> None:
@@ -185,9 +185,9 @@ class Reporter:
 
     def _summary(self) -> list[str]:
         past = self._past
-        if past is None or past.moment is None:
+        if past is None or past.snapshot is None:
             return []
-        return summarize(past.moment.genotype, past.space.skip).splitlines()
+        return summarize(past.snapshot.genotype, past.space.skip).splitlines()
 
     def say(self, text: str, *, always: bool = False) -> None:
         """Print a message, and note it in the log; `always`: also where nothing is to be shown.
@@ -233,7 +233,7 @@ class Reporter:
                 _bar(stage, note=stage.rate),
             ),
             past=past,
-            measures=self._measures,
+            metrics=self._measures,
             lr=self._lr,
             device=self._device,
             warnings=self._warnings,

@@ -37,7 +37,7 @@ class Run:
         self.damaged = path / "damaged.safetensors"
         """A newest checkpoint that could not be read, once a run has gone on from the previous."""
         self.best = path / "best.safetensors"
-        self.begun = path / "begun.safetensors"
+        self.epoch_start = path / "begun.safetensors"
         """As the epoch began, where there is no best one and a divergence leads back."""
         self.log = path / "log.txt"
         self.lock = path / ".lock"

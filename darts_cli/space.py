@@ -20,7 +20,7 @@ class SearchSpace:
     """How many states a cell is given."""
     nodes: int
     """How many nodes a searched cell computes."""
-    kept_inputs: int
+    edges_per_node: int
     """How many edges a node keeps when the genotype is derived."""
     primitives: tuple[str, ...]
     """The candidate operations of an edge, in the order of the columns of the alphas."""
@@ -28,7 +28,7 @@ class SearchSpace:
     """Operations that a genotype may use although they are no candidates."""
     skip: str = "skip_connect"
     """The primitive that hands a state on as it is; a cell full of it has collapsed."""
-    edges_per_node: int | None = None
+    fixed_edges: int | None = None
     """How many edges a node of a genotype must have; None: any number from one on."""
 
     @property

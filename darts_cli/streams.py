@@ -14,7 +14,7 @@ class OutputError(DartsError):
     exit_status = 1
 
 
-class Results:
+class CheckedStdout:
     """Standard output, which fails in one way wherever something is printed."""
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -50,7 +50,7 @@ class Results:
             raise _lost_by(error) from None
 
 
-class Messages:
+class BestEffortStderr:
     """Standard error; what cannot be written there is left out, and ends no run."""
 
     def __init__(self, stream: TextIO) -> None:

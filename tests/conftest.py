@@ -154,12 +154,12 @@ def images(tmp_path: Path) -> Images:
     return make
 
 
-def metrics(run: Path) -> list[dict[str, Any]]:
+def read_metrics(run: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def snapshot(folder: Path) -> Mapping[str, bytes | None]:
+def contents(folder: Path) -> Mapping[str, bytes | None]:
     """Every file and folder below a folder, with the files' bytes."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
@@ -194,9 +194,9 @@ def unchanged() -> Iterator[Callable[[Path], None]]:
     before: dict[Path, Mapping[str, bytes | None]] = {}
 
     def watch(folder: Path) -> None:
-        before[folder] = snapshot(folder)
+        before[folder] = contents(folder)
 
     yield watch
     assert before
     for folder, files in before.items():
-        assert snapshot(folder) == files
+        assert contents(folder) == files

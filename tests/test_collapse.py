@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from darts_cli.collapse import Moment, Signals, misfit, observe, warn
+from darts_cli.collapse import SearchSnapshot, Signals, misfit, take_snapshot, warn
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 
@@ -17,15 +17,15 @@ SPACE = SearchSpace(
     cells=("normal",),
     inputs=1,
     nodes=2,
-    kept_inputs=1,
+    edges_per_node=1,
     primitives=("none", "conv", "skip_connect"),
 )
 UNIFORM = [0.0, 0.0, 0.0]
 
 
-def look(rows: Sequence[Sequence[float]], before: Moment | None = None) -> Moment:
+def look(rows: Sequence[Sequence[float]], before: SearchSnapshot | None = None) -> SearchSnapshot:
     epoch = before.epoch + 1 if before else 1
-    return observe(SPACE, {"normal": rows}, epoch=epoch, name="it", before=before)
+    return take_snapshot(SPACE, {"normal": rows}, epoch=epoch, name="it", before=before)
 
 
 def signals(epoch: int, skips: int = 0, **changes: Any) -> Signals:
@@ -55,9 +55,9 @@ def test_the_entropy_is_the_mean_over_edges_by_the_formula() -> None:
 def test_the_weakest_margin_is_the_least_of_operations_and_edges() -> None:
     # Node 1 has one edge: conv 0.6 over skip 0.2; node 2 keeps one of two: 0.5 over 0.45.
     rows = [[0.2, 0.6, 0.2], [0.3, 0.5, 0.2], [0.3, 0.25, 0.45]]
-    moment = look([[math.log(p) for p in row] for row in rows])
-    assert moment.signals.weakest_margin["normal"] == pytest.approx(0.05)
-    assert [choice.margin for choice in moment.choices] == pytest.approx([0.4, 0.05])
+    snapshot = look([[math.log(p) for p in row] for row in rows])
+    assert snapshot.signals.weakest_margin["normal"] == pytest.approx(0.05)
+    assert [choice.margin for choice in snapshot.choices] == pytest.approx([0.4, 0.05])
 
 
 def test_epochs_since_the_last_change_are_counted_from_the_cells_alone() -> None:
@@ -65,7 +65,7 @@ def test_epochs_since_the_last_change_are_counted_from_the_cells_alone() -> None
     first = look(conv)
     second = look([[0.0, 3.0, 0.0]] * 3, first)
     third = look(skip, second)
-    counts = [moment.signals.unchanged_epochs for moment in (first, second, third)]
+    counts = [snapshot.signals.unchanged_epochs for snapshot in (first, second, third)]
     assert counts == [0, 1, 0]
     assert look(skip, third).signals.unchanged_epochs == 1
     assert third.signals.skip_connections == {"normal": 2}

@@ -33,7 +33,7 @@ SMALL = SearchSpace(
     cells=("normal",),
     inputs=3,
     nodes=1,
-    kept_inputs=2,
+    edges_per_node=2,
     primitives=CNN.primitives,
 )
 
@@ -163,7 +163,7 @@ def test_adding_a_constant_to_a_row_changes_nothing(rows: Rows, shifts: Sequence
         cells=("normal",),
         inputs=2,
         nodes=3,
-        kept_inputs=2,
+        edges_per_node=2,
         primitives=RNN.primitives,
     )
     shifted = [[alpha + shift for alpha in row] for row, shift in zip(rows, shifts, strict=True)]

@@ -17,7 +17,7 @@ DARTS_V1 = Genotype(normal=[('sep_conv_3x3', 1), ('sep_conv_3x3', 0), ('skip_con
 ('skip_connect', 2), ('max_pool_3x3', 0), ('max_pool_3x3', 0), ('skip_connect', 2),
 ('skip_connect', 2), ('avg_pool_3x3', 0)], reduce_concat=[2, 3, 4, 5])
 """
-PUBLISHED = f"""\
+INTEROP = f"""\
 from collections import namedtuple
 
 Genotype = namedtuple('Genotype', 'normal normal_concat reduce reduce_concat')
@@ -70,7 +70,7 @@ def refusal(text: str, name: str | None = None) -> str:
 
 @pytest.mark.parametrize(("name", "known"), [("NASNet", "nasnet"), ("DARTS_V1", "darts_v1")])
 def test_a_file_of_published_code_is_searched_by_name(name: str, known: str) -> None:
-    found = parse(PUBLISHED, name)
+    found = parse(INTEROP, name)
     assert (found.name, found.space) == (name, "cnn")
     assert found.cells == load(known, SPACES).cells
 
@@ -164,7 +164,7 @@ def cnn(normal: str = SMALL, concat: str = "[2]") -> str:
     ("text", "message"),
     [
         ("nothing", "cell.txt: found no Genotype(...) in it, expected one"),
-        (PUBLISHED, "cell.txt: found several genotypes, expected --name with one of NASNet, DARTS"),
+        (INTEROP, "cell.txt: found several genotypes, expected --name with one of NASNet, DARTS"),
         ("\nX = Genotype(normal=[", "cell.txt, line 2: found no end of Genotype(, expected a clos"),
         ("X = Genotype(normal=)", "cell.txt, line 1: found a Genotype(...) that is no Python, "),
         ("Genotype(1 2, 3, 4)", "cell.txt, line 1: found a Genotype(...) that is no Python, "),
@@ -240,7 +240,7 @@ def test_a_mistake_is_named_with_its_line(text: str, message: str) -> None:
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
-    assert refusal(PUBLISHED, "ENAS") == (
+    assert refusal(INTEROP, "ENAS") == (
         "cell.txt: found no genotype 'ENAS', expected one of NASNet, DARTS_V1"
     )
 

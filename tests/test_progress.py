@@ -11,7 +11,7 @@ from rich.console import Console
 from darts_cli.progress import (
     bar,
     error_console,
-    format_measures,
+    format_metrics,
     format_seconds,
     plan_table,
     redraws,
@@ -147,7 +147,7 @@ def test_a_bar_counts_steps_on_a_terminal_alone(screen: StringIO, terminal: Cons
 
 
 @pytest.mark.parametrize(
-    ("measures", "text"),
+    ("metrics", "text"),
     [
         ({}, ""),
         ({"loss": 1.23456}, "loss 1.2346"),
@@ -156,8 +156,8 @@ def test_a_bar_counts_steps_on_a_terminal_alone(screen: StringIO, terminal: Cons
         ({"perplexity": 59.123, "bits_per_word": 5.9}, "perplexity 59.12  bits_per_word 5.9000"),
     ],
 )
-def test_measures_have_the_digits_that_one_reads(measures: dict[str, float], text: str) -> None:
-    assert format_measures(measures) == text
+def test_measures_have_the_digits_that_one_reads(metrics: dict[str, float], text: str) -> None:
+    assert format_metrics(metrics) == text
 
 
 @pytest.mark.parametrize(

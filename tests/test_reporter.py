@@ -18,7 +18,7 @@ from darts_cli.reporter import Mode, Reporter
 from tests.display.pictures import DEVICE, make_measures, make_past
 from tests.display.screen import Screen
 
-MEASURES = {"loss": 1.25, "top1": 0.5}
+METRICS = {"loss": 1.25, "top1": 0.5}
 
 
 class Clock:
@@ -81,7 +81,7 @@ def test_without_a_terminal_numbers_are_plain_lines(screen: StringIO, clock: Clo
         for _ in range(10):
             reporter.advance(64)
         clock.now += 4
-        reporter.show(MEASURES, lr=0.1)
+        reporter.show(METRICS, lr=0.1)
     assert screen.getvalue() == (
         "epoch 2/9  step 10/40  160.0 images/s  loss 1.2500  top1 50.00 %  lr 0.1  "
         "epoch ends in 0:00:12\n"
@@ -215,14 +215,14 @@ def test_an_epoch_ends_with_its_line_its_genotype_and_its_warnings(
     log: Path, screen: StringIO
 ) -> None:
     past = make_past("search cnn", skips=0.05)
-    assert past.moment is not None
+    assert past.snapshot is not None
     with Reporter(Console(file=screen), log) as reporter:
         end(reporter, past)
     warnings = past.warnings()
     assert len(warnings) == 2
     expected = [
         "epoch 31/50  train loss 1.0000",
-        *summarize(past.moment.genotype, "skip_connect").splitlines(),
+        *summarize(past.snapshot.genotype, "skip_connect").splitlines(),
         *(f"  warning: {warning}" for warning in warnings),
     ]
     assert screen.getvalue().splitlines() == expected
@@ -267,8 +267,8 @@ def begin(reporter: Reporter, past: Past, *, step: int = 0) -> None:
     reporter.begin_epoch(epoch=len(past.records) + 1, epochs=50, step=step, steps=390)
 
 
-def show(reporter: Reporter, measures: Mapping[str, float] | None = None) -> None:
-    numbers = make_measures("search cnn", 32) if measures is None else measures
+def show(reporter: Reporter, metrics: Mapping[str, float] | None = None) -> None:
+    numbers = make_measures("search cnn", 32) if metrics is None else metrics
     reporter.show(numbers, lr=0.0125, device=DEVICE)
 
 
@@ -375,7 +375,7 @@ def test_at_the_end_the_display_is_gone_and_what_it_told_of_the_genotype_is_ther
     screen: StringIO, terminal: Console
 ) -> None:
     past = make_past("search cnn", skips=0.05)
-    assert past.moment is not None
+    assert past.snapshot is not None
     with Reporter(terminal) as reporter:
         begin(reporter, past)
         reporter.say("a message")
@@ -383,7 +383,7 @@ def test_at_the_end_the_display_is_gone_and_what_it_told_of_the_genotype_is_ther
     reporter.say("stopped; go on with: darts search cnn --resume " + "a-long-path" * 5)
     expected = [
         "a message",
-        *summarize(past.moment.genotype, "skip_connect").splitlines(),
+        *summarize(past.snapshot.genotype, "skip_connect").splitlines(),
         *(f"  warning: {warning}" for warning in past.warnings()),
         "stopped; go on with: darts search cnn --resume " + "a-long-path" * 5,
     ]

@@ -12,7 +12,7 @@ import pytest
 
 from darts_cli.progress import error_console
 from darts_cli.reporter import Mode, Reporter
-from darts_cli.streams import OutputError, Results
+from darts_cli.streams import CheckedStdout, OutputError
 
 FULL = Path("/dev/full")
 
@@ -65,7 +65,7 @@ def test_what_cannot_be_said_changes_no_status() -> None:
 
 
 def test_a_closed_standard_output_is_one_that_cannot_be_written() -> None:
-    results = Results(None)
+    results = CheckedStdout(None)
     results.flush()
     with pytest.raises(OutputError, match=r"^standard output: cannot be written \(it is closed\)"):
         print("result", file=results)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from darts_cli.collapse import Moment
+from darts_cli.collapse import SearchSnapshot
 from darts_cli.errors import ConfigError
 from darts_cli.files import WriteError
 from darts_cli.genotype import Genotype, softmax
@@ -29,7 +29,7 @@ def check_installed() -> None:
         )
 
 
-class Board:
+class TensorBoardWriter:
     """Writes a run's epochs, numbered as in `metrics.jsonl`."""
 
     def __init__(
@@ -58,12 +58,12 @@ class Board:
         except OSError as error:
             raise self._unwritten(error) from None
 
-    def __call__(self, record: Mapping[str, Any], moment: Moment | None) -> None:
+    def __call__(self, record: Mapping[str, Any], snapshot: SearchSnapshot | None) -> None:
         """Write one epoch.
 
         Args:
             record: Its line of metrics.
-            moment: The search after it; None for a training.
+            snapshot: The search after it; None for a training.
 
         Raises:
             WriteError: if the disk is full or the folder cannot be written.
@@ -72,10 +72,10 @@ class Board:
         try:
             for name, value in _scalars(record):
                 self.writer.add_scalar(name, value, epoch)
-            if moment is not None:
-                self._add_alphas(moment)
-                self.genotype = moment.genotype
-            changed = moment is not None and not moment.signals.unchanged_epochs
+            if snapshot is not None:
+                self._add_alphas(snapshot)
+                self.genotype = snapshot.genotype
+            changed = snapshot is not None and not snapshot.signals.unchanged_epochs
             if self.genotype is not None and (changed or not self.drawn):
                 self._add_picture(self.genotype, epoch)
             self.writer.flush()
@@ -85,13 +85,13 @@ class Board:
     def _unwritten(self, error: OSError) -> WriteError:
         return WriteError(f"{self.folder}: cannot be written ({error.strerror})")
 
-    def _add_alphas(self, moment: Moment) -> None:
+    def _add_alphas(self, snapshot: SearchSnapshot) -> None:
         """The candidates' softmax."""
-        for cell, rows in moment.alphas.items():
+        for cell, rows in snapshot.alphas.items():
             for (node, source), row in zip(self.space.edges, rows, strict=True):
                 edge = f"{source} to {node + self.space.inputs}"
                 for name, share in zip(self.space.primitives, softmax(row), strict=True):
-                    self.writer.add_scalar(f"alphas {cell}, {edge}/{name}", share, moment.epoch)
+                    self.writer.add_scalar(f"alphas {cell}, {edge}/{name}", share, snapshot.epoch)
 
     def _add_picture(self, genotype: Genotype, epoch: int) -> None:
         """The cells, at the first epoch and whenever they changed."""

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from darts_cli.commands.job import Job
+from darts_cli.commands.job import RunSpec
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Facts, Streams
+from darts_cli.engine.task import DatasetInfo, Loaders
 from darts_cli.errors import CheckpointError
 
 
 @contextmanager
-def told_of(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """A block whose errors name a checkpoint.
 
     Raises:
@@ -31,7 +31,7 @@ def told_of(path: Path) -> Iterator[None]:
         raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
 
 
-def check_size(job: Job, facts: Facts, tensors: Mapping[str, Tensor], path: Path) -> None:
+def check_size(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], path: Path) -> None:
     """Make sure, before a network is built, that it is no larger than what its file holds of it.
 
     It is built without memory for that, and no further than the file goes.
@@ -55,20 +55,20 @@ def check_size(job: Job, facts: Facts, tensors: Mapping[str, Tensor], path: Path
     hook = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"):
-            job.domain.build(job.config, facts, job.genotype)
+            spec.task.build(spec.config, info, spec.genotype)
     finally:
         hook.remove()
 
 
 def check_hidden(
-    job: Job, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path
+    spec: RunSpec, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path
 ) -> None:
     """Make sure that the states that batches leave behind are those of this run.
 
     Raises:
         CheckpointError: naming the first that is missing, unknown, or another.
     """
-    shapes = job.domain.hidden(job.config, search=job.search)
+    shapes = spec.task.hidden(spec.config, search=spec.search)
     expected = {f"hidden.{name}": list(shape) for name, shape in shapes.items()}
     found = {name: list(tensors[name].shape) for name in tensors if name.startswith("hidden.")}
     # Before the first step there is none.
@@ -83,20 +83,20 @@ def check_hidden(
 
 
 def check_position(
-    job: Job, state: State, streams: Streams, counts: Mapping[str, int], path: Path
+    spec: RunSpec, state: State, loaders: Loaders, counts: Mapping[str, int], path: Path
 ) -> None:
     """Make sure that a run is where it can be.
 
     Raises:
         CheckpointError: naming the first number that is too large.
     """
-    config, position = job.config, state.position
+    config, position = spec.config, state.position
     _bound("position.epoch", position.epoch, config.epochs, path)
     _bound("rollbacks", state.rollbacks, config.weights.rollbacks, path)
     # Another number of processes may have had one more.
-    _bound("position.step", position.step, streams.weights.steps(state.reading) + 1, path)
+    _bound("position.step", position.step, loaders.train.steps(state.reading) + 1, path)
     # Those of a text are drawn: on average far fewer than this, which ends all the same.
-    steps = 4 * job.domain.steps(config, counts, search=job.search) + 16
+    steps = 4 * spec.task.steps(config, counts, search=spec.search) + 16
     _bound("position.total", position.total, (position.epoch + 1) * steps, path)
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from rich.console import Console
 
 from darts_cli import checkpoint
-from darts_cli.commands.claims import check_size, told_of
-from darts_cli.commands.job import check_fingerprints, read_job, with_own_root
+from darts_cli.commands.claims import check_size, naming
+from darts_cli.commands.job import check_fingerprints, read_spec, with_own_root
 from darts_cli.config_file import override
 from darts_cli.engine import devices
-from darts_cli.engine.computation import Computation
+from darts_cli.engine.computation import StepExecution
 from darts_cli.engine.precision import Precision
 from darts_cli.engine.ranks import joined, started
 from darts_cli.engine.state import load_network
 from darts_cli.engine.steps import evaluate
 from darts_cli.errors import CheckpointError
 from darts_cli.files import write_text
-from darts_cli.progress import bar, error_console, format_measures
+from darts_cli.progress import bar, error_console, format_metrics
 from darts_cli.run import Run
 
 
@@ -50,44 +50,42 @@ def evaluate_checkpoint(
     device = devices.choose(gpu, device_name, local_rank=local_rank)
     file = _locate(source)
     tensors, metadata = checkpoint.read(file)
-    job = read_job(metadata, file)
-    if job.search:
+    spec = read_spec(metadata, file)
+    if spec.search:
         raise CheckpointError(
             f"{file}: found a search, expected a trained network; "
             f"first darts derive {source}, then darts train --genotype FILE"
         )
-    check_size(job, metadata["facts"], tensors, file)
-    config = with_own_root(job.config, file.parent)
+    check_size(spec, metadata["facts"], tensors, file)
+    config = with_own_root(spec.config, file.parent)
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
-    splits = job.domain.evaluation_splits if data_name is None else ("test",)
+    splits = spec.task.evaluation_splits if data_name is None else ("test",)
     splits = (split,) if split is not None else splits
     with joined(device) as ranks:
-        facts = metadata["facts"]
-        batch_size = batch_size or job.domain.evaluation_batch(device, ranks)
-        with ranks.first_of_machine():
-            data = job.domain.load(config, device, search=False, facts=facts, ranks=ranks)
-            streams = {name: data.evaluation_stream(name, batch_size) for name in splits}
+        info = metadata["facts"]
+        batch_size = batch_size or spec.task.evaluation_batch(device, ranks)
+        with ranks.local_main_first():
+            data = spec.task.load(config, device, search=False, info=info, ranks=ranks)
+            loaders = {name: data.evaluation_loader(name, batch_size) for name in splits}
             if data_name is None:
-                check_fingerprints(job, data, metadata, "to measure other data, name it by --data")
-        task = job.domain.build(config, facts, job.genotype)
-        with told_of(file):
-            load_network(task, tensors, averaged=True)
-        task.module.to(device)
-        computation = Computation(ranks=ranks, precision=Precision("fp32", device))
-        unit = job.domain.describe(config, facts).unit
-        console = error_console() if ranks.leads and not quiet else Console(quiet=True)
-        for name, stream in streams.items():
+                check_fingerprints(spec, data, metadata, "to measure other data, name it by --data")
+        module = spec.task.build(config, info, spec.genotype)
+        with naming(file):
+            load_network(module, tensors, averaged=True)
+        module.network.to(device)
+        execution = StepExecution(ranks=ranks, precision=Precision("fp32", device))
+        unit = spec.task.describe(config, info).unit
+        console = error_console() if ranks.is_main and not quiet else Console(quiet=True)
+        for name, loader in loaders.items():
             console.print(
                 f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"
             )
-            with devices.one_line_out_of_memory(), bar(console, name, stream.steps(0)) as advance:
-                measures, count = evaluate(
-                    task, stream, {}, device, advance, computation=computation
-                )
-            if not ranks.leads:
+            with devices.one_line_out_of_memory(), bar(console, name, loader.steps(0)) as advance:
+                metrics, count = evaluate(module, loader, {}, device, advance, execution=execution)
+            if not ranks.is_main:
                 continue
-            print(f"{name}: {format_measures(measures)}  ({count:,} {unit}s)")
+            print(f"{name}: {format_metrics(metrics)}  ({count:,} {unit}s)")
             # Other data has a file of its own, so that it does not take the place of the run's
             # result.
             other = "" if data_name is None else f"-{Path(data_name).name}"
@@ -99,7 +97,7 @@ def evaluate_checkpoint(
                 "examples": count,
                 "batch_size": batch_size,
                 "epoch": metadata["position"]["epoch"],
-                **measures,
+                **metrics,
             }
             write_text(path, json.dumps(result, indent=2) + "\n")
             print(path)

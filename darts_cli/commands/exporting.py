@@ -7,7 +7,7 @@ from torch import Tensor
 
 from darts_cli import checkpoint, torch_file
 from darts_cli.commands.importing import choose_output
-from darts_cli.commands.job import Job, read_job
+from darts_cli.commands.job import RunSpec, read_spec
 from darts_cli.errors import CheckpointError
 from darts_cli.files import write_text
 from darts_cli.genotype_file import load
@@ -15,7 +15,7 @@ from darts_cli.genotype_paste import write_pasted
 from darts_cli.progress import error_console
 from darts_cli.run import Run
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.published import PUBLISHED
+from darts_cli.spaces.published import INTEROP
 
 
 def export(source: str, output: Path | None) -> None:
@@ -39,20 +39,20 @@ def export(source: str, output: Path | None) -> None:
 
 def _export_network(source: Path, output: Path | None) -> None:
     file, tensors, metadata = _read(source)
-    job = read_job(metadata, file)
+    spec = read_spec(metadata, file)
     name = source.resolve().name if source.is_dir() else source.stem
     path = choose_output(output, Path(f"{name}.pt"), file)
     beside = path.with_name(f"{path.stem}-alphas.pt")
-    alphas = _alphas(tensors, job)
+    alphas = _alphas(tensors, spec)
     if alphas:
         choose_output(beside if output is not None else None, beside, file)
-    state = _state(tensors, job, file)
+    state = _state(tensors, spec, file)
     if alphas:
         torch_file.save(beside, alphas)
     torch_file.save(path, state)
     console = error_console()
     which = "the average of the weights" if metadata["averaged"] is not None else "the weights"
-    console.print(f"{file}: {which} of darts {job.words}", soft_wrap=True, markup=False)
+    console.print(f"{file}: {which} of darts {spec.words}", soft_wrap=True, markup=False)
     if alphas:
         console.print(f"alphas are in {beside}", soft_wrap=True, markup=False)
     print(path)
@@ -75,7 +75,7 @@ def _read(source: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")
 
 
-def _state(tensors: dict[str, Tensor], job: Job, file: Path) -> dict[str, Tensor]:
+def _state(tensors: dict[str, Tensor], spec: RunSpec, file: Path) -> dict[str, Tensor]:
     """The tensors of the network by published names; the average of the weights where there is one.
 
     Raises:
@@ -87,7 +87,7 @@ def _state(tensors: dict[str, Tensor], job: Job, file: Path) -> dict[str, Tensor
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
-    for second, first in PUBLISHED[job.config.space].tied:
+    for second, first in INTEROP[spec.config.space].tied:
         if first in state:
             state[second] = state[first]
     if not state:
@@ -95,11 +95,11 @@ def _state(tensors: dict[str, Tensor], job: Job, file: Path) -> dict[str, Tensor
     return state
 
 
-def _alphas(tensors: dict[str, Tensor], job: Job) -> dict[str, Tensor]:
+def _alphas(tensors: dict[str, Tensor], spec: RunSpec) -> dict[str, Tensor]:
     """The alphas of a search by published names."""
-    space = SPACES[job.config.space]
+    space = SPACES[spec.config.space]
     return {
         names[0]: tensors[f"alphas.{cell}"]
-        for cell, names in zip(space.cells, PUBLISHED[space.name].alphas, strict=True)
+        for cell, names in zip(space.cells, INTEROP[space.name].alphas, strict=True)
         if f"alphas.{cell}" in tensors
     }

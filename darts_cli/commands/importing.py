@@ -10,13 +10,14 @@ from torch import Tensor
 
 from darts_cli import checkpoint, config_file, torch_file
 from darts_cli.commands.building import build_state
-from darts_cli.commands.job import Job
+from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options
-from darts_cli.commands.published import Network, check_finite, read_alphas_of, read_network
+from darts_cli.commands.published import ImportedNetwork, check_finite, read_alphas_of, read_network
 from darts_cli.engine.artifacts import versions
-from darts_cli.engine.ranks import ALONE
+from darts_cli.engine.capabilities import to_reference_names, training_only
+from darts_cli.engine.ranks import SINGLE_PROCESS
 from darts_cli.engine.state import State, load_network
-from darts_cli.engine.task import Facts
+from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import CheckpointError, ConfigError, GenotypeError
 from darts_cli.files import write_text
 from darts_cli.genotype import Genotype, dump
@@ -25,8 +26,8 @@ from darts_cli.genotype_paste import MAX_BYTES, parse_pasted
 from darts_cli.progress import error_console
 from darts_cli.recipes import RECIPES, recipe
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.domains import DOMAINS
-from darts_cli.spaces.survey import Survey
+from darts_cli.spaces.domains import TASKS
+from darts_cli.spaces.survey import DetectedNetwork
 
 _COUNTER = "num_batches_tracked"
 """Of BatchNorm; PyTorch 0.3 had none."""
@@ -128,34 +129,38 @@ def _import_checkpoint(request: Request) -> Path:
     path = choose_output(request.output, Path(f"{stem}.safetensors"), source)
     network = read_network(source)
     try:
-        survey = network.published.survey(network.shapes)
-        job, facts, note = _settle(request, network, survey)
+        detected = network.published.detect(network.shapes)
+        spec, info, note = _settle(request, network, detected)
         _untie(network)
-        _check_names(job, facts, network)
+        _check_names(spec, info, network)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     check_finite(source, network.state)
     alphas = network.alphas
     if request.alphas is not None:
-        if not job.search:
+        if not spec.search:
             raise ConfigError("--alphas: for a supernet, leave it out for a discrete network")
         alphas = read_alphas_of(request.alphas, network)
-    state = _build(job, facts, network.state, source)
-    checkpoint.write(path, _tensors(state, alphas), _metadata(job, facts, state))
+    state = _build(spec, info, network.state, source)
+    checkpoint.write(path, _tensors(state, alphas), _metadata(spec, info, state))
     console = error_console()
-    console.print(f"{source.name}: {survey.words}", soft_wrap=True, markup=False)
-    if job.search and alphas is None:
+    console.print(f"{source.name}: {detected.words}", soft_wrap=True, markup=False)
+    if spec.search and alphas is None:
         note = "no alphas in it: give their file by --alphas to derive a genotype"
     if note:
         console.print(note, soft_wrap=True, markup=False)
     return path
 
 
-def _settle(request: Request, network: Network, survey: Survey) -> tuple[Job, Facts, str]:
+def _settle(
+    request: Request, network: ImportedNetwork, detected: DetectedNetwork
+) -> tuple[RunSpec, DatasetInfo, str]:
     """What the network is of, as a run of darts would have it."""
-    genotype = _choose_genotype(request, network, survey)
+    genotype = _choose_genotype(request, network, detected)
     space = network.space.name
-    config = recipe(survey.command, space, request.recipe or _recipe(request, survey, space), None)
+    config = recipe(
+        detected.command, space, request.recipe or _recipe(request, detected, space), None
+    )
     given: dict[str, Any] = {
         "image_size": request.image_size,
         "min_count": request.min_count,
@@ -163,28 +168,28 @@ def _settle(request: Request, network: Network, survey: Survey) -> tuple[Job, Fa
     }
     settings = {name: value for name, value in given.items() if value is not None}
     try:
-        config = config_file.override(config, {"network": survey.network}, "")
+        config = config_file.override(config, {"network": detected.network}, "")
     except ConfigError as error:
         raise CheckpointError(str(error).removeprefix(": ").split("; use ")[0]) from None
     config = config_file.override(config, {"data": settings}, "darts import")
-    config, facts, note = network.published.describe(
-        survey, config, given=request.data is not None, classes=_classes(request.classes)
+    config, info, note = network.published.describe(
+        detected, config, given=request.data is not None, classes=_classes(request.classes)
     )
-    job = Job(command=survey.command, config=config, genotype=genotype)
-    job.domain.check_facts(facts)
-    return job, facts, note
+    spec = RunSpec(command=detected.command, config=config, genotype=genotype)
+    spec.task.check_info(info)
+    return spec, info, note
 
 
-def _recipe(request: Request, survey: Survey, space: str) -> str:
+def _recipe(request: Request, detected: DetectedNetwork, space: str) -> str:
     """The defaults that are named like the data, or else those of this kind of network."""
-    named = request.data in _DATA_RECIPES and request.data in RECIPES[survey.command][space]
-    return str(request.data) if named else survey.recipe
+    named = request.data in _DATA_RECIPES and request.data in RECIPES[detected.command][space]
+    return str(request.data) if named else detected.recipe
 
 
 def _located(name: str, space: str) -> str:
     """Data by a path that is the same from everywhere."""
     folder = Path(name).expanduser()
-    if name not in DOMAINS[space].data_names and folder.is_dir():
+    if name not in TASKS[space].data_names and folder.is_dir():
         return str(folder.resolve())
     return name
 
@@ -204,13 +209,15 @@ def _classes(text: str | None) -> tuple[str, ...] | None:
     return tuple(name.strip() for name in names if name.strip())
 
 
-def _choose_genotype(request: Request, network: Network, survey: Survey) -> Genotype | None:
+def _choose_genotype(
+    request: Request, network: ImportedNetwork, detected: DetectedNetwork
+) -> Genotype | None:
     """That of a discrete network, which has to fit.
 
     Raises:
         CheckpointError: if there is none and should be, or the other way round.
     """
-    if survey.command == "search":
+    if detected.command == "search":
         if request.genotype is not None:
             raise ConfigError(
                 "--genotype: for a discrete network, leave it out for a supernet: derive finds it"
@@ -230,7 +237,7 @@ def _choose_genotype(request: Request, network: Network, survey: Survey) -> Geno
     return genotype
 
 
-def _fitting(network: Network) -> str:
+def _fitting(network: ImportedNetwork) -> str:
     """Which of the genotypes that come with darts a network may be of."""
     found = [
         name
@@ -243,7 +250,7 @@ def _fitting(network: Network) -> str:
     return f"{' and '.join(found)} fit{'s' if len(found) == 1 else ''}"
 
 
-def _untie(network: Network) -> None:
+def _untie(network: ImportedNetwork) -> None:
     """Leave out what is in a file a second time, by another name.
 
     Raises:
@@ -255,50 +262,50 @@ def _untie(network: Network) -> None:
             raise CheckpointError(f"{second}: differs from {first}, expected a tied embedding")
 
 
-def _check_names(job: Job, facts: Facts, network: Network) -> None:
+def _check_names(spec: RunSpec, info: DatasetInfo, network: ImportedNetwork) -> None:
     """Make sure that a file has the tensors of the network, and no others; counters are added.
 
     Raises:
         CheckpointError: naming the first tensor that does not fit.
     """
     with torch.device("meta"):
-        task = job.domain.build(job.config, facts, job.genotype)
-    expected = task.network.to_published(task.module.state_dict())
+        module = spec.task.build(spec.config, info, spec.genotype)
+    expected = to_reference_names(module.network, module.network.state_dict())
     state, shapes = network.state, network.shapes
     # What evaluation does without tells least of what is wrong.
-    last = task.network.training_only
+    last = training_only(module.network)
     for name, tensor in sorted(expected.items(), key=lambda item: item[0].startswith(last)):
         shape = list(tensor.shape)
         if name not in state and name.endswith(_COUNTER):
             state[name] = torch.zeros((), dtype=torch.int64)
         elif name not in state:
-            raise _misfit(job, network, f"{name}: found no such tensor, expected shape {shape}")
+            raise _misfit(spec, network, f"{name}: found no such tensor, expected shape {shape}")
         elif list(shapes[name]) != shape:
             found = list(shapes[name])
-            raise _misfit(job, network, f"{name}: found shape {found}, expected {shape}")
+            raise _misfit(spec, network, f"{name}: found shape {found}, expected {shape}")
         elif state[name].is_floating_point() != tensor.is_floating_point():
             raise CheckpointError(f"{name}: found {state[name].dtype}, expected {tensor.dtype}")
     for name in state:
         if name not in expected:
             found = list(shapes[name])
-            raise _misfit(job, network, f"{name}: found shape {found}, expected no such tensor")
+            raise _misfit(spec, network, f"{name}: found shape {found}, expected no such tensor")
 
 
-def _misfit(job: Job, network: Network, text: str) -> CheckpointError:
+def _misfit(spec: RunSpec, network: ImportedNetwork, text: str) -> CheckpointError:
     """A tensor that does not fit, with the genotypes that do."""
-    if job.genotype is None:
+    if spec.genotype is None:
         return CheckpointError(f"{text} in a supernet")
-    return CheckpointError(f"{text} in a network of {job.genotype.name}; {_fitting(network)}")
+    return CheckpointError(f"{text} in a network of {spec.genotype.name}; {_fitting(network)}")
 
 
-def _build(job: Job, facts: Facts, tensors: Mapping[str, Tensor], source: Path) -> State:
+def _build(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], source: Path) -> State:
     """The network with the weights of a file, as a run would have it."""
-    state = build_state(job, facts, torch.device("cpu"), ALONE, Options())
-    own = state.task.network.to_published(state.task.module.state_dict())
+    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS, Options())
+    own = to_reference_names(state.module.network, state.module.network.state_dict())
     # Published weights may be in half or double precision.
     given = {f"network.{name}": tensor.to(own[name].dtype) for name, tensor in tensors.items()}
     try:
-        load_network(state.task, given)
+        load_network(state.module, given)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     return state
@@ -312,14 +319,14 @@ def _tensors(state: State, alphas: Mapping[str, Tensor] | None) -> dict[str, Ten
     return tensors | {f"alphas.{cell}": alpha for cell, alpha in (alphas or {}).items()}
 
 
-def _metadata(job: Job, facts: Facts, state: State) -> dict[str, Any]:
+def _metadata(spec: RunSpec, info: DatasetInfo, state: State) -> dict[str, Any]:
     return {
-        "kind": job.command,
-        "config": config_file.as_mapping(job.config),
-        "facts": facts,
+        "kind": spec.command,
+        "config": config_file.as_mapping(spec.config),
+        "facts": info,
         "counts": {},
         "fingerprints": {},
-        "genotype": dump(job.genotype) if job.genotype is not None else None,
+        "genotype": dump(spec.genotype) if spec.genotype is not None else None,
         "versions": versions(),
         **state.metadata(),
     }

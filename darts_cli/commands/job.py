@@ -8,14 +8,14 @@ from typing import Any
 
 from darts_cli import config_file
 from darts_cli.config import Config
-from darts_cli.engine.task import Data, Domain
+from darts_cli.engine.task import Data, Task
 from darts_cli.errors import CheckpointError, ConfigError, DataError
 from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import parse
 from darts_cli.recipes import RECIPES
 from darts_cli.run import Run
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.domains import DOMAINS
+from darts_cli.spaces.domains import TASKS
 
 
 def _is_count(value: object) -> bool:
@@ -64,7 +64,7 @@ _NEW = {"fingerprints"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
+class RunSpec:
     """What a run is about."""
 
     command: str
@@ -74,9 +74,9 @@ class Job:
     """What is trained; None in a search."""
 
     @property
-    def domain(self) -> Domain:
+    def task(self) -> Task:
         """Networks and data of the space."""
-        return DOMAINS[self.config.space]
+        return TASKS[self.config.space]
 
     @property
     def search(self) -> bool:
@@ -89,11 +89,11 @@ class Job:
         return f"search {self.config.space}" if self.search else "train"
 
 
-def check_fingerprints(job: Job, data: Data, metadata: Mapping[str, Any], remedy: str) -> None:
+def check_fingerprints(spec: RunSpec, data: Data, metadata: Mapping[str, Any], remedy: str) -> None:
     """Make sure that the splits that were read are those that a run knows.
 
     Args:
-        job: Of the run.
+        spec: Of the run.
         data: Some of whose splits were read.
         metadata: Of a checkpoint; those of format 1 knew none.
         remedy: What to do if they are not.
@@ -102,16 +102,16 @@ def check_fingerprints(job: Job, data: Data, metadata: Mapping[str, Any], remedy
         DataError: naming the first split that is another.
     """
     known = metadata.get("fingerprints", {})
-    unit = job.domain.describe(job.config, data.describe()).unit
+    unit = spec.task.describe(spec.config, data.describe()).unit
     for split, found in data.fingerprints.items():
         if split in known and known[split] != found:
             raise DataError(
-                f"{job.config.data.name}: found other {split} {unit}s than the run began with; "
+                f"{spec.config.data.name}: found other {split} {unit}s than the run began with; "
                 f"{remedy}"
             )
 
 
-def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
+def read_spec(metadata: Mapping[str, Any], path: Path) -> RunSpec:
     """What a checkpoint is of.
 
     Raises:
@@ -134,22 +134,24 @@ def read_job(metadata: Mapping[str, Any], path: Path) -> Job:
             )
     command, settings, text = (metadata[name] for name in ("kind", "config", "genotype"))
     genotype = parse(text, SPACES, f"the genotype in {path}") if text is not None else None
-    job = Job(command=command, config=_saved_config(command, settings, path), genotype=genotype)
+    spec = RunSpec(
+        command=command, config=_saved_config(command, settings, path), genotype=genotype
+    )
     if (genotype is None) != (command == "search"):
         raise CheckpointError(
             f"{path}: genotype: found {'none' if genotype is None else genotype.name!r} in a "
             f"checkpoint of {command}; use another checkpoint"
         )
-    if genotype is not None and genotype.space != job.config.space:
+    if genotype is not None and genotype.space != spec.config.space:
         raise CheckpointError(
             f"{path}: genotype: found one of space {genotype.space!r}, expected "
-            f"{job.config.space!r}; use another checkpoint"
+            f"{spec.config.space!r}; use another checkpoint"
         )
     try:
-        job.domain.check_facts(metadata["facts"])
+        spec.task.check_info(metadata["facts"])
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
-    return job
+    return spec
 
 
 def with_own_root(config: Config, folder: Path) -> Config:

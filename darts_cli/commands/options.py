@@ -143,7 +143,7 @@ def settle(command: str, space: str, options: Options) -> Config:
     return config_file.override(config, assigned, "--set")
 
 
-def change_computation(config: Config, options: Options) -> Config:
+def change_execution(config: Config, options: Options) -> Config:
     """The settings of a run that goes on, with what the flags say of how it is computed.
 
     Raises:

@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import config_file
-from darts_cli.commands.job import Job
+from darts_cli.commands.job import RunSpec
 from darts_cli.config import Config
-from darts_cli.engine import devices, strategies
+from darts_cli.engine import capabilities, devices, strategies
 from darts_cli.engine.probe import Probe
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Description, Domain, Facts, Task
+from darts_cli.engine.task import Batch, DatasetInfo, Description, Task, TrainingModule
 from darts_cli.genotype import Genotype
 from darts_cli.progress import error_console, format_seconds, plan_table
 
@@ -41,32 +41,32 @@ class Size:
 
 
 def measure(
-    domain: Domain,
+    task: Task,
     config: Config,
-    facts: Facts,
+    info: DatasetInfo,
     genotype: Genotype | None,
     *,
     save_memory: bool = False,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Size:
     """Build the network on the meta device, where nothing is computed, and count."""
     with torch.device("meta"):
-        task = domain.build(config, facts, genotype)
+        module = task.build(config, info, genotype)
         if save_memory:
-            task.network.save_memory()
+            capabilities.save_memory(module.network)
         mixture: Mixture = {}
         if config.alphas is not None:
             strategy = strategies.find(config.alphas.strategy)
-            mixture = strategy.mixture(strategy.initial(domain.space, 0.0, None))
-        single = domain.example(config, facts, single=True)
-        batch = domain.example(_part(config, ranks), facts, single=False)
-    weights = sum(weight.numel() for weight in task.module.parameters())
+            mixture = strategy.mixture(strategy.initial(task.space, 0.0, None))
+        single = task.example(config, info, single=True)
+        batch = task.example(_part(config, ranks), info, single=False)
+    weights = sum(weight.numel() for weight in module.network.parameters())
     return Size(
-        parameters=_evaluation_parameters(task),
+        parameters=_evaluation_parameters(module),
         training_parameters=weights,
         alphas=sum(weights.numel() for weights in mixture.values()),
-        macs=_macs(task, single, mixture),
-        memory_bytes=_memory(config, task, batch, mixture, weights),
+        macs=_macs(module, single, mixture),
+        memory_bytes=_memory(config, module, batch, mixture, weights),
     )
 
 
@@ -79,23 +79,26 @@ def _part(config: Config, ranks: Ranks) -> Config:
     )
 
 
-def _evaluation_parameters(task: Task) -> int:
+def _evaluation_parameters(module: TrainingModule[Any]) -> int:
+    training_only = capabilities.training_only(module.network)
     return sum(
         weight.numel()
-        for name, weight in task.module.named_parameters()
-        if not name.startswith(task.network.training_only)
+        for name, weight in module.network.named_parameters()
+        if not name.startswith(training_only)
     )
 
 
-def _macs(task: Task, single: Batch, mixture: Mixture) -> int:
-    task.module.eval()
+def _macs(module: TrainingModule[Any], single: Batch, mixture: Mixture) -> int:
+    module.network.eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        task.forward(single, mixture)
+        module.forward(single, mixture)
     # The counter takes a multiplication and an addition as two.
     return int(counter.get_total_flops()) // 2
 
 
-def _memory(config: Config, task: Task, batch: Batch, mixture: Mixture, weights: int) -> int:
+def _memory(
+    config: Config, module: TrainingModule[Any], batch: Batch, mixture: Mixture, weights: int
+) -> int:
     """Bytes of a training step; what autograd keeps is counted as it keeps it."""
     kept: dict[int, int] = {}
 
@@ -105,9 +108,9 @@ def _memory(config: Config, task: Task, batch: Batch, mixture: Mixture, weights:
         kept[storage._cdata] = storage.nbytes()  # noqa: SLF001
         return tensor
 
-    task.module.train()
+    module.network.train()
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        loss = task.objective(task.forward(batch, mixture), batch)
+        loss = module.training_loss(module.forward(batch, mixture), batch)
     del loss
     # Gradient and momentum; in the second order the start, v and its shift besides.
     second = config.alphas is not None and config.alphas.order == "second"
@@ -130,37 +133,37 @@ def as_json(size: Size) -> dict[str, Any]:
 class Plan:
     """What a run is about to do."""
 
-    job: Job
-    facts: Facts
+    spec: RunSpec
+    info: DatasetInfo
     counts: Mapping[str, int]
     device: torch.device
     path: Path
     size: Size
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
 
     @property
     def steps_per_epoch(self) -> int:
         """Steps that train the weights."""
-        job = self.job
-        return job.domain.steps(
-            job.config, self.counts, search=job.search, processes=self.ranks.size
+        spec = self.spec
+        return spec.task.steps(
+            spec.config, self.counts, search=spec.search, processes=self.ranks.size
         )
 
     @property
     def description(self) -> Description:
         """In the words of the space."""
-        return self.job.domain.describe(self.job.config, self.facts)
+        return self.spec.task.describe(self.spec.config, self.info)
 
 
 def make(
-    job: Job,
-    facts: Facts,
+    spec: RunSpec,
+    info: DatasetInfo,
     counts: Mapping[str, int],
     *,
     device: torch.device,
     path: Path,
     save_memory: bool,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Plan:
     """Work out what a job will take.
 
@@ -168,21 +171,21 @@ def make(
         ConfigError: if the strategy is unknown, or memory is to be saved where it cannot.
     """
     size = measure(
-        job.domain, job.config, facts, job.genotype, save_memory=save_memory, ranks=ranks
+        spec.task, spec.config, info, spec.genotype, save_memory=save_memory, ranks=ranks
     )
     return Plan(
-        job=job, facts=facts, counts=counts, device=device, path=path, size=size, ranks=ranks
+        spec=spec, info=info, counts=counts, device=device, path=path, size=size, ranks=ranks
     )
 
 
 def print_json(plan: Plan, probe: Probe | None = None) -> None:
     """Print the table, and the plan as one JSON object on standard output."""
     show(plan, probe)
-    job, config = plan.job, plan.job.config
+    spec, config = plan.spec, plan.spec.config
     fields = {
-        "command": job.command,
+        "command": spec.command,
         "space": config.space,
-        "genotype": job.genotype.name if job.genotype is not None else None,
+        "genotype": spec.genotype.name if spec.genotype is not None else None,
         "device": str(plan.device),
         "data": {"name": config.data.name, **plan.description.fields, **plan.counts},
         "epochs": config.epochs,
@@ -224,7 +227,7 @@ def _describe_probe(probe: Probe, batch: int) -> dict[str, str]:
 
 def show(plan: Plan, probe: Probe | None = None) -> None:
     """Print the table that every run begins with, on standard error."""
-    job, config, size, words = plan.job, plan.job.config, plan.size, plan.description
+    spec, config, size, words = plan.spec, plan.spec.config, plan.size, plan.description
     splits = ", ".join(f"{count:,} {split}" for split, count in plan.counts.items())
     epochs = "1 epoch" if config.epochs == 1 else f"{config.epochs:,} epochs"
     rows = {
@@ -243,5 +246,5 @@ def show(plan: Plan, probe: Probe | None = None) -> None:
         rows["order"] = f"{config.alphas.order} ({config.alphas.hypergradient})"
     if probe is not None:
         rows |= _describe_probe(probe, config.data.batch_size)
-    title = f"darts {job.words}" + (f" {job.genotype.name}" if job.genotype is not None else "")
+    title = f"darts {spec.words}" + (f" {spec.genotype.name}" if spec.genotype is not None else "")
     error_console().print(plan_table(title, rows))

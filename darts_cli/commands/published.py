@@ -13,7 +13,7 @@ from darts_cli import torch_file
 from darts_cli.errors import CheckpointError
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.published import PUBLISHED, Published
+from darts_cli.spaces.published import INTEROP, Interop
 from darts_cli.spaces.survey import Shapes
 
 _PLACES = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
@@ -29,11 +29,11 @@ _NAME = re.compile(r"[\w.]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Network:
+class ImportedNetwork:
     """The tensors of a network of a known space."""
 
     space: SearchSpace
-    published: Published
+    published: Interop
     state: dict[str, Tensor]
     alphas: dict[str, Tensor] | None
     """By cell, where they are in the file as well."""
@@ -44,7 +44,7 @@ class Network:
         return {name: tuple(tensor.shape) for name, tensor in self.state.items()}
 
 
-def read_network(path: Path) -> Network:
+def read_network(path: Path) -> ImportedNetwork:
     """The network in a file of `torch.save`.
 
     Raises:
@@ -52,13 +52,13 @@ def read_network(path: Path) -> Network:
     """
     # By names alone, before anything else of the file is read.
     names = {name.removeprefix(_PARALLEL) for name in torch_file.read_keys(path)}
-    space = next((name for name, of in PUBLISHED.items() if of.holds(names)), None)
+    space = next((name for name, of in INTEROP.items() if of.holds(names)), None)
     if space is None:
         raise CheckpointError(
             f"{path}: found no network of DARTS in it, expected the state dictionary of one, with "
             "names such as cells.0.preprocess1.op.1.weight or rnns.0._W0"
         )
-    whole, published = torch_file.read(path), PUBLISHED[space]
+    whole, published = torch_file.read(path), INTEROP[space]
     state = _without_parallel(_find_state(whole, published, path))
     inside = _find_alphas(state, published)
     for cell_names in published.alphas:
@@ -70,10 +70,10 @@ def read_network(path: Path) -> Network:
         check_tensor(path, name, tensor)
     beside = _find_alphas(whole, published) if inside is None else inside
     alphas = _check_alphas(beside, SPACES[space], path) if beside is not None else None
-    return Network(space=SPACES[space], published=published, state=state, alphas=alphas)
+    return ImportedNetwork(space=SPACES[space], published=published, state=state, alphas=alphas)
 
 
-def read_alphas_of(path: Path, network: Network) -> dict[str, Tensor]:
+def read_alphas_of(path: Path, network: ImportedNetwork) -> dict[str, Tensor]:
     """The alphas in a file of their own, by cell.
 
     Raises:
@@ -87,7 +87,7 @@ def read_alphas_of(path: Path, network: Network) -> dict[str, Tensor]:
     return _check_alphas(found, network.space, path)
 
 
-def _find_state(whole: object, published: Published, path: Path) -> Mapping[Any, Any]:
+def _find_state(whole: object, published: Interop, path: Path) -> Mapping[Any, Any]:
     places = [whole]
     if isinstance(whole, dict):
         places += [whole[name] for name in _PLACES if name in whole]
@@ -139,7 +139,7 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def _find_alphas(place: object, published: Published) -> list[object] | None:
+def _find_alphas(place: object, published: Interop) -> list[object] | None:
     """The alphas of each cell, by name or side by side; None if they are not there."""
     places = [place]
     if isinstance(place, dict):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import checkpoint, config_file
-from darts_cli.collapse import Moment, misfit, observe
+from darts_cli.collapse import SearchSnapshot, misfit, take_snapshot
 from darts_cli.engine.artifacts import checked_alphas, origin
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype import Alphas, Genotype
@@ -90,7 +90,7 @@ def read_history(path: Path) -> History:
         space=space,
         settings=settings,
         records=read_records(run, space),
-        moments=_read_moments(run, space),
+        snapshots=_read_snapshots(run, space),
         genotype=_read_genotype(run, space),
     )
 
@@ -128,21 +128,21 @@ def read_epoch(run: Run, space: SearchSpace, file: Path) -> tuple[int, Alphas, d
     return epoch, alphas, metadata
 
 
-def _read_moments(run: Run, space: SearchSpace) -> list[Moment]:
-    moments: list[Moment] = []
+def _read_snapshots(run: Run, space: SearchSpace) -> list[SearchSnapshot]:
+    snapshots: list[SearchSnapshot] = []
     for file in sorted(run.alphas.glob("epoch-*.safetensors")):
         epoch, alphas, metadata = read_epoch(run, space, file)
-        moments.append(
-            observe(
+        snapshots.append(
+            take_snapshot(
                 space,
                 alphas,
                 epoch=epoch,
                 name=f"{run.path.resolve().name}-epoch-{epoch}",
-                before=moments[-1] if moments else None,
+                before=snapshots[-1] if snapshots else None,
                 origin=origin(metadata, run.path.resolve().name, epoch),
             )
         )
-    return moments
+    return snapshots
 
 
 def _read_genotype(run: Run, space: SearchSpace) -> Genotype | None:

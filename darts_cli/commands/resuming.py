@@ -13,23 +13,23 @@ from torch import Tensor
 from darts_cli import checkpoint
 from darts_cli.commands import plan
 from darts_cli.commands.building import build_state
-from darts_cli.commands.claims import check_hidden, check_position, check_size, told_of
-from darts_cli.commands.job import Job, check_fingerprints, read_job, with_own_root
-from darts_cli.commands.options import Options, change_computation, refuse_changes
+from darts_cli.commands.claims import check_hidden, check_position, check_size, naming
+from darts_cli.commands.job import RunSpec, check_fingerprints, read_spec, with_own_root
+from darts_cli.commands.options import Options, change_execution, refuse_changes
 from darts_cli.commands.reading import read_epoch, read_records
 from darts_cli.commands.running import (
     carry_out,
     check_memory,
     check_parts,
     choose_device,
-    open_session,
-    open_streams,
+    open_context,
+    open_loaders,
     print_probe,
     write_settings,
 )
 from darts_cli.engine import artifacts
 from darts_cli.engine.determinism import deterministically
-from darts_cli.engine.interruption import leaving
+from darts_cli.engine.interruption import exit_on_signal
 from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data
@@ -42,7 +42,7 @@ def resume(words: str, options: Options) -> None:
     """Go on with a run under its own settings.
 
     Args:
-        words: The command that it has to be of, as `Job.words` has it.
+        words: The command that it has to be of, as `RunSpec.words` has it.
         options: Those that a run may be resumed with.
 
     Raises:
@@ -52,11 +52,11 @@ def resume(words: str, options: Options) -> None:
     refuse_changes(options)
     if options.resume is None:
         raise ConfigError("--resume: expected the directory of a run")
-    with leaving("the run is where it was"):
+    with exit_on_signal("the run is where it was"):
         run = Run.open(options.resume)
         device = choose_device(options)
         with joined(device) as ranks, deterministically(options.deterministic):
-            writes = ranks.leads and not (options.dry_run or options.probe)
+            writes = ranks.is_main and not (options.dry_run or options.probe)
             with run.locked() if writes else nullcontext():
                 _resume(words, options, run, device, ranks)
 
@@ -74,76 +74,76 @@ class _Saved:
 
 def _resume(words: str, options: Options, run: Run, device: torch.device, ranks: Ranks) -> None:
     saved = _read_newest(run)
-    known = _read_job(words, saved, run)
-    job = _change(known, options, done=saved.metadata["position"]["epoch"])
-    check_parts(job.config, ranks)
-    check_memory(job.config, options, ranks)
+    known = _read_spec(words, saved, run)
+    spec = _change(known, options, done=saved.metadata["position"]["epoch"])
+    check_parts(spec.config, ranks)
+    check_memory(spec.config, options, ranks)
     outline = options.dry_run and not options.probe
-    with ranks.first_of_machine():
-        data = _load(job, saved.metadata, device, ranks)
-        streams = None if outline else open_streams(job, data, ranks)
-        check_fingerprints(job, data, saved.metadata, "go on with that data, or start a new run")
-    facts, save = saved.metadata["facts"], options.save_memory
+    with ranks.local_main_first():
+        data = _load(spec, saved.metadata, device, ranks)
+        loaders = None if outline else open_loaders(spec, data, ranks)
+        check_fingerprints(spec, data, saved.metadata, "go on with that data, or start a new run")
+    info, save = saved.metadata["facts"], options.save_memory
     planned = plan.make(
-        job, facts, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
+        spec, info, data.counts, device=device, path=run.path, save_memory=save, ranks=ranks
     )
-    if streams is None:
-        if ranks.leads:
+    if loaders is None:
+        if ranks.is_main:
             plan.print_json(planned)
         return
-    state = build_state(job, facts, device, ranks, options)
-    with told_of(saved.file):
+    state = build_state(spec, info, device, ranks, options)
+    with naming(saved.file):
         state.restore(saved.tensors, saved.metadata)
-    check_position(job, state, streams, data.counts, saved.file)
+    check_position(spec, state, loaders, data.counts, saved.file)
     if options.probe:
-        print_probe(planned, state, streams, ranks)
+        print_probe(planned, state, loaders, ranks)
         return
-    _check_past(run, job, state.position.epoch)
+    _check_past(run, spec, state.position.epoch)
     _go_back(run, state, saved.damage, ranks)
-    session = open_session(job, run, data, streams, device, options, ranks)
-    if job != known:
+    context = open_context(spec, run, data, loaders, device, options, ranks)
+    if spec != known:
         # Before all else, since a run that is killed goes on as its checkpoint says.
-        artifacts.save(state, session)
-    write_settings(run, job, planned, options, ranks)
-    carry_out(state, session)
+        artifacts.save(state, context)
+    write_settings(run, spec, planned, options, ranks)
+    carry_out(state, context)
 
 
-def _read_job(words: str, saved: _Saved, run: Run) -> Job:
+def _read_spec(words: str, saved: _Saved, run: Run) -> RunSpec:
     """What the run is about, by its checkpoint, which is held against what it claims."""
-    job = read_job(saved.metadata, saved.file)
-    if job.words != words:
+    spec = read_spec(saved.metadata, saved.file)
+    if spec.words != words:
         raise ConfigError(
-            f"{run.path}: found a run of darts {job.words}, expected one of darts {words}"
+            f"{run.path}: found a run of darts {spec.words}, expected one of darts {words}"
         )
-    check_size(job, saved.metadata["facts"], saved.tensors, saved.file)
-    check_hidden(job, saved.tensors, saved.metadata, saved.file)
-    return replace(job, config=with_own_root(job.config, run.path))
+    check_size(spec, saved.metadata["facts"], saved.tensors, saved.file)
+    check_hidden(spec, saved.tensors, saved.metadata, saved.file)
+    return replace(spec, config=with_own_root(spec.config, run.path))
 
 
-def _change(job: Job, options: Options, *, done: int) -> Job:
+def _change(spec: RunSpec, options: Options, *, done: int) -> RunSpec:
     """The same with what may be given anew: how it is computed, and for how many epochs."""
-    job = replace(job, config=change_computation(job.config, options))
+    spec = replace(spec, config=change_execution(spec.config, options))
     if options.epochs is None:
-        return job
+        return spec
     if options.epochs < done:
         raise ConfigError(
             f"--epochs {options.epochs}: the run has done {done} already, expected {done} or more"
         )
-    return replace(job, config=replace(job.config, epochs=options.epochs))
+    return replace(spec, config=replace(spec.config, epochs=options.epochs))
 
 
-def _load(job: Job, metadata: Mapping[str, Any], device: torch.device, ranks: Ranks) -> Data:
-    facts = metadata["facts"]
-    data = job.domain.load(job.config, device, search=job.search, facts=facts, ranks=ranks)
-    _check_counts(job, data, metadata["counts"])
+def _load(spec: RunSpec, metadata: Mapping[str, Any], device: torch.device, ranks: Ranks) -> Data:
+    info = metadata["facts"]
+    data = spec.task.load(spec.config, device, search=spec.search, info=info, ranks=ranks)
+    _check_counts(spec, data, metadata["counts"])
     return data
 
 
 def _go_back(run: Run, state: State, damage: CheckpointError | None, ranks: Ranks) -> None:
     """Leave in the run's files what the checkpoint knows of; the first rank does."""
     # Before one of them writes, all have read.
-    ranks.wait()
-    if not ranks.leads:
+    ranks.barrier()
+    if not ranks.is_main:
         return
     if damage is not None:
         run.put_previous_first()
@@ -190,31 +190,31 @@ def _tell(damage: CheckpointError, run: Run, state: State) -> None:
     )
 
 
-def _check_past(run: Run, job: Job, epochs: int) -> None:
+def _check_past(run: Run, spec: RunSpec, epochs: int) -> None:
     """Make sure that what a run goes on from can be read: its lines, and its newest alphas.
 
     Raises:
         CheckpointError: if not; it would go on as if they had never been.
     """
-    space = job.domain.space
+    space = spec.task.space
     read_records(run, space)
     file = run.alphas_of(epochs)
-    if job.search and file.is_file():
+    if spec.search and file.is_file():
         read_epoch(run, space, file)
 
 
-def _check_counts(job: Job, data: Data, expected: Mapping[str, int]) -> None:
+def _check_counts(spec: RunSpec, data: Data, expected: Mapping[str, int]) -> None:
     """Make sure that the data is as large as it was when the run began.
 
     Raises:
         DataError: if it is not; the run would go on as if nothing had happened.
     """
-    unit = job.domain.describe(job.config, data.describe()).unit
+    unit = spec.task.describe(spec.config, data.describe()).unit
     counts = data.counts
     for split, number in expected.items():
         found = counts.get(split, 0)
         if found != number:
             raise DataError(
-                f"{job.config.data.name}: found {found:,} {split} {unit}s, expected the "
+                f"{spec.config.data.name}: found {found:,} {split} {unit}s, expected the "
                 f"{number:,} that the run began with; give it that data, or start a new run"
             )

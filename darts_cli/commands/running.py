@@ -8,19 +8,19 @@ from rich.console import Console
 
 from darts_cli import config_file
 from darts_cli.commands import plan
-from darts_cli.commands.board import Board
-from darts_cli.commands.job import Job
+from darts_cli.commands.board import TensorBoardWriter
+from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options
 from darts_cli.commands.plan import Plan
 from darts_cli.config import Config
 from darts_cli.engine import devices
-from darts_cli.engine.artifacts import Session, versions
+from darts_cli.engine.artifacts import RunContext, versions
 from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.loop import fit
 from darts_cli.engine.probe import take
 from darts_cli.engine.ranks import Ranks, started
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Data, Streams
+from darts_cli.engine.task import Data, Loaders
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.files import write_text
 from darts_cli.genotype import dump
@@ -74,19 +74,19 @@ def check_memory(config: Config, options: Options, ranks: Ranks) -> None:
             )
 
 
-def write_settings(run: Run, job: Job, planned: Plan, options: Options, ranks: Ranks) -> None:
+def write_settings(run: Run, spec: RunSpec, planned: Plan, options: Options, ranks: Ranks) -> None:
     """Show the plan and write `config.yaml`; the first rank does.
 
     Raises:
         WriteError: if the disk is full or the directory cannot be written.
     """
-    if ranks.leads:
+    if ranks.is_main:
         if not options.quiet:
             plan.show(planned)
-        write_text(run.config, config_file.dump(job.config, _notes(job)))
+        write_text(run.config, config_file.dump(spec.config, _notes(spec)))
 
 
-def print_probe(planned: Plan, state: State, streams: Streams, ranks: Ranks) -> None:
+def print_probe(planned: Plan, state: State, loaders: Loaders, ranks: Ranks) -> None:
     """Take a few steps, and print the plan with what they tell; all ranks take part.
 
     Raises:
@@ -94,69 +94,71 @@ def print_probe(planned: Plan, state: State, streams: Streams, ranks: Ranks) -> 
     """
     footprint = Footprint(planned.device)
     with devices.one_line_out_of_memory():
-        probe = take(state, streams, planned.job.config, footprint)
-    if ranks.leads:
+        probe = take(state, loaders, planned.spec.config, footprint)
+    if ranks.is_main:
         plan.print_json(planned, probe)
 
 
-def open_streams(job: Job, data: Data, ranks: Ranks) -> Streams:
+def open_loaders(spec: RunSpec, data: Data, ranks: Ranks) -> Loaders:
     """What a run reads.
 
     Raises:
         DataError: if there is not a batch of it for every process.
     """
-    seed = job.config.seed
-    streams = data.search_streams(seed) if job.search else data.train_streams(seed)
-    for stream in (streams.weights, streams.alphas):
-        if stream is not None and not stream.steps(0):
+    seed = spec.config.seed
+    loaders = data.search_loaders(seed) if spec.search else data.train_loaders(seed)
+    for loader in (loaders.train, loaders.arch):
+        if loader is not None and not loader.steps(0):
             raise DataError(
-                f"{job.config.data.name}: found too little for one batch, expected two examples "
+                f"{spec.config.data.name}: found too little for one batch, expected two examples "
                 f"or more for each of {ranks.size} processes; use more data or fewer of them"
             )
-    return streams
+    return loaders
 
 
-def open_session(
-    job: Job,
+def open_context(
+    spec: RunSpec,
     run: Run,
     data: Data,
-    streams: Streams,
+    loaders: Loaders,
     device: torch.device,
     options: Options,
     ranks: Ranks,
-) -> Session:
+) -> RunContext:
     """What `fit` works with."""
-    facts = data.describe()
-    unit = job.domain.describe(job.config, facts).unit
+    info = data.describe()
+    unit = spec.task.describe(spec.config, info).unit
     seconds, steps = options.checkpoint_interval()
     # One of the processes speaks.
-    console, log = (error_console(), run.log) if ranks.leads else (Console(quiet=True), None)
-    return Session(
-        config=job.config,
-        space=job.domain.space,
-        streams=streams,
+    console, log = (error_console(), run.log) if ranks.is_main else (Console(quiet=True), None)
+    return RunContext(
+        config=spec.config,
+        space=spec.task.space,
+        loaders=loaders,
         run=run,
         reporter=Reporter(console, log, unit, mode=_mode(options), colour=colour),
         metadata={
-            "kind": job.command,
-            "config": config_file.as_mapping(job.config),
-            "facts": facts,
+            "kind": spec.command,
+            "config": config_file.as_mapping(spec.config),
+            "facts": info,
             "counts": dict(data.counts),
             "fingerprints": dict(data.fingerprints),
-            "genotype": dump(job.genotype) if job.genotype is not None else None,
+            "genotype": dump(spec.genotype) if spec.genotype is not None else None,
             "versions": versions(),
         },
         checkpoint_seconds=seconds,
         checkpoint_steps=steps,
         max_steps=options.max_steps,
-        listeners=[_open_board(job, run)] if options.tensorboard and ranks.leads else [],
-        resume_command=f"{_program(ranks)} {job.words} --resume {shlex.quote(str(run.path))}",
+        listeners=[_open_tensorboard(spec, run)] if options.tensorboard and ranks.is_main else [],
+        resume_command=f"{_program(ranks)} {spec.words} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(device),
     )
 
 
-def _open_board(job: Job, run: Run) -> Board:
-    return Board(run.path, job.domain.space, job.genotype, first=len(run.read_metrics()) + 1)
+def _open_tensorboard(spec: RunSpec, run: Run) -> TensorBoardWriter:
+    return TensorBoardWriter(
+        run.path, spec.task.space, spec.genotype, first=len(run.read_metrics()) + 1
+    )
 
 
 def _mode(options: Options) -> Mode:
@@ -173,7 +175,7 @@ def _program(ranks: Ranks) -> str:
     return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
 
 
-def carry_out(state: State, session: Session) -> None:
+def carry_out(state: State, context: RunContext) -> None:
     """Train to the last epoch or step, and print where the run is.
 
     Raises:
@@ -181,17 +183,17 @@ def carry_out(state: State, session: Session) -> None:
         Interrupted: if a signal came.
     """
     with devices.one_line_out_of_memory():
-        finished = fit(state, session)
+        finished = fit(state, context)
     if not finished:
         done = state.position.total
-        session.reporter.say(
+        context.reporter.say(
             f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
-            f"go on with: {session.resume_command}",
+            f"go on with: {context.resume_command}",
             always=True,
         )
-    if state.computation.ranks.leads:
-        print(session.run.path)
+    if state.execution.ranks.is_main:
+        print(context.run.path)
 
 
-def _notes(job: Job) -> dict[str, Any]:
-    return {"command": job.command, "versions": versions()}
+def _notes(spec: RunSpec) -> dict[str, Any]:
+    return {"command": spec.command, "versions": versions()}

@@ -1,7 +1,7 @@
 """`darts search`: find a cell by gradient descent on alphas and weights together."""
 
 from darts_cli.commands import resuming, starting
-from darts_cli.commands.job import Job
+from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options, settle
 
 
@@ -15,4 +15,4 @@ def search(space: str, options: Options) -> None:
         resuming.resume(f"search {space}", options)
         return
     config = settle("search", space, options)
-    starting.start(Job(command="search", config=config, genotype=None), options)
+    starting.start(RunSpec(command="search", config=config, genotype=None), options)

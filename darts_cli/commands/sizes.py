@@ -2,10 +2,10 @@
 
 from darts_cli import checkpoint
 from darts_cli.commands.claims import check_size
-from darts_cli.commands.job import Job, read_job
+from darts_cli.commands.job import RunSpec, read_spec
 from darts_cli.commands.plan import measure
 from darts_cli.config import Config
-from darts_cli.engine.task import Facts
+from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import DartsError
 from darts_cli.history import History
 from darts_cli.recipes import recipe
@@ -27,28 +27,28 @@ def derived_size(history: History) -> NetworkSize | None:
         return None
     try:
         tensors, metadata = checkpoint.read(last)
-        job, facts = read_job(metadata, last), metadata["facts"]
-        check_size(job, facts, tensors, last)
-        config = _training(job)
-        size = measure(job.domain, config, facts, history.genotype)
+        spec, info = read_spec(metadata, last), metadata["facts"]
+        check_size(spec, info, tensors, last)
+        config = _training(spec)
+        size = measure(spec.task, config, info, history.genotype)
     except DartsError:
         # A page without a size is better than none.
         return None
     return NetworkSize(
-        parameters=size.parameters, macs=size.macs, example=_example(job, config, facts)
+        parameters=size.parameters, macs=size.macs, example=_example(spec, config, info)
     )
 
 
-def _training(job: Job) -> Config:
-    config = job.config
-    return recipe("train", config.space, None, config.data.name) if job.search else config
+def _training(spec: RunSpec) -> Config:
+    config = spec.config
+    return recipe("train", config.space, None, config.data.name) if spec.search else config
 
 
-def _example(job: Job, config: Config, facts: Facts) -> str:
-    unit = job.domain.describe(config, facts).unit
+def _example(spec: RunSpec, config: Config, info: DatasetInfo) -> str:
+    unit = spec.task.describe(config, info).unit
     # A word is a word; of an image one wants to know how large it is.
     return (
-        f"{unit} of {facts['channels']} x {facts['size']} x {facts['size']}"
-        if ("size" in facts)
+        f"{unit} of {info['channels']} x {info['size']} x {info['size']}"
+        if ("size" in info)
         else unit
     )

@@ -1,7 +1,7 @@
 """`darts train`: train the network that a genotype describes from scratch."""
 
 from darts_cli.commands import resuming, starting
-from darts_cli.commands.job import Job
+from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options, settle
 from darts_cli.errors import ConfigError
 from darts_cli.genotype_file import load
@@ -23,4 +23,4 @@ def train(genotype_name: str | None, options: Options) -> None:
         raise ConfigError("--genotype: expected a genotype's name or file, such as darts_v2")
     genotype = load(genotype_name, SPACES)
     config = settle("train", genotype.space, options)
-    starting.start(Job(command="train", config=config, genotype=genotype), options)
+    starting.start(RunSpec(command="train", config=config, genotype=genotype), options)

@@ -26,12 +26,12 @@ def cells(past: Past, width: int, height: int, colour: Callable[[str], str]) -> 
         height: Lines at most.
         colour: Of an operation.
     """
-    if past.moment is None:
+    if past.snapshot is None:
         return []
     before = past.before.genotype.cells if past.before is not None else {}
     blocks = [
         _cell(name, cell, before.get(name), past.space.inputs, colour)
-        for name, cell in past.moment.genotype.cells.items()
+        for name, cell in past.snapshot.genotype.cells.items()
     ]
     lines: list[Text] = []
     for block in _side_by_side(blocks, width):
@@ -107,7 +107,7 @@ def signals(space: SearchSpace, those: Signals, width: int) -> list[Text]:
 
     Where it is narrow, the margin is left out first, then the entropy.
     """
-    edges = space.nodes * space.kept_inputs
+    edges = space.nodes * space.edges_per_node
     kind = space.skip.removesuffix("_connect")
     ago = those.unchanged_epochs
     stands = f"{ago} epoch{'' if ago == 1 else 's'}"

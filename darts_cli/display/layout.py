@@ -35,14 +35,14 @@ def draw(
     """
     top = [
         *numbers.bars(picture.bars, width, glyphs),
-        *numbers.measures(picture, width, glyphs),
+        *numbers.metrics(picture, width, glyphs),
         numbers.device(picture, width, glyphs),
     ][:height]
     warnings = architecture.warnings(picture.warnings, width, height - len(top))
     free = height - len(top) - len(warnings)
     past, signals, cells = picture.past, list[Text](), list[Text]()
-    if past.moment is not None:
-        signals = architecture.signals(past.space, past.moment.signals, width)
+    if past.snapshot is not None:
+        signals = architecture.signals(past.space, past.snapshot.signals, width)
         signals = signals if len(signals) <= free else []
         cells = architecture.cells(past, width, free - len(signals), colour)
     lines = [*top, *cells, *signals, *warnings]

@@ -6,7 +6,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from darts_cli.display.picture import UNICODE, Bar, Glyphs, Picture
-from darts_cli.progress import format_measure, format_seconds
+from darts_cli.progress import format_metric, format_seconds
 
 SHOWN = ("loss", "perplexity", "top1", "top5")
 """The measures that have a place here; all of them are in `metrics.jsonl`."""
@@ -67,18 +67,18 @@ def _filled(share: float, width: int, glyphs: Glyphs) -> Text:
     return Text.assemble((done, "green"), (glyphs.rest * (width - len(done)), "dim"))
 
 
-def measures(picture: Picture, width: int, glyphs: Glyphs) -> list[Text]:
+def metrics(picture: Picture, width: int, glyphs: Glyphs) -> list[Text]:
     """A line a split: its measures, each with a sparkline of the last epochs where it fits.
 
     Of the training data they are those of the epoch so far, of others those of the newest epoch.
     """
     past = picture.past
     values = {split: past.newest(split) for split in past.splits}
-    if picture.measures:
-        values["train"] = dict(picture.measures)
+    if picture.metrics:
+        values["train"] = dict(picture.metrics)
     cells = {
         name: [
-            f"{name} {format_measure(name, of[name])}" if name in of else ""
+            f"{name} {format_metric(name, of[name])}" if name in of else ""
             for of in values.values()
         ]
         for name in SHOWN
@@ -133,11 +133,11 @@ def sparkline(values: Sequence[float | None], glyphs: Glyphs = UNICODE) -> str:
 
 def device(picture: Picture, width: int, glyphs: Glyphs) -> Text:
     """Learning rate and device; where it is narrow, the device's name is cut short."""
-    name, *facts = picture.device or ("",)
+    name, *info = picture.device or ("",)
     lr = f"lr {picture.lr:.4g}" if picture.lr is not None else ""
-    others = [lr, *facts]
+    others = [lr, *info]
     room = width - sum(len(GAP) + cell_len(part) for part in others if part)
-    parts = (lr, shortened(Text(name), room, glyphs).plain, *facts)
+    parts = (lr, shortened(Text(name), room, glyphs).plain, *info)
     return Text(GAP.join(part for part in parts if part))
 
 

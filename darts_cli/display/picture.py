@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from darts_cli.collapse import Moment, Signals, warn
+from darts_cli.collapse import SearchSnapshot, Signals, warn
 from darts_cli.space import SearchSpace
 
 
@@ -32,9 +32,9 @@ class Past:
     """What is measured: the training data, and what is evaluated after an epoch."""
     records: Sequence[Mapping[str, Any]] = ()
     """The lines of `metrics.jsonl`."""
-    moment: Moment | None = None
+    snapshot: SearchSnapshot | None = None
     """A search after the newest of them."""
-    before: Moment | None = None
+    before: SearchSnapshot | None = None
     """And after the one before that."""
 
     def warnings(self) -> list[str]:
@@ -44,11 +44,11 @@ class Past:
 
     def series(self, split: str, name: str, last: int) -> list[float | None]:
         """A measure in each of the `last` epochs; None where there is none."""
-        return [measures(record, split).get(name) for record in self.records[-last:]]
+        return [metrics(record, split).get(name) for record in self.records[-last:]]
 
     def newest(self, split: str) -> dict[str, float]:
         """What the newest epoch measured of a split; empty before there was one."""
-        return measures(self.records[-1], split) if self.records else {}
+        return metrics(self.records[-1], split) if self.records else {}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +57,7 @@ class Picture:
 
     bars: tuple[Bar, ...]
     past: Past
-    measures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     """Of the training data in this epoch so far; empty before the first numbers of it."""
     lr: float | None = None
     device: Sequence[str] = ()
@@ -83,7 +83,7 @@ ASCII = Glyphs(full="#", half="", rest="-", levels="_.:-=+*#", ellipsis="...")
 """For a terminal whose encoding has no others."""
 
 
-def measures(record: Mapping[str, Any], split: str) -> dict[str, float]:
+def metrics(record: Mapping[str, Any], split: str) -> dict[str, float]:
     """The finite measures of a split in a line of `metrics.jsonl`, whoever wrote it."""
     found = record.get(split)
     if not isinstance(found, Mapping):

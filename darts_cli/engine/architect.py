@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 
 from darts_cli.config import AlphasConfig
 from darts_cli.engine import strategies
-from darts_cli.engine.computation import PLAIN, Computation, Loss
+from darts_cli.engine.computation import DEFAULT, Loss, StepExecution
 from darts_cli.engine.strategies import Alphas, Mixture
 
 _RADIUS = 0.01
@@ -53,7 +53,7 @@ def hypergradient(
     step: VirtualStep | None,
     state: Sequence[Tensor] = (),
     exact: bool = False,
-    computation: Computation = PLAIN,
+    execution: StepExecution = DEFAULT,
 ) -> list[Tensor]:
     """The gradient of the validation loss after a virtual step, in the alphas (equations 6 to 8).
 
@@ -75,7 +75,7 @@ def hypergradient(
         step: The virtual step; None for the first order.
         state: Tensors that the losses change, such as running statistics.
         exact: Whether the product is computed by double backward instead.
-        computation: How gradients are taken and added up.
+        execution: How gradients are taken and added up.
 
     Returns:
         One gradient an alpha tensor, of its shape.
@@ -86,17 +86,17 @@ def hypergradient(
     try:
         if step is None:
             with _constant(weights):
-                return computation.gradients(valid_losses, alphas)
+                return execution.gradients(valid_losses, alphas)
         with _constant(alphas):
-            gradients = computation.gradients(train_losses, weights)
+            gradients = execution.gradients(train_losses, weights)
         coefficient = _clip_coefficient(gradients, step.clip)
         _move_virtually(weights, gradients, coefficient, step)
-        of_both = computation.gradients(valid_losses, [*weights, *alphas])
+        of_both = execution.gradients(valid_losses, [*weights, *alphas])
         v, direct = of_both[: len(weights)], of_both[len(weights) :]
         v = list(torch._foreach_mul(v, _clip_coefficient(v, step.clip)))
         _copy(weights, start)
         multiply = _exact_product if exact else _finite_difference
-        product = multiply(train_losses, weights, alphas, v, computation)
+        product = multiply(train_losses, weights, alphas, v, execution)
     finally:
         # From the copy: adding a perturbation back would leave rounding behind.
         if step is not None:
@@ -129,7 +129,7 @@ def _finite_difference(
     weights: Sequence[Tensor],
     alphas: Sequence[Tensor],
     v: list[Tensor],
-    computation: Computation,
+    execution: StepExecution,
 ) -> list[Tensor]:
     """(d^2 L_train / da dw) v by central differences around the weights (equation 8)."""
     start = _clone(weights)
@@ -141,8 +141,8 @@ def _finite_difference(
         with torch.no_grad():
             _copy(weights, start)
             torch._foreach_add_(list(weights), shift, alpha=sign)
-        with _constant(weights), _precisely(computation):
-            sides.append(computation.gradients(train_losses, alphas))
+        with _constant(weights), _precisely(execution):
+            sides.append(execution.gradients(train_losses, alphas))
     return [(above - below) / (2 * epsilon) for above, below in zip(*sides, strict=True)]
 
 
@@ -151,7 +151,7 @@ def _exact_product(
     weights: Sequence[Tensor],
     alphas: Sequence[Tensor],
     v: list[Tensor],
-    computation: Computation,
+    execution: StepExecution,
 ) -> list[Tensor]:
     """(d^2 L_train / da dw) v by differentiating grad_w L_train . v in the alphas."""
 
@@ -165,8 +165,8 @@ def _exact_product(
         # A loss that is linear in the weights leaves gradients that no alpha had a part in.
         return product + 0 * torch.stack([alpha.sum() for alpha in alphas]).sum()
 
-    with _precisely(computation):
-        return computation.gradients([partial(along_v, loss) for loss in train_losses], alphas)
+    with _precisely(execution):
+        return execution.gradients([partial(along_v, loss) for loss in train_losses], alphas)
 
 
 @contextmanager
@@ -181,8 +181,8 @@ def _constant(leaves: Sequence[Tensor]) -> Iterator[None]:
             leaf.requires_grad_()
 
 
-def _precisely(computation: Computation) -> AbstractContextManager[None]:
-    precision = computation.precision
+def _precisely(execution: StepExecution) -> AbstractContextManager[None]:
+    precision = execution.precision
     return precision.exactly() if precision is not None else nullcontext()
 
 
@@ -230,7 +230,7 @@ class Architect:
         valid_losses: Sequence[Loss],
         optimizer: torch.optim.Optimizer,
         state: Sequence[Tensor] = (),
-        computation: Computation = PLAIN,
+        execution: StepExecution = DEFAULT,
     ) -> list[Tensor]:
         """Move the alphas by their hypergradient, which is returned.
 
@@ -239,7 +239,7 @@ class Architect:
             valid_losses: As in `hypergradient`.
             optimizer: The weights' SGD, whose next step is the virtual one.
             state: As in `hypergradient`.
-            computation: As in `hypergradient`.
+            execution: As in `hypergradient`.
         """
         alphas = list(self.alphas.values())
         second = self.config.order == "second"
@@ -251,11 +251,11 @@ class Architect:
             step=next_step(optimizer, self.config.virtual_clip) if second else None,
             state=state,
             exact=self.config.hypergradient == "exact",
-            computation=computation,
+            execution=execution,
         )
         for alpha, gradient in zip(alphas, gradients, strict=True):
             alpha.grad = gradient
-        computation.step(self.optimizer)
+        execution.step(self.optimizer)
         self.optimizer.zero_grad(set_to_none=True)
         return gradients
 

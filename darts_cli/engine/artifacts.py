@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from darts_cli import __version__, checkpoint
-from darts_cli.collapse import Moment, Signals, observe
+from darts_cli.collapse import SearchSnapshot, Signals, take_snapshot
 from darts_cli.config import Config
 from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Streams
+from darts_cli.engine.task import Loaders
 from darts_cli.errors import CheckpointError, ConfigError, DivergenceError
 from darts_cli.files import WriteError, write_text
 from darts_cli.genotype import Alphas, dump
@@ -27,12 +27,12 @@ from darts_cli.space import SearchSpace
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Session:
+class RunContext:
     """What `fit` works with and does not change."""
 
     config: Config
     space: SearchSpace
-    streams: Streams
+    loaders: Loaders
     run: Run
     reporter: Reporter
     metadata: Mapping[str, Any]
@@ -43,7 +43,7 @@ class Session:
     """Steps between them, in the place of time."""
     max_steps: int | None = None
     """Steps in all after which the run stops, its state saved."""
-    listeners: Sequence[Callable[[Mapping[str, Any], Moment | None], None]] = ()
+    listeners: Sequence[Callable[[Mapping[str, Any], SearchSnapshot | None], None]] = ()
     """Told of every epoch's line of metrics, and of a search after it, where they are written."""
     resume_command: str = ""
     """What to type to go on after a stop."""
@@ -51,12 +51,12 @@ class Session:
     """The device's name, its memory and how busy it is; as much of that as is known."""
 
 
-def save(state: State, session: Session, path: Path | None = None) -> None:
+def save(state: State, context: RunContext, path: Path | None = None) -> None:
     """Write a checkpoint; all ranks call it, and the first one writes.
 
     Args:
         state: What is written.
-        session: Of the run.
+        context: Of the run.
         path: Where to; None: it is the newest checkpoint, and the one before is kept.
 
     Raises:
@@ -65,18 +65,18 @@ def save(state: State, session: Session, path: Path | None = None) -> None:
     """
     state.check_finite()
     tensors = state.tensors()
-    run, ranks = session.run, state.computation.ranks
+    run, ranks = context.run, state.execution.ranks
     with together(ranks):
-        if not ranks.leads:
+        if not ranks.is_main:
             return
-        metadata = {**session.metadata, **state.metadata()}
+        metadata = {**context.metadata, **state.metadata()}
         previous = run.previous if path is None else None
         checkpoint.write(path or run.last, tensors, metadata, previous=previous)
 
 
-def advise(error: DivergenceError, session: Session) -> DivergenceError:
+def advise(error: DivergenceError, context: RunContext) -> DivergenceError:
     """The same with the last checkpoint before, and what to try."""
-    run, config = session.run, session.config
+    run, config = context.run, context.config
     try:
         position = checkpoint.read_metadata(run.last)["position"]
         last = (
@@ -88,7 +88,7 @@ def advise(error: DivergenceError, session: Session) -> DivergenceError:
         last = ""
     advice = f"start a new run with an --lr below {config.weights.lr:g}"
     if config.compute.precision != "fp32":
-        advice = f"go on with {session.resume_command} --precision fp32, or {advice}"
+        advice = f"go on with {context.resume_command} --precision fp32, or {advice}"
     return DivergenceError(f"{error}{last}; {advice}")
 
 
@@ -107,7 +107,7 @@ def together(ranks: Ranks) -> Iterator[None]:
     except ConfigError as error:
         # The folder of a file is gone, which is no setting's fault.
         found = WriteError(str(error))
-    (failed,) = ranks.agree(found is not None)
+    (failed,) = ranks.all_reduce_max(found is not None)
     if failed:
         raise found or unwritten_elsewhere()
 
@@ -117,22 +117,22 @@ def unwritten_elsewhere() -> WriteError:
     return WriteError("the first process of this run cannot write: see what it says")
 
 
-def rescue(state: State, session: Session, error: WriteError) -> WriteError:
+def rescue(state: State, context: RunContext, error: WriteError) -> WriteError:
     """Write the state wherever there is a place for it; all ranks call it.
 
     Args:
         state: As it was when something could not be written.
-        session: Of the run.
+        context: Of the run.
         error: What went wrong.
 
     Returns:
         The same with where the state is, if it could be written.
     """
     state.check_finite()
-    tensors, metadata = state.tensors(), {**session.metadata, **state.metadata()}
-    if not state.computation.ranks.leads:
+    tensors, metadata = state.tensors(), {**context.metadata, **state.metadata()}
+    if not state.execution.ranks.is_main:
         return error
-    run, done = session.run, state.position.total
+    run, done = context.run, state.position.total
     what = f"{str(error).split('; ')[0]}; the state after step {done} is"
     name = f"{run.path.resolve().name}-step-{done}.safetensors"
     others = (run.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir()))
@@ -145,15 +145,15 @@ def rescue(state: State, session: Session, error: WriteError) -> WriteError:
         except (WriteError, ConfigError):
             continue
         if path == run.last:
-            return WriteError(f"{what} saved; mend that and go on with: {session.resume_command}")
+            return WriteError(f"{what} saved; mend that and go on with: {context.resume_command}")
         return WriteError(
             f"{what} in {path}; make room, move it to {run.last}, and go on with: "
-            f"{session.resume_command}"
+            f"{context.resume_command}"
         )
     return error
 
 
-def write_architecture(state: State, session: Session) -> Moment:
+def write_architecture(state: State, context: RunContext) -> SearchSnapshot:
     """Write the alphas after the epochs done, and the genotype that they stand for.
 
     Returns:
@@ -165,37 +165,37 @@ def write_architecture(state: State, session: Session) -> Moment:
     """
     if state.architect is None:
         raise ValueError("a discrete network has no alphas")
-    run, alphas, epoch = session.run, state.architect.alphas, state.position.epoch
+    run, alphas, epoch = context.run, state.architect.alphas, state.position.epoch
     # Alphas do not depend on the data, whose vocabulary would be most of so small a file.
-    kept = {name: value for name, value in session.metadata.items() if name != "facts"}
+    kept = {name: value for name, value in context.metadata.items() if name != "facts"}
     metadata = {**kept, "kind": "alphas", "position": {"epoch": epoch}}
-    leads = state.computation.ranks.leads
-    moment = observe(
-        session.space,
+    is_main = state.execution.ranks.is_main
+    snapshot = take_snapshot(
+        context.space,
         _as_lists(alphas),
         epoch=epoch,
         name=f"{run.path.name}-epoch-{epoch}",
-        before=read_moment(session, epoch - 1) if leads else None,
+        before=read_snapshot(context, epoch - 1) if is_main else None,
         origin=origin(metadata, run.path.name, epoch),
     )
-    if leads:
+    if is_main:
         named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
         checkpoint.write(run.alphas_of(epoch), named, metadata)
-        write_text(run.genotype, dump(moment.genotype))
-    return moment
+        write_text(run.genotype, dump(snapshot.genotype))
+    return snapshot
 
 
 def _as_lists(alphas: Mapping[str, Tensor]) -> Alphas:
     return {cell: alpha.tolist() for cell, alpha in alphas.items()}
 
 
-def read_moment(session: Session, epoch: int) -> Moment | None:
+def read_snapshot(context: RunContext, epoch: int) -> SearchSnapshot | None:
     """An epoch of this run by its files; None if there is none, or nothing is left of it.
 
     By files, not by what this process remembers: a resumed run tells the same as one never
     stopped, and one that was killed behind its genotype's file compares with the right one.
     """
-    run, space = session.run, session.space
+    run, space = context.run, context.space
     try:
         tensors, _ = checkpoint.read(run.alphas_of(epoch))
         alphas = _as_lists(checked_alphas(tensors, space))
@@ -203,9 +203,9 @@ def read_moment(session: Session, epoch: int) -> Moment | None:
     except (CheckpointError, LookupError, StopIteration):
         return None
     signals = Signals.from_record(last, space)
-    moment = observe(space, alphas, epoch=epoch, name="", before=None)
+    snapshot = take_snapshot(space, alphas, epoch=epoch, name="", before=None)
     # A run that an older version began says nothing of them.
-    return replace(moment, signals=signals) if signals is not None else moment
+    return replace(snapshot, signals=signals) if signals is not None else snapshot
 
 
 def checked_alphas(tensors: Mapping[str, Tensor], space: SearchSpace) -> dict[str, Tensor]:

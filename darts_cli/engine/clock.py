@@ -2,7 +2,7 @@
 
 import time
 
-from darts_cli.engine.artifacts import Session
+from darts_cli.engine.artifacts import RunContext
 
 _SLOW_SECONDS = 5.0
 """Steps that take longer are interrupted by a second Ctrl-C: before each, the state is copied."""
@@ -11,8 +11,8 @@ _SLOW_SECONDS = 5.0
 class Clock:
     """Counts from the last checkpoint."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
         self.slow = True
         """Whether the last step was; nobody knows of the first."""
         self.saved()
@@ -28,6 +28,6 @@ class Clock:
         self.slow = now - self.ticked_at > _SLOW_SECONDS
         self.ticked_at = now
         self.steps += 1
-        if self.session.checkpoint_steps is not None:
-            return self.steps >= self.session.checkpoint_steps
-        return now - self.saved_at >= self.session.checkpoint_seconds
+        if self.context.checkpoint_steps is not None:
+            return self.steps >= self.context.checkpoint_steps
+        return now - self.saved_at >= self.context.checkpoint_seconds

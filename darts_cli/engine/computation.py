@@ -6,33 +6,33 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darts_cli.engine.precision import LossScale, Precision
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.precision import GradScaler, Precision
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Output, Task
+from darts_cli.engine.task import Batch, OutputT, TrainingModule
 
 Loss = Callable[[], Tensor]
 """Computes a loss at the present weights and alphas, with the same random numbers every time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Computation:
+class StepExecution:
     """How, and by whom, passes are computed; what is computed follows from the settings."""
 
-    ranks: Ranks = ALONE
-    parts: int = 1
+    ranks: Ranks = SINGLE_PROCESS
+    accumulation_steps: int = 1
     """Of this process's batch, one after the other, so that only one has to fit in memory."""
     precision: Precision | None = None
     """None: as torch computes where nothing is said."""
-    scale: LossScale | None = None
+    grad_scaler: GradScaler | None = None
     """In half precision."""
 
-    def forward(self, task: Task, batch: Batch, mixture: Mixture) -> Output:
+    def forward(self, module: TrainingModule[OutputT], batch: Batch, mixture: Mixture) -> OutputT:
         """Run a network; what it makes is float32 again for the losses."""
         if self.precision is None:
-            return task.forward(batch, mixture)
+            return module.forward(batch, mixture)
         with self.precision.reduced():
-            output = task.forward(batch, mixture)
+            output = module.forward(batch, mixture)
         return output.float()
 
     def gradients(
@@ -55,28 +55,28 @@ class Computation:
         """
         total: list[Tensor] = []
         for loss in losses:
-            value = loss() if self.scale is None else loss() * self.scale.factor
+            value = loss() if self.grad_scaler is None else loss() * self.grad_scaler.factor
             part = list(torch.autograd.grad(value, list(leaves), materialize_grads=True))
             total = list(torch._foreach_add(total, part)) if total else part
-        gradients = self.ranks.add_up(total, along=along())
-        if self.scale is not None:
-            self.scale.unscale(gradients)
+        gradients = self.ranks.all_reduce(total, along=along())
+        if self.grad_scaler is not None:
+            self.grad_scaler.unscale(gradients)
         return gradients
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Let an optimizer take its step."""
-        if self.scale is None:
+        if self.grad_scaler is None:
             optimizer.step()
         else:
-            self.scale.step(optimizer)
+            self.grad_scaler.step(optimizer)
             # Here and now: an overflow on the way to the alphas is none of the weights.
-            self.scale.update()
+            self.grad_scaler.update()
 
     def keep(self, states: Tensor) -> Tensor:
         """A state for the next segment; zero where it overflowed, as its step is undone."""
         states = states.detach()
-        return states if self.scale is None else states.nan_to_num(0.0, 0.0, 0.0)
+        return states if self.grad_scaler is None else states.nan_to_num(0.0, 0.0, 0.0)
 
 
-PLAIN = Computation()
+DEFAULT = StepExecution()
 """A whole batch at once, in one process."""

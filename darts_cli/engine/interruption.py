@@ -19,7 +19,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.at_once = False
+        self.interrupt_now = False
         """Whether a second Ctrl-C may interrupt what is done now."""
 
     @property
@@ -27,20 +27,20 @@ class StopRequest:
         """The signal's; 0 if none came."""
         return int(self.signal) if self.signal is not None else 0
 
-    def note(self, number: int) -> None:
+    def record(self, number: int) -> None:
         """A signal came, to this process or to another of the run."""
         self.signal = signal.Signals(number)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """A block that a second Ctrl-C ends by `KeyboardInterrupt`."""
-        self.at_once = True
+        self.interrupt_now = True
         try:
             yield
         finally:
-            self.at_once = False
+            self.interrupt_now = False
 
-    def heed(self) -> None:
+    def raise_if_requested(self) -> None:
         """End what is done now if a signal came.
 
         Raises:
@@ -56,16 +56,16 @@ class StopRequest:
 
 
 @contextmanager
-def listening() -> Iterator[StopRequest]:
+def graceful_signals() -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second Ctrl-C interrupts where that is allowed."""
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
         second = request.signal is not None
-        request.note(number)
-        if second and number == signal.SIGINT and request.at_once:
+        request.record(number)
+        if second and number == signal.SIGINT and request.interrupt_now:
             # Once: nothing interrupts what is saved then.
-            request.at_once = False
+            request.interrupt_now = False
             raise KeyboardInterrupt
 
     before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
@@ -77,7 +77,7 @@ def listening() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def leaving(where: str) -> Iterator[None]:
+def exit_on_signal(where: str) -> Iterator[None]:
     """A block that any signal ends at once, but where it is listened for: nothing is lost by that.
 
     Args:
@@ -89,7 +89,7 @@ def leaving(where: str) -> Iterator[None]:
     request = StopRequest()
 
     def leave(number: int, _frame: FrameType | None) -> None:
-        request.note(number)
+        request.record(number)
         # What no library takes for an error of its own.
         raise KeyboardInterrupt
 

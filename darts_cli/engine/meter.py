@@ -21,9 +21,9 @@ class Meter:
         self._arrived: dict[str, float] = {}
         self._copy: tuple[Tensor, torch.cuda.Event] | None = None
 
-    def add(self, tally: Tensor) -> None:
+    def add(self, metric_sums: Tensor) -> None:
         """Add the sums of one batch, `[len(names) + 1]`, the last being their count."""
-        self.sums += tally
+        self.sums += metric_sums
 
     def read(self) -> dict[str, float]:
         """The means so far, waiting for the device; empty before the first batch."""

@@ -61,7 +61,7 @@ def _set_float32_products(kind: str) -> None:
     torch.backends.cudnn.conv.fp32_precision = kind  # type: ignore[attr-defined, unused-ignore]
 
 
-class LossScale:
+class GradScaler:
     """A factor that lifts small gradients into the range of half precision (Micikevicius, 2018).
 
     It doubles after many steps without an overflow, and halves after one, whose

@@ -10,7 +10,7 @@ from darts_cli.config import Config
 from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
-from darts_cli.engine.task import Batch, Stream, Streams
+from darts_cli.engine.task import Batch, BatchLoader, Loaders
 
 _STEPS = 4
 """Timed, behind one that warms up."""
@@ -42,13 +42,13 @@ class Probe:
     """That fits, by the memory of the batch and of half of it; None where that is not known."""
 
 
-def take(state: State, streams: Streams, config: Config, footprint: Footprint) -> Probe:
+def take(state: State, loaders: Loaders, config: Config, footprint: Footprint) -> Probe:
     """Take some steps, and let them tell; the state is of no use afterwards.
 
     All ranks have to take part.
     """
-    state.task.module.train()
-    pairs = _pairs(streams)
+    state.module.network.train()
+    pairs = _pairs(loaders)
     train, valid = next(pairs)
     _step(state, train, valid, config, footprint)
     half = _measure_half(state, train, valid, config, footprint)
@@ -59,14 +59,14 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
         _step(state, train, valid, config, footprint)
         number, seconds = number + 1, time.perf_counter() - start
         # All ranks go by the slowest clock.
-        (go_on,) = state.computation.ranks.agree(seconds < _SECONDS)
+        (go_on,) = state.execution.ranks.all_reduce_max(seconds < _SECONDS)
         if number >= _STEPS and not go_on:
             break
     whole, available = footprint.peak(), footprint.available()
     evaluation = 0.0
-    if streams.watched is not None:
-        evaluation = _time_evaluation(state, streams.watched, footprint)
-    step, steps = seconds / number, streams.weights.steps(0)
+    if loaders.eval is not None:
+        evaluation = _time_evaluation(state, loaders.eval, footprint)
+    step, steps = seconds / number, loaders.train.steps(0)
     largest = _largest(config.data.batch_size, half, whole, available)
     epoch = step * steps + evaluation
     return Probe(
@@ -75,27 +75,27 @@ def take(state: State, streams: Streams, config: Config, footprint: Footprint) -
         run_seconds=epoch * config.epochs,
         peak_bytes=max(whole, footprint.peak()),
         available_bytes=available,
-        largest_batch=min(largest, _examples(streams, config)) if largest is not None else None,
+        largest_batch=min(largest, _examples(loaders, config)) if largest is not None else None,
     )
 
 
-def _examples(streams: Streams, config: Config) -> int:
+def _examples(loaders: Loaders, config: Config) -> int:
     """How many there surely are in an epoch of each stream: no batch has more."""
-    both = (streams.weights, streams.alphas)
-    steps = min(stream.steps(0) for stream in both if stream is not None)
+    both = (loaders.train, loaders.arch)
+    steps = min(loader.steps(0) for loader in both if loader is not None)
     most = int(_SURE * config.data.batch_size * steps)
     return max(config.data.batch_size, most - most % 8)
 
 
-def _pairs(streams: Streams) -> Iterator[tuple[Batch, Batch | None]]:
+def _pairs(loaders: Loaders) -> Iterator[tuple[Batch, Batch | None]]:
     """Batches for weights and alphas, epoch after epoch."""
-    alphas = _forever(streams.alphas) if streams.alphas is not None else itertools.repeat(None)
-    yield from zip(_forever(streams.weights), alphas, strict=False)
+    alphas = _forever(loaders.arch) if loaders.arch is not None else itertools.repeat(None)
+    yield from zip(_forever(loaders.train), alphas, strict=False)
 
 
-def _forever(stream: Stream) -> Iterator[Batch]:
+def _forever(loader: BatchLoader) -> Iterator[Batch]:
     for epoch in itertools.count():
-        yield from stream.batches(epoch)
+        yield from loader.batches(epoch)
 
 
 def _step(
@@ -115,9 +115,9 @@ def _measure_half(
     wholes = [batch for batch in (train, valid) if batch is not None]
     halves = [batch.split(2)[0] for batch in wholes]
     indivisible = any(half is whole for half, whole in zip(halves, wholes, strict=True))
-    if any(state.computation.ranks.agree(indivisible)):
+    if any(state.execution.ranks.all_reduce_max(indivisible)):
         return None
-    first, *second = (replace(half, continues=False, hidden=None) for half in halves)
+    first, *second = (replace(half, carries_hidden=False, hidden=None) for half in halves)
     footprint.reset()
     for _ in range(2):
         _step(state, first, second[0] if second else None, config, footprint)
@@ -134,31 +134,31 @@ def _largest(batch: int, half: int | None, whole: int, available: int | None) ->
     return most - most % 8 if most >= 8 else max(most, 0)
 
 
-def _time_evaluation(state: State, stream: Stream, footprint: Footprint) -> float:
+def _time_evaluation(state: State, loader: BatchLoader, footprint: Footprint) -> float:
     """Seconds of an evaluation, by its first batches."""
-    head, moments = _Head(stream), [time.perf_counter()]
+    head, moments = _Head(loader), [time.perf_counter()]
 
     def note() -> None:
         footprint.wait()
         moments.append(time.perf_counter())
 
     device, mixture = state.meter.sums.device, fixed_mixture(state)
-    evaluate(state.task, head, mixture, device, note, computation=state.computation)
+    evaluate(state.module, head, mixture, device, note, execution=state.execution)
     seconds = [end - start for start, end in itertools.pairwise(moments)]
     # The first warms up; a rank may have none.
-    return statistics.median(seconds[1:] or seconds or [0.0]) * stream.steps(0)
+    return statistics.median(seconds[1:] or seconds or [0.0]) * loader.steps(0)
 
 
 class _Head:
     """The first batches of a stream."""
 
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
+    def __init__(self, loader: BatchLoader) -> None:
+        self.loader = loader
 
     def steps(self, epoch: int) -> int:
         """At most so many."""
-        return min(1 + _STEPS, self.stream.steps(epoch))
+        return min(1 + _STEPS, self.loader.steps(epoch))
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """From number `start` on."""
-        return itertools.islice(self.stream.batches(epoch, start), self.steps(epoch) - start)
+        return itertools.islice(self.loader.batches(epoch, start), self.steps(epoch) - start)

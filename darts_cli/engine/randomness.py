@@ -11,7 +11,7 @@ import torch
 _SEED_BYTES = 8
 
 
-def count(seed: int, purpose: str, *position: int) -> int:
+def seed_for(seed: int, purpose: str, *position: int) -> int:
     """A 63-bit seed from the run's seed, a purpose and a position such as (epoch, step, rank).
 
     A hash rather than a sum, so that no two positions share their draws.
@@ -21,6 +21,6 @@ def count(seed: int, purpose: str, *position: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def generator(seed: int, purpose: str, *position: int) -> torch.Generator:
+def generator_for(seed: int, purpose: str, *position: int) -> torch.Generator:
     """A generator on the CPU, so that the same numbers are drawn whatever the device."""
-    return torch.Generator().manual_seed(count(seed, purpose, *position))
+    return torch.Generator().manual_seed(seed_for(seed, purpose, *position))

@@ -34,16 +34,18 @@ class Ranks:
     """The number of this one on its machine."""
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
-    def part(self, number: int) -> slice:
+    def shard(self, number: int) -> slice:
         """This one's part of so many things in order; parts differ by one in size at most."""
         return slice(number * self.rank // self.size, number * (self.rank + 1) // self.size)
 
     @torch.no_grad()
-    def add_up(self, tensors: Sequence[Tensor], *, along: Sequence[Tensor] = ()) -> list[Tensor]:
+    def all_reduce(
+        self, tensors: Sequence[Tensor], *, along: Sequence[Tensor] = ()
+    ) -> list[Tensor]:
         """The sum of each tensor over all ranks, the same bits on every rank.
 
         In one message for each data type.
@@ -62,7 +64,7 @@ class Ranks:
         for kind in sorted({tensor.dtype for tensor in own}, key=str):
             places = [place for place, tensor in enumerate(own) if tensor.dtype == kind]
             message = torch.cat([own[place].flatten() for place in places])
-            with _mourning():
+            with _rank_errors():
                 dist.all_reduce(message)
             pieces = message.split([own[place].numel() for place in places])
             for place, piece in zip(places, pieces, strict=True):
@@ -71,7 +73,7 @@ class Ranks:
             target.copy_(total)
         return sums[: len(tensors)]
 
-    def agree(self, *wishes: int) -> list[int]:
+    def all_reduce_max(self, *wishes: int) -> list[int]:
         """The largest of each wish over all ranks. By way of the CPU: no device is waited for.
 
         Raises:
@@ -80,20 +82,20 @@ class Ranks:
         if self.size == 1:
             return list(wishes)
         message = torch.tensor(wishes, dtype=torch.int64)
-        with _mourning():
+        with _rank_errors():
             dist.all_reduce(message, dist.ReduceOp.MAX)
         return message.tolist()
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until all ranks have come here.
 
         Raises:
             RankError: if another process is gone.
         """
-        self.agree(0)
+        self.all_reduce_max(0)
 
     @contextmanager
-    def first_of_machine(self) -> Iterator[None]:
+    def local_main_first(self) -> Iterator[None]:
         """A block that one process of each machine does first, and the others when it is done.
 
         They find in a cache what it has put there.
@@ -102,12 +104,12 @@ class Ranks:
             RankError: if another process is gone.
         """
         if self.local:
-            self.wait()
+            self.barrier()
         yield
         if not self.local:
-            self.wait()
+            self.barrier()
 
-    def join(self, rows: Tensor) -> Tensor:
+    def all_gather(self, rows: Tensor) -> Tensor:
         """The rows `[N, ...]` of all ranks in their order, of which each has its `part`.
 
         Raises:
@@ -115,17 +117,17 @@ class Ranks:
         """
         if self.size == 1:
             return rows
-        (most,) = self.agree(len(rows))
+        (most,) = self.all_reduce_max(len(rows))
         padded = rows.new_zeros(most, *rows.shape[1:])
         padded[: len(rows)] = rows
         gathered = [torch.empty_like(padded) for _ in range(self.size)]
         counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
-        with _mourning():
+        with _rank_errors():
             dist.all_gather(counts, torch.tensor([len(rows)]))
             dist.all_gather(gathered, padded)
         return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
 
-    def tell(self, text: str) -> str:
+    def broadcast(self, text: str) -> str:
         """What the first rank says.
 
         Raises:
@@ -134,32 +136,32 @@ class Ranks:
         if self.size == 1:
             return text
         said: list[Any] = [text]
-        with _mourning():
+        with _rank_errors():
             dist.broadcast_object_list(said)
         return str(said[0])
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 """A run of one process."""
 
 
-class _AddUp(torch.autograd.Function):
+class _AllReduce(torch.autograd.Function):
     """A sum over ranks that gradients flow back through: to each rank, those of all ranks."""
 
     @staticmethod
     def forward(_ctx: Any, tensor: Tensor) -> Tensor:
         total = tensor.contiguous().clone()
-        with _mourning():
+        with _rank_errors():
             dist.all_reduce(total)
         return total
 
     @staticmethod
     def backward(_ctx: Any, gradient: Tensor) -> Tensor:
-        total: Tensor = _AddUp.apply(gradient)
+        total: Tensor = _AllReduce.apply(gradient)
         return total
 
 
-def differentiable_sum(tensor: Tensor) -> Tensor:
+def differentiable_all_reduce(tensor: Tensor) -> Tensor:
     """The sum of a tensor over all ranks, differentiable as often as one likes.
 
     Raises:
@@ -167,7 +169,7 @@ def differentiable_sum(tensor: Tensor) -> Tensor:
     """
     if not dist.is_initialized():
         return tensor
-    total: Tensor = _AddUp.apply(tensor)
+    total: Tensor = _AllReduce.apply(tensor)
     return total
 
 
@@ -216,9 +218,9 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         torch.cuda.set_device(device)
     place = started()
     if place is None:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
-    with _mourning():
+    with _rank_errors():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT
         )
@@ -237,7 +239,7 @@ _GONE = ("gloo", "connection", "timed out", "timeout", "socket", "nccl")
 
 
 @contextmanager
-def _mourning() -> Iterator[None]:
+def _rank_errors() -> Iterator[None]:
     """One line for what torch says when another process is gone."""
     try:
         yield

@@ -4,64 +4,64 @@ from collections.abc import Mapping
 
 from darts_cli.display.picture import Past
 from darts_cli.engine import artifacts
-from darts_cli.engine.artifacts import Session
+from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.errors import CheckpointError
 
 
-def show(state: State, session: Session, measures: Mapping[str, float]) -> None:
+def show(state: State, context: RunContext, metrics: Mapping[str, float]) -> None:
     """Show the numbers of the moment.
 
     Raises:
         WriteError: if the log cannot be written.
     """
-    config = session.config
+    config = context.config
     rate = learning_rate(config.weights, state.position.epoch, config.epochs)
-    session.reporter.show(measures, lr=rate, device=session.device_status())
+    context.reporter.show(metrics, lr=rate, device=context.device_status())
 
 
-def recall(state: State, session: Session) -> None:
+def recall(state: State, context: RunContext) -> None:
     """Have the epochs shown that are done as a run begins, goes on, or goes back."""
-    if state.computation.ranks.leads:
-        session.reporter.recall(_past(state, session))
+    if state.execution.ranks.is_main:
+        context.reporter.recall(_past(state, context))
 
 
-def end_epoch(line: str, state: State, session: Session) -> None:
+def end_epoch(line: str, state: State, context: RunContext) -> None:
     """Say what came out of the epoch that has just ended; all ranks call it.
 
     Raises:
         WriteError: if the log cannot be written.
     """
-    with artifacts.together(state.computation.ranks):
-        if state.computation.ranks.leads:
-            session.reporter.end_epoch(line, _past(state, session))
+    with artifacts.together(state.execution.ranks):
+        if state.execution.ranks.is_main:
+            context.reporter.end_epoch(line, _past(state, context))
 
 
-def say(text: str, state: State, session: Session) -> None:
+def say(text: str, state: State, context: RunContext) -> None:
     """Print a message; all ranks call it.
 
     Raises:
         WriteError: if the log cannot be written.
     """
-    with artifacts.together(state.computation.ranks):
-        session.reporter.say(text)
+    with artifacts.together(state.execution.ranks):
+        context.reporter.say(text)
 
 
-def _past(state: State, session: Session) -> Past:
+def _past(state: State, context: RunContext) -> Past:
     """By the run's files: a run that goes on tells the same as one that was never stopped."""
-    streams, epoch = session.streams, state.position.epoch
+    loaders, epoch = context.loaders, state.position.epoch
     try:
-        records = session.run.read_metrics()
+        records = context.run.read_metrics()
     except CheckpointError:
         # Whatever became of them meanwhile: a run does not end by what it has to show.
         records = []
-    watched = () if streams.watched is None else (streams.watched_name,)
+    watched = () if loaders.eval is None else (loaders.eval_split,)
     return Past(
-        space=session.space,
-        epochs=session.config.epochs,
+        space=context.space,
+        epochs=context.config.epochs,
         splits=("train", *watched),
         records=records,
-        moment=artifacts.read_moment(session, epoch) if state.architect is not None else None,
-        before=artifacts.read_moment(session, epoch - 1) if state.architect is not None else None,
+        snapshot=artifacts.read_snapshot(context, epoch) if state.architect is not None else None,
+        before=artifacts.read_snapshot(context, epoch - 1) if state.architect is not None else None,
     )

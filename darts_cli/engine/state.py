@@ -13,11 +13,12 @@ from darts_cli.config import WeightsConfig
 from darts_cli.engine import optimizers
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.averaging import Average
+from darts_cli.engine.capabilities import from_reference_names, to_reference_names
 from darts_cli.engine.compilation import Compilation
-from darts_cli.engine.computation import PLAIN, Computation
+from darts_cli.engine.computation import DEFAULT, StepExecution
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.randomness import count
-from darts_cli.engine.task import Task
+from darts_cli.engine.randomness import seed_for
+from darts_cli.engine.task import TrainingModule
 from darts_cli.errors import CheckpointError, DivergenceError
 from darts_cli.files import WriteError
 
@@ -39,7 +40,7 @@ class Position:
 class State:
     """A network in training."""
 
-    task: Task
+    module: TrainingModule[Any]
     optimizer: torch.optim.Optimizer
     architect: Architect | None
     """None when a discrete network is trained."""
@@ -52,9 +53,9 @@ class State:
     """What a recurrent network's last batches left behind, for `weights` and for `alphas`."""
     average: Average | None = None
     """Of the weights, once validation has stalled."""
-    watched: list[float] = field(default_factory=list)
+    val_losses: list[float] = field(default_factory=list)
     """The validation loss of every epoch so far, where the weights may be averaged."""
-    computation: Computation = PLAIN
+    execution: StepExecution = DEFAULT
     """How steps are computed, which a run may be resumed with another of."""
     compilation: Compilation | None = None
     """Of the network's regions, where they are compiled."""
@@ -63,28 +64,28 @@ class State:
 
     def tensors(self) -> dict[str, Tensor]:
         """Everything, by the names that checkpoints use; all ranks have to ask for it."""
-        network, module = self.task.network, self.task.module
-        named = _prefixed("network", network.to_published(module.state_dict()))
-        weights = dict(module.named_parameters())
+        network = self.module.network
+        named = _prefixed("network", to_reference_names(network, network.state_dict()))
+        weights = dict(network.named_parameters())
         for key, values in optimizers.tensors(self.optimizer, weights).items():
-            named |= _prefixed(f"optimizer.{key}", network.to_published(values))
+            named |= _prefixed(f"optimizer.{key}", to_reference_names(network, values))
         if self.architect is not None:
             alphas = self.architect.alphas
             named |= _prefixed("alphas", alphas)
             for key, values in optimizers.tensors(self.architect.optimizer, alphas).items():
                 named |= _prefixed(f"architect.{key}", values)
         if self.average is not None:
-            named |= _prefixed("average", network.to_published(self.average.means))
-        join = self.computation.ranks.join
+            named |= _prefixed("average", to_reference_names(network, self.average.means))
+        join = self.execution.ranks.all_gather
         named |= _prefixed("hidden", {name: join(rows) for name, rows in self.hidden.items()})
-        if self.computation.scale is not None:
-            named |= _prefixed("scale", self.computation.scale.tensors())
+        if self.execution.grad_scaler is not None:
+            named |= _prefixed("scale", self.execution.grad_scaler.tensors())
         named["meter"] = self.meter.sums
         return named
 
     def begin_averaging(self) -> None:
         """Average the weights from here on."""
-        self.average = Average(dict(self.task.module.named_parameters()))
+        self.average = Average(dict(self.module.network.named_parameters()))
 
     def evaluated(self) -> AbstractContextManager[None]:
         """The weights that evaluation is of, their average where there is one, while it lasts."""
@@ -92,7 +93,7 @@ class State:
 
     def draws(self, seed: int) -> int:
         """The seed of all draws in training: another one after every rollback."""
-        return count(seed, "rollback", self.rollbacks) if self.rollbacks else seed
+        return seed_for(seed, "rollback", self.rollbacks) if self.rollbacks else seed
 
     @property
     def reading(self) -> int:
@@ -105,7 +106,7 @@ class State:
         Raises:
             DivergenceError: if one of them is not a finite number.
         """
-        tensors = list(self.task.module.state_dict().values())
+        tensors = list(self.module.network.state_dict().values())
         if self.architect is not None:
             tensors += self.architect.alphas.values()
         if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
@@ -128,12 +129,12 @@ class State:
     @contextmanager
     def ending_an_epoch(self) -> Iterator[None]:
         """A block after whose `WriteError` the epoch has not ended, so that it can end again."""
-        before = replace(self.position), self.best, list(self.watched), self.average
+        before = replace(self.position), self.best, list(self.val_losses), self.average
         sums = self.meter.sums.clone()
         try:
             yield
         except WriteError:
-            self.position, self.best, self.watched, self.average = before
+            self.position, self.best, self.val_losses, self.average = before
             self.meter.sums.copy_(sums)
             raise
 
@@ -144,7 +145,7 @@ class State:
             "position": asdict(self.position),
             "best": best,
             "averaged": self.average.count if self.average is not None else None,
-            "watched": self.watched,
+            "watched": self.val_losses,
             "rollbacks": self.rollbacks,
         }
 
@@ -154,35 +155,35 @@ class State:
         Raises:
             CheckpointError: if it is of another network, or of another kind of run.
         """
-        network, module = self.task.network, self.task.module
-        load_network(self.task, tensors)
-        weights = dict(module.named_parameters())
+        network = self.module.network
+        load_network(self.module, tensors)
+        weights = dict(network.named_parameters())
         stepped = metadata["position"]["total"] > 0
         found = self._optimizer_tensors("optimizer", tensors, stepped=stepped)
         optimizers.load(
             self.optimizer,
             weights,
-            {key: network.from_published(values) for key, values in found.items()},
+            {key: from_reference_names(network, values) for key, values in found.items()},
         )
         found = self._optimizer_tensors("architect", tensors, stepped=stepped)
         if self.architect is not None:
             load_alphas(self.architect.alphas, tensors)
             optimizers.load(self.architect.optimizer, self.architect.alphas, found)
-        means = network.to_published(weights) if metadata["averaged"] is not None else {}
+        means = to_reference_names(network, weights) if metadata["averaged"] is not None else {}
         means = take_all(tensors, "average", means)
         self.average = None
         if metadata["averaged"] is not None:
             self.average = Average(weights)
             self.average.count = metadata["averaged"]
-            self.average.load(network.from_published(means))
-        device, ranks = self.meter.sums.device, self.computation.ranks
+            self.average.load(from_reference_names(network, means))
+        device, ranks = self.meter.sums.device, self.execution.ranks
         self.hidden = {
-            name: rows[ranks.part(len(rows))].to(device)
+            name: rows[ranks.shard(len(rows))].to(device)
             for name, rows in _with_prefix(tensors, "hidden").items()
         }
-        if self.computation.scale is not None:
-            self.computation.scale.load(_with_prefix(tensors, "scale"))
-        self.watched, self.rollbacks = list(metadata["watched"]), metadata["rollbacks"]
+        if self.execution.grad_scaler is not None:
+            self.execution.grad_scaler.load(_with_prefix(tensors, "scale"))
+        self.val_losses, self.rollbacks = list(metadata["watched"]), metadata["rollbacks"]
         self.meter.sums.copy_(_take(tensors, "meter", self.meter.sums))
         self.position = Position(**metadata["position"])
         self.best = math.inf if metadata["best"] is None else metadata["best"]
@@ -197,7 +198,9 @@ class State:
         """
         if name == "optimizer":
             optimizer: torch.optim.Optimizer | None = self.optimizer
-            parameters = self.task.network.to_published(dict(self.task.module.named_parameters()))
+            parameters = to_reference_names(
+                self.module.network, dict(self.module.network.named_parameters())
+            )
         else:
             optimizer = self.architect.optimizer if self.architect is not None else None
             parameters = dict(self.architect.alphas) if self.architect is not None else {}
@@ -215,10 +218,10 @@ class State:
         return found
 
 
-def build_optimizer(module: nn.Module, config: WeightsConfig) -> torch.optim.SGD:
+def build_optimizer(network: nn.Module, config: WeightsConfig) -> torch.optim.SGD:
     """The weights' SGD, all of them in one call."""
     return torch.optim.SGD(
-        module.parameters(),
+        network.parameters(),
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
@@ -237,23 +240,25 @@ def load_alphas(alphas: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> 
             alpha.copy_(_take(tensors, f"alphas.{cell}", alpha))
 
 
-def load_network(task: Task, tensors: Mapping[str, Tensor], *, averaged: bool = False) -> None:
+def load_network(
+    module: TrainingModule[Any], tensors: Mapping[str, Tensor], *, averaged: bool = False
+) -> None:
     """Load the weights and buffers of a checkpoint into a network.
 
     Args:
-        task: Whose network it is.
+        module: Whose network it is.
         tensors: Of the checkpoint.
         averaged: Whether the means of the weights take their place, where there are some.
 
     Raises:
         CheckpointError: naming the first tensor that is missing, or of another shape.
     """
-    expected = task.network.to_published(task.module.state_dict())
+    expected = to_reference_names(module.network, module.network.state_dict())
     published = take_all(tensors, "network", expected)
     if averaged and _with_prefix(tensors, "average"):
-        weights = task.network.to_published(dict(task.module.named_parameters()))
+        weights = to_reference_names(module.network, dict(module.network.named_parameters()))
         published |= take_all(tensors, "average", weights)
-    task.module.load_state_dict(task.network.from_published(published))
+    module.network.load_state_dict(from_reference_names(module.network, published))
 
 
 def take_all(

@@ -1,236 +1,186 @@
-"""What a space has to provide, and what travels between it and the engine."""
+"""What a search space provides to the engine, and the values that travel between the two."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from darts_cli.config import Config
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 
-Facts = Mapping[str, Any]
+DatasetInfo = Mapping[str, Any]
 """What a network has to remember about its data, as JSON values: classes, sizes, statistics."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One batch: images `[B, C, H, W]` and their classes `[B]`, or words and the next, `[T, B]`."""
+    """A batch: images `[B, C, H, W]` and classes `[B]`, or words and next words, `[T, B]` each."""
 
     inputs: Tensor
     targets: Tensor
     hidden: Tensor | None = None
-    """The state that a recurrent network starts from; None: its first one."""
-    continues: bool = False
-    """Whether this batch goes on where the one before ended, so that the state is carried over."""
+    """Initial state of a recurrent network, `[B, D]`; None: zeros."""
+    carries_hidden: bool = False
+    """Whether this batch continues the previous one, so that its final state is the initial one."""
     lr_scale: float = 1.0
-    """Factor of the learning rate in this step: a segment's length over the usual one."""
-    share: float = 1.0
-    """Of the whole batch's examples, those that are here: the rest is elsewhere, or comes later."""
-    fewest: int | None = None
-    """Examples of the process that has fewest of this batch; None: of this one."""
+    """Factor of the learning rate in this step: length of the segment over the usual one."""
+    weight: float = 1.0
+    """Fraction of the global batch in this micro-batch."""
+    min_rank_size: int | None = None
+    """Examples on the rank that has fewest of this batch; None: as many as here."""
 
     @property
     def examples(self) -> int:
-        """How many stand side by side."""
+        """Number of examples, `B`."""
         return self.targets.shape[-1]
 
     def split(self, parts: int) -> list["Batch"]:
-        """Parts of nearly equal size, at most so many, that have two examples or more.
+        """Split into at most `parts` micro-batches of nearly equal size, two examples or more each.
 
-        BatchNorm cannot normalise one value. All processes have as many parts, since they may
-        wait for one another in each.
+        BatchNorm cannot normalize a single value. All ranks get the same number
+        of micro-batches, since they synchronize in each of them.
         """
-        parts = min(parts, max(1, (self.fewest or self.examples) // 2))
+        parts = min(parts, max(1, (self.min_rank_size or self.examples) // 2))
         if parts == 1:
             return [self]
-        # Words stand in columns; images, classes and states in rows.
-        columns = self.targets.dim() - 1
-        inputs = self.inputs.tensor_split(parts, columns)
-        targets = self.targets.tensor_split(parts, columns)
+        # Words are stacked along columns, [T, B]; images, classes and states along rows.
+        batch_dim = self.targets.dim() - 1
+        inputs = self.inputs.tensor_split(parts, batch_dim)
+        targets = self.targets.tensor_split(parts, batch_dim)
         states = self.hidden.tensor_split(parts) if self.hidden is not None else [None] * parts
         return [
             replace(
                 self,
                 inputs=some,
-                targets=of_them,
+                targets=its_targets,
                 hidden=state,
-                share=self.share * of_them.shape[-1] / self.examples,
+                weight=self.weight * its_targets.shape[-1] / self.examples,
             )
-            for some, of_them, state in zip(inputs, targets, states, strict=True)
+            for some, its_targets, state in zip(inputs, targets, states, strict=True)
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a network makes of a batch."""
+    """What a forward pass returns; each space adds the fields that its losses read."""
 
-    outcome: Tensor
-    """What losses are computed from: logits of images, `[B, classes]`; of words, the sum of their
-    cross-entropies, `[]`, since their logits are more than memory should hold."""
-    auxiliary: tuple[Tensor, ...] = ()
-    """What regularisers need besides: logits of the auxiliary head, states of a recurrent cell."""
     hidden: Tensor | None = None
-    """The state that a recurrent network ends in."""
+    """Final state of a recurrent network, `[B, D]`."""
 
-    def float(self) -> "Output":
-        """The same in single precision, where it is of less; double stays double."""
-        return Output(
-            _single(self.outcome),
-            tuple(_single(tensor) for tensor in self.auxiliary),
-            _single(self.hidden) if self.hidden is not None else None,
+    def float(self) -> Self:
+        """Convert half precision to float32; float64 stays as it is."""
+        return replace(
+            self, **{field.name: _float(getattr(self, field.name)) for field in fields(self)}
         )
 
 
-def _single(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype.itemsize < torch.float32.itemsize else tensor
+def _float(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_float, value))
+    if isinstance(value, Tensor) and value.dtype.itemsize < torch.float32.itemsize:
+        return value.float()
+    return value
 
 
-class Stream(Protocol):
-    """A split of the data in batches; those of an epoch are a function of the epoch's number."""
+OutputT = TypeVar("OutputT", bound=Output)
+
+
+class BatchLoader(Protocol):
+    """A split of the data in batches; those of an epoch are a function of its number."""
 
     def steps(self, epoch: int) -> int:
-        """Batches in `epoch`, one or more."""
+        """Return the number of batches in `epoch`, one or more."""
         ...
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from number `start` on, on the network's device."""
+        """Yield the batches of `epoch` from index `start`, on the network's device."""
         ...
 
 
-class Network(Protocol):
-    """A module that can name its tensors as published DARTS checkpoints do.
-
-    Checkpoints hold those names, so that they outlive the layout in which a
-    network keeps its tensors.
-    """
+class TrainingModule(Protocol[OutputT]):
+    """A network with its losses and metrics: what the engine optimizes."""
 
     @property
-    def training_only(self) -> tuple[str, ...]:
-        """How the names of parameters begin that evaluation does without."""
-        ...
-
-    def save_memory(self) -> None:
-        """Keep as little as can be for the way back, from now on; the numbers stay the same.
-
-        Raises:
-            ConfigError: if there is nothing to be saved.
-        """
-        ...
-
-    def synchronize(self) -> None:
-        """Make BatchNorm one over all processes of a run, from now on.
-
-        Raises:
-            ConfigError: if there is none that could be.
-        """
-        ...
-
-    def regions(self) -> Sequence[nn.Module]:
-        """The parts that are compiled, each by itself.
-
-        Raises:
-            ConfigError: if there is none.
-        """
-        ...
-
-    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cut and rename parameters, buffers or momenta, given by the network's own names."""
-        ...
-
-    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `to_published`."""
-        ...
-
-
-class Task(Protocol):
-    """A network and its losses: what the engine optimises."""
-
-    @property
-    def module(self) -> nn.Module:
-        """The network as a module."""
+    def network(self) -> nn.Module:
+        """The network; `engine.capabilities` lists what it may offer besides."""
         ...
 
     @property
-    def network(self) -> Network:
-        """The same network, as the keeper of its published names."""
-        ...
-
-    @property
-    def measures(self) -> tuple[str, ...]:
-        """What `tally` sums up, in order; the first is `loss`."""
+    def metric_names(self) -> tuple[str, ...]:
+        """Names of the sums of `metric_sums`, in order; the first is `loss`."""
         ...
 
     def begin_epoch(self, epoch: int) -> None:
         """Set what changes from epoch to epoch, such as the drop path probability."""
         ...
 
-    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+    def forward(self, batch: Batch, mixture: Mixture) -> OutputT:
         """Run the network; `mixture` is empty for a discrete one."""
         ...
 
-    def loss(self, output: Output, batch: Batch) -> Tensor:
-        """The plain loss, a mean over the batch: of validation, and of the virtual step."""
+    def loss(self, output: OutputT, batch: Batch) -> Tensor:
+        """Compute the plain loss, a mean over the batch: for validation and the virtual step."""
         ...
 
-    def objective(self, output: Output, batch: Batch) -> Tensor:
-        """The loss that trains the weights: the plain one with the regularisers of the space."""
+    def training_loss(self, output: OutputT, batch: Batch) -> Tensor:
+        """Compute the loss that trains the weights: the plain one plus regularizers."""
         ...
 
-    def tally(self, output: Output, batch: Batch) -> Tensor:
-        """Sums over the batch and their count, `[len(measures) + 1]`, outside the graph."""
+    def metric_sums(self, output: OutputT, batch: Batch) -> Tensor:
+        """Return detached sums over the batch and their count, `[len(metric_names) + 1]`."""
         ...
 
-    def report(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The means of the measures, with what follows from them, such as a perplexity."""
+    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
+        """Return the means with the metrics that follow from them, such as perplexity."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Streams:
-    """What a run reads."""
+class Loaders:
+    """The data that a run reads."""
 
-    weights: Stream
-    """Trains the weights."""
-    alphas: Stream | None = None
-    """Trains the alphas; None where there are none."""
-    watched: Stream | None = None
+    train: BatchLoader
+    """Batches that train the weights."""
+    arch: BatchLoader | None = None
+    """Batches that train the alphas; None in a training."""
+    eval: BatchLoader | None = None
     """What is evaluated after every epoch."""
-    watched_name: str = "valid"
-    """Its split: `valid` or `test`. Only by `valid` is the best epoch chosen."""
+    eval_split: str = "valid"
+    """Split of `eval`: `valid` or `test`. The best epoch is chosen by `valid` only."""
 
 
 class Data(Protocol):
-    """A data set, loaded."""
+    """A loaded data set."""
 
-    def describe(self) -> Facts:
-        """What a network made for this data has to remember."""
+    def describe(self) -> DatasetInfo:
+        """Return what a network made for this data has to remember."""
         ...
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Examples in each split that is there."""
+        """Number of examples by split."""
         ...
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
-        """A number for what is in each split that was read so far: other data has another."""
+        """Digest of the content of each split that was read so far."""
         ...
 
-    def search_streams(self, seed: int) -> Streams:
-        """Disjoint parts of the training data for weights and alphas."""
+    def search_loaders(self, seed: int) -> Loaders:
+        """Return loaders over disjoint training data for weights and alphas."""
         ...
 
-    def train_streams(self, seed: int) -> Streams:
-        """All training data for the weights."""
+    def train_loaders(self, seed: int) -> Loaders:
+        """Return loaders that train the weights on all training data."""
         ...
 
-    def evaluation_stream(self, split: str, batch_size: int) -> Stream:
-        """A split in order, as it is.
+    def evaluation_loader(self, split: str, batch_size: int) -> BatchLoader:
+        """Return a loader over a split, in order and not augmented.
 
         Raises:
             DataError: if the data has no such split.
@@ -240,22 +190,22 @@ class Data(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Description:
-    """What a run's plan says in the words of its space."""
+    """Texts about a run for its plan table."""
 
     data: str
-    """What there is to know of the data besides its size."""
+    """The data, besides its name and size."""
     fields: Mapping[str, Any]
-    """The same for a program."""
+    """The same as JSON values."""
     network: str
-    """The network's size."""
+    """Size of the network."""
     batch: str
-    """What a step reads."""
+    """Content of a batch."""
     unit: str
-    """What is counted: `image`, `word`."""
+    """Name of one example: `image`, `word`."""
 
 
-class Domain(Protocol):
-    """A space with the networks and the data that belong to it."""
+class Task(Protocol):
+    """A search space with its networks, losses and data."""
 
     @property
     def space(self) -> SearchSpace:
@@ -264,23 +214,23 @@ class Domain(Protocol):
 
     @property
     def data_names(self) -> Collection[str]:
-        """What `--data` means by name, even where a folder is called the same."""
+        """Names that `--data` knows; a folder of the same name does not hide them."""
         ...
 
     @property
     def evaluation_splits(self) -> tuple[str, ...]:
-        """What `darts eval` measures where nothing is said."""
+        """Splits that `darts eval` measures by default."""
         ...
 
     def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
-        """How much `darts eval` reads at once where nothing is said."""
+        """Return the default batch size of an evaluation, over all ranks."""
         ...
 
-    def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
-        """Facts about the data, and the examples in each split, read as little as that takes.
+    def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
+        """Return facts about the data and the examples by split, reading as little as possible.
 
         Raises:
-            DataError: if the data is missing, or too little for one batch.
+            DataError: if the data is missing, or too small for one batch.
         """
         ...
 
@@ -290,44 +240,51 @@ class Domain(Protocol):
         device: torch.device,
         *,
         search: bool,
-        facts: Facts | None = None,
-        ranks: Ranks = ALONE,
+        info: DatasetInfo | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> Data:
-        """Read the data; `facts` of a trained network are kept to, where given.
+        """Read the data.
 
-        Each of the `ranks` gets its part of every batch.
+        Args:
+            config: Settings of the run.
+            device: Where batches are wanted.
+            search: Whether test data is left unread.
+            info: What a trained network knows of its data; it is kept to.
+            ranks: Each of them gets its shard of every batch.
 
         Raises:
-            DataError: if it is missing, broken, or not what `facts` say.
+            DataError: if it is missing, damaged, or does not match `info`.
         """
         ...
 
-    def check_facts(self, facts: Facts) -> None:
-        """Make sure that what a checkpoint remembers of its data can be.
+    def check_info(self, info: DatasetInfo) -> None:
+        """Check the dataset info of a checkpoint.
 
         Raises:
-            CheckpointError: naming what cannot.
+            CheckpointError: naming the first wrong value.
         """
         ...
 
-    def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> Task:
-        """The network of a genotype, or the supernet where that is None."""
+    def build(
+        self, config: Config, info: DatasetInfo, genotype: Genotype | None
+    ) -> TrainingModule[Any]:
+        """Build the network of a genotype, or the supernet for None."""
         ...
 
-    def example(self, config: Config, facts: Facts, *, single: bool) -> Batch:
-        """One unit alone, or a training batch, of the right shapes, on torch's default device."""
+    def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
+        """Return a batch of zeros on torch's default device: one example, or a training batch."""
         ...
 
     def steps(
         self, config: Config, counts: Mapping[str, int], *, search: bool, processes: int = 1
     ) -> int:
-        """Steps of an epoch; where they are drawn, about as many."""
+        """Return the steps of an epoch; an average where their number is random."""
         ...
 
     def hidden(self, config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:
-        """Shapes of the states that batches leave behind, by what these train; see `State`."""
+        """Return the shapes of carried hidden states by what they train; see `State.hidden`."""
         ...
 
-    def describe(self, config: Config, facts: Facts) -> Description:
-        """Words about a run, for its plan."""
+    def describe(self, config: Config, info: DatasetInfo) -> Description:
+        """Describe the run for the plan table."""
         ...

@@ -1,7 +1,7 @@
 """The spaces with their networks and data: what the commands hand to the engine."""
 
-from darts_cli.engine.task import Domain
-from darts_cli.spaces.cnn.task import ImageDomain
-from darts_cli.spaces.rnn.task import TextDomain
+from darts_cli.engine.task import Task
+from darts_cli.spaces.cnn.task import ImageTask
+from darts_cli.spaces.rnn.task import TextTask
 
-DOMAINS: dict[str, Domain] = {"cnn": ImageDomain(), "rnn": TextDomain()}
+TASKS: dict[str, Task] = {"cnn": ImageTask(), "rnn": TextTask()}

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from darts_cli.config import Config
-from darts_cli.engine.task import Facts
+from darts_cli.engine.task import DatasetInfo
 from darts_cli.genotype import Genotype
-from darts_cli.spaces.cnn.published import PublishedImages
-from darts_cli.spaces.rnn.published import PublishedText
-from darts_cli.spaces.survey import Shapes, Survey
+from darts_cli.spaces.cnn.published import ImageInterop
+from darts_cli.spaces.rnn.published import TextInterop
+from darts_cli.spaces.survey import DetectedNetwork, Shapes
 
 
-class Published(Protocol):
+class Interop(Protocol):
     """A space's state dictionaries, whose names are those that its networks publish."""
 
     @property
@@ -28,7 +28,7 @@ class Published(Protocol):
         """Whether these are names of such a network."""
         ...
 
-    def survey(self, shapes: Shapes) -> Survey:
+    def detect(self, shapes: Shapes) -> DetectedNetwork:
         """What the network is.
 
         Raises:
@@ -41,8 +41,13 @@ class Published(Protocol):
         ...
 
     def describe(
-        self, survey: Survey, config: Config, *, given: bool, classes: Sequence[str] | None
-    ) -> tuple[Config, Facts, str]:
+        self,
+        detected: DetectedNetwork,
+        config: Config,
+        *,
+        given: bool,
+        classes: Sequence[str] | None,
+    ) -> tuple[Config, DatasetInfo, str]:
         """What the network has to remember of its data, with settings that name them.
 
         Returns:
@@ -55,5 +60,5 @@ class Published(Protocol):
         ...
 
 
-PUBLISHED: dict[str, Published] = {"cnn": PublishedImages(), "rnn": PublishedText()}
+INTEROP: dict[str, Interop] = {"cnn": ImageInterop(), "rnn": TextInterop()}
 """By space."""

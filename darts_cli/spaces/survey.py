@@ -11,7 +11,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Survey:
+class DetectedNetwork:
     """A network that was recognised."""
 
     command: str

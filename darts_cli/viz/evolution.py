@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from darts_cli.collapse import Moment
+from darts_cli.collapse import SearchSnapshot
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.history import History
 from darts_cli.viz import cells
@@ -69,7 +69,7 @@ class Frame:
     last: int
     cells: Mapping[str, CellGenotype]
     """The edges of each node sorted, so that a node looks the same whichever edge is stronger."""
-    moment: Moment
+    snapshot: SearchSnapshot
     """The last of these epochs."""
     new: Sequence[NewEdge]
     """Edges that the frame before does not have; of the first frame none."""
@@ -99,16 +99,16 @@ def join(history: History) -> Iterator[Frame]:
         CheckpointError: if there are no alphas.
     """
     frame: Frame | None = None
-    for moment in epochs.moments(history):
-        drawn = {name: _sort(cell) for name, cell in moment.genotype.cells.items()}
+    for snapshot in epochs.snapshots(history):
+        drawn = {name: _sort(cell) for name, cell in snapshot.genotype.cells.items()}
         if frame is not None and frame.cells == drawn:
-            frame = replace(frame, last=moment.epoch, moment=moment)
+            frame = replace(frame, last=snapshot.epoch, snapshot=snapshot)
             continue
         new = _new(frame, drawn, history.space.inputs)
         if frame is not None:
             yield frame
-        epoch = moment.epoch
-        frame = Frame(first=epoch, last=epoch, cells=drawn, moment=moment, new=new)
+        epoch = snapshot.epoch
+        frame = Frame(first=epoch, last=epoch, cells=drawn, snapshot=snapshot, new=new)
     if frame is not None:
         yield frame
 
@@ -242,7 +242,7 @@ class _Film:
         these = f"epochs {frame.first} to {frame.last}" if many else f"epoch {frame.first}"
         title = f"{these} of {self.history.epochs}"
         sheet.text(MARGIN, MARGIN + TITLE_SIZE - 4, title, TITLE_SIZE, bold=True)
-        skips = frame.moment.signals.skip_connections
+        skips = frame.snapshot.signals.skip_connections
         kind = self.history.space.skip.removesuffix("_connect")
         counts = f"{kind} connections: " + ", ".join(f"{n} {cell}" for cell, n in skips.items())
         end = self.width - MARGIN

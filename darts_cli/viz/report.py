@@ -17,7 +17,7 @@ from darts_cli.viz.page.data import Limits, RunPage, page_data, title
 SIZE_LIMIT = 2_000_000
 """Bytes that a page stays under, to be sent by mail and to open at once on a phone."""
 
-MOMENTS, ROWS = 500, 24_000
+SNAPSHOTS, ROWS = 500, 24_000
 """Epochs of all runs in the slider and in curves at first; drawing more cells takes minutes."""
 
 SCRIPTS = ("elements.js", "cells.js", "curves.js", "report.js")
@@ -51,7 +51,7 @@ def render(pages: Sequence[RunPage], folder: Path) -> str:
     share = 1.0
     while True:
         limits = Limits(
-            moments=max(int(share * MOMENTS / len(pages)), 1),
+            snapshots=max(int(share * SNAPSHOTS / len(pages)), 1),
             rows=max(int(share * ROWS / len(pages)), 1),
         )
         text = _fill(page_data(pages, folder, limits), title(pages))

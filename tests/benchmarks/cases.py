@@ -14,16 +14,17 @@ from darts_cli.config import (
     RecurrentNetworkConfig,
 )
 from darts_cli.engine.architect import Architect
+from darts_cli.engine.capabilities import save_memory
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State, build_optimizer
 from darts_cli.engine.steps import search_step, train_step
-from darts_cli.engine.task import Batch, Domain, Facts
+from darts_cli.engine.task import Batch, DatasetInfo, Task
 from darts_cli.genotype import Genotype
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import DiscreteNetwork
-from darts_cli.spaces.domains import DOMAINS
+from darts_cli.spaces.cnn.discrete import Network
+from darts_cli.spaces.domains import TASKS
 from tests.benchmarks.plain.images import PlainNetwork, PlainSupernet
 from tests.benchmarks.plain.step import PlainSearch
 from tests.benchmarks.plain.text import PlainLanguageModel
@@ -39,7 +40,7 @@ class Case:
 
     name: str
     config: Config
-    facts: Facts
+    info: DatasetInfo
     genotype: Genotype | None
     target: float
     """The least that a plain step's time over ours has to be."""
@@ -51,19 +52,19 @@ class Case:
 
     def random_batch(self, generator: torch.Generator) -> Batch:
         """Noise and arbitrary targets."""
-        data, facts = self.config.data, self.facts
+        data, info = self.config.data, self.info
         if self.config.space == "rnn":
-            shape, words = (35, data.batch_size), len(facts["vocabulary"])
+            shape, words = (35, data.batch_size), len(info["vocabulary"])
             inputs, targets = (torch.randint(words, shape, generator=generator) for _ in range(2))
             return Batch(inputs, targets)
-        size = facts["size"]
-        images = torch.randn(data.batch_size, facts["channels"], size, size, generator=generator)
-        targets = torch.randint(len(facts["classes"]), (data.batch_size,), generator=generator)
+        size = info["size"]
+        images = torch.randn(data.batch_size, info["channels"], size, size, generator=generator)
+        targets = torch.randint(len(info["classes"]), (data.batch_size,), generator=generator)
         return Batch(images.to(memory_format=torch.channels_last), targets)
 
     def ours(self, memory: str = "fast") -> Step:
         """A step of alphas and weights, or of weights alone, by the engine."""
-        state = make_state(self.config, self.facts, self.genotype, memory)
+        state = make_state(self.config, self.info, self.genotype, memory)
         train, valid = self.batches()
 
         def step() -> None:
@@ -71,8 +72,8 @@ class Case:
                 search_step(state, train, valid, seed=0)
             train_step(state, train, self.config)
 
-        state.task.module.train()
-        _fix_drop_path(state.task.module)
+        state.module.network.train()
+        _fix_drop_path(state.module.network)
         return step
 
     def plain(self) -> Step:
@@ -80,46 +81,46 @@ class Case:
         train, valid = self.batches()
         if self.genotype is not None:
             return _plain_training(self.genotype, self.config, train)
-        search, loss, objective = make_plain(self.config, self.facts)
+        search, loss, training_loss = make_plain(self.config, self.info)
 
         def step() -> None:
             search.move_alphas(
                 lambda network, mixture: loss(network, mixture, train),
                 lambda network, mixture: loss(network, mixture, valid),
             )
-            search.move_weights(lambda network, mixture: objective(network, mixture, train))
+            search.move_weights(lambda network, mixture: training_loss(network, mixture, train))
 
         return step
 
 
 def make_state(
     config: Config,
-    facts: Facts,
+    info: DatasetInfo,
     genotype: Genotype | None,
     memory: str = "fast",
     device: torch.device = _CPU,
 ) -> State:
     """A network ready for its first step."""
-    domain: Domain = DOMAINS[config.space]
-    task = domain.build(config, facts, genotype)
+    task: Task = TASKS[config.space]
+    module = task.build(config, info, genotype)
     if memory == "save":
-        task.network.save_memory()
-    task.module.to(device)
+        save_memory(module.network)
+    module.network.to(device)
     architect = None
     if config.alphas is not None and genotype is None:
         alphas = {cell: alpha.to(device) for cell, alpha in make_alphas(config).items()}
         architect = Architect(alphas, config.alphas)
     return State(
-        task=task,
-        optimizer=build_optimizer(task.module, config.weights),
+        module=module,
+        optimizer=build_optimizer(module.network, config.weights),
         architect=architect,
-        meter=Meter(task.measures, device),
+        meter=Meter(module.metric_names, device),
     )
 
 
 def make_alphas(config: Config) -> dict[str, Tensor]:
     """The same for both, and not all alike."""
-    space = DOMAINS[config.space].space
+    space = TASKS[config.space].space
     generator = torch.Generator().manual_seed(1)
     shape = (len(space.edges), len(space.primitives))
     return {cell: 0.1 * torch.randn(shape, generator=generator) for cell in space.cells}
@@ -128,12 +129,12 @@ def make_alphas(config: Config) -> dict[str, Tensor]:
 BatchLoss = Callable[[nn.Module, dict[str, Tensor], Batch], Tensor]
 
 
-def make_plain(config: Config, facts: Facts) -> tuple[PlainSearch, BatchLoss, BatchLoss]:
+def make_plain(config: Config, info: DatasetInfo) -> tuple[PlainSearch, BatchLoss, BatchLoss]:
     """The plain search of a config, the loss of a batch, and what trains the weights."""
-    network, loss, objective = (
-        _plain_images(config.network, facts)
+    network, loss, training_loss = (
+        _plain_images(config.network, info)
         if isinstance(config.network, ConvNetworkConfig)
-        else _plain_text(config.network, facts)
+        else _plain_text(config.network, info)
     )
     alphas, weights = config.alphas, config.weights
     if alphas is None:
@@ -151,13 +152,13 @@ def make_plain(config: Config, facts: Facts) -> tuple[PlainSearch, BatchLoss, Ba
         adam={"lr": alphas.lr, "betas": alphas.betas, "weight_decay": alphas.weight_decay},
         virtual_clip=alphas.virtual_clip,
     )
-    return search, loss, objective
+    return search, loss, training_loss
 
 
 def _plain_images(
-    config: ConvNetworkConfig, facts: Facts
+    config: ConvNetworkConfig, info: DatasetInfo
 ) -> tuple[nn.Module, BatchLoss, BatchLoss]:
-    classes, channels = len(facts["classes"]), facts["channels"]
+    classes, channels = len(info["classes"]), info["channels"]
     network = PlainSupernet(
         config.channels, config.layers, classes=classes, image_channels=channels
     )
@@ -169,9 +170,9 @@ def _plain_images(
 
 
 def _plain_text(
-    config: RecurrentNetworkConfig, facts: Facts
+    config: RecurrentNetworkConfig, info: DatasetInfo
 ) -> tuple[nn.Module, BatchLoss, BatchLoss]:
-    network = PlainLanguageModel(config, len(facts["vocabulary"]))
+    network = PlainLanguageModel(config, len(info["vocabulary"]))
 
     def run(
         network: nn.Module, mixture: dict[str, Tensor], batch: Batch
@@ -185,7 +186,7 @@ def _plain_text(
         logits, _, _ = run(network, mixture, batch)
         return F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten())
 
-    def objective(network: nn.Module, mixture: dict[str, Tensor], batch: Batch) -> Tensor:
+    def training_loss(network: nn.Module, mixture: dict[str, Tensor], batch: Batch) -> Tensor:
         logits, states, dropped = run(network, mixture, batch)
         slowness = config.slowness * (states[1:] - states[:-1]).square().mean()
         activation = config.activation * dropped.square().mean()
@@ -193,7 +194,7 @@ def _plain_text(
             F.cross_entropy(logits.flatten(0, 1), batch.targets.flatten()) + activation + slowness
         )
 
-    return network, loss, objective
+    return network, loss, training_loss
 
 
 def _plain_training(genotype: Genotype, config: Config, batch: Batch) -> Step:
@@ -224,7 +225,7 @@ def _plain_training(genotype: Genotype, config: Config, batch: Batch) -> Step:
 
 def _fix_drop_path(module: nn.Module) -> None:
     """In the middle of training it is half of what it ends at."""
-    if isinstance(module, DiscreteNetwork):
+    if isinstance(module, Network):
         module.drop_path = _DROP_PATH
 
 
@@ -256,12 +257,12 @@ _CIFAR = {"classes": [str(number) for number in range(10)], "channels": 3, "size
 _DIGITS = {"classes": [str(number) for number in range(10)], "channels": 1, "size": 8}
 
 
-def _vocabulary(words: int) -> Facts:
+def _vocabulary(words: int) -> DatasetInfo:
     return {"vocabulary": [str(number) for number in range(words)]}
 
 
-def _search(name: str, config: Config, facts: Facts, target: float) -> Case:
-    return Case(name=name, config=config, facts=facts, genotype=None, target=target)
+def _search(name: str, config: Config, info: DatasetInfo, target: float) -> Case:
+    return Case(name=name, config=config, info=info, genotype=None, target=target)
 
 
 def make_cases() -> dict[str, Case]:
@@ -278,7 +279,7 @@ def make_cases() -> dict[str, Case]:
         Case(
             name="train-36x20-b8",
             config=_training(8),
-            facts=_CIFAR,
+            info=_CIFAR,
             genotype=load("darts_v2", SPACES),
             target=1.2,
         ),

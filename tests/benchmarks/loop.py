@@ -19,18 +19,18 @@ from rich.console import Console
 
 from darts_cli import config_file
 from darts_cli.engine import artifacts
-from darts_cli.engine.artifacts import Session
+from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
-from darts_cli.engine.task import Batch, Stream, Streams
+from darts_cli.engine.task import Batch, BatchLoader, Loaders
 from darts_cli.recipes import RECIPES
 from darts_cli.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.run import Run
 from darts_cli.spaces.cnn.data import ImageData
 from darts_cli.spaces.cnn.decoded import DecodedCache
-from darts_cli.spaces.cnn.facts import ImageFacts
+from darts_cli.spaces.cnn.facts import ImageInfo
 from darts_cli.spaces.cnn.images import Split
-from darts_cli.spaces.domains import DOMAINS
+from darts_cli.spaces.domains import TASKS
 from darts_cli.viz.style import colour
 from tests.benchmarks.cases import make_state
 from tests.display.pictures import DEVICE, make_past
@@ -54,7 +54,7 @@ def make_data() -> ImageData:
     """Noise of CIFAR-10's size, as pixels that live in memory."""
     draws = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (_IMAGES, 3, 32, 32), dtype=torch.uint8, generator=draws)
-    facts = ImageFacts(
+    info = ImageInfo(
         name="noise",
         classes=tuple(map(str, range(10))),
         channels=3,
@@ -65,7 +65,7 @@ def make_data() -> ImageData:
     config = RECIPES["search"]["cnn"]["cifar"].data
     split = Split(pixels, torch.arange(_IMAGES) % 10)
     return ImageData(
-        facts=facts,
+        info=info,
         counts={"train": _IMAGES},
         config=config,  # type: ignore[arg-type]
         device=_CPU,
@@ -76,9 +76,9 @@ def make_data() -> ImageData:
     )
 
 
-def time_batches(stream: Stream, number: int = 50) -> float:
+def time_batches(loader: BatchLoader, number: int = 50) -> float:
     """Seconds of a batch, read and augmented."""
-    batches = stream.batches(0)
+    batches = loader.batches(0)
     next(batches)
     with timed() as seconds:
         for _ in range(number):
@@ -86,11 +86,11 @@ def time_batches(stream: Stream, number: int = 50) -> float:
     return seconds[0] / number
 
 
-def time_step(state: State, weights: Stream, alphas: Stream) -> float:
+def time_step(state: State, weights: BatchLoader, alphas: BatchLoader) -> float:
     """Seconds of the second of two steps of the second order."""
     train, valid = next(iter(weights.batches(0))), next(iter(alphas.batches(0)))
     config = RECIPES["search"]["cnn"]["cifar"]
-    state.task.module.train()
+    state.module.network.train()
     for _ in range(2):
         with timed() as seconds:
             search_step(state, train, valid, seed=0)
@@ -101,47 +101,47 @@ def time_step(state: State, weights: Stream, alphas: Stream) -> float:
 class _Head:
     """The first few batches of a stream."""
 
-    def __init__(self, stream: Stream, number: int) -> None:
-        self.stream, self.number = stream, number
+    def __init__(self, loader: BatchLoader, number: int) -> None:
+        self.loader, self.number = loader, number
 
     def steps(self, _epoch: int) -> int:
         return self.number
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        batches = self.stream.batches(epoch, start)
+        batches = self.loader.batches(epoch, start)
         return (next(batches) for _ in range(self.number - start))
 
 
-def time_evaluation(state: State, stream: Stream, number: int = 8) -> float:
+def time_evaluation(state: State, loader: BatchLoader, number: int = 8) -> float:
     """Seconds of a batch of evaluation."""
     mixture = fixed_mixture(state)
-    evaluate(state.task, _Head(stream, 1), mixture, _CPU)
+    evaluate(state.module, _Head(loader, 1), mixture, _CPU)
     with timed() as seconds:
-        evaluate(state.task, _Head(stream, number), mixture, _CPU)
+        evaluate(state.module, _Head(loader, number), mixture, _CPU)
     return seconds[0] / number
 
 
-def make_session(state: State, streams: Streams, folder: Path) -> Session:
+def make_context(state: State, loaders: Loaders, folder: Path) -> RunContext:
     """A run's, whose lines nobody sees."""
     config = RECIPES["search"]["cnn"]["cifar"]
     run = Run.create(folder / "run")
     state.position.epoch = 1
-    return Session(
+    return RunContext(
         config=config,
-        space=DOMAINS["cnn"].space,
-        streams=streams,
+        space=TASKS["cnn"].space,
+        loaders=loaders,
         run=run,
         reporter=Reporter(Console(file=io.StringIO()), run.log, "image"),
         metadata={"kind": "search", "config": config_file.as_mapping(config), "facts": {}},
     )
 
 
-def time_files(state: State, session: Session) -> float:
+def time_files(state: State, context: RunContext) -> float:
     """Seconds of the files of an epoch's end."""
     with timed() as seconds:
-        artifacts.write_architecture(state, session)
-        session.run.append_metrics({"epoch": 1})
-        artifacts.save(state, session)
+        artifacts.write_architecture(state, context)
+        context.run.append_metrics({"epoch": 1})
+        artifacts.save(state, context)
     return seconds[0]
 
 
@@ -202,8 +202,8 @@ def time_command(*arguments: str) -> float:
 def main() -> None:
     """Print each part, and its share of an epoch's steps."""
     data = make_data()
-    streams = data.search_streams(seed=0)
-    weights, alphas, watched = streams.weights, streams.alphas, streams.watched
+    loaders = data.search_loaders(seed=0)
+    weights, alphas, watched = loaders.train, loaders.arch, loaders.eval
     if alphas is None or watched is None:
         raise ValueError("a search has batches for its alphas, and watches some")
     state = make_state(RECIPES["search"]["cnn"]["cifar"], data.describe(), None)
@@ -212,12 +212,12 @@ def main() -> None:
         folder = Path(temporary)
         small = make_folder(folder / "small", 32, 32)
         first = time_first_step(small, folder)
-        session = make_session(state, streams, folder)
+        context = make_context(state, loaders, folder)
         rows: dict[str, Callable[[], float]] = {
             "start-up": lambda: time_first_step(small, folder),
             "data": lambda: steps * (time_batches(weights) + time_batches(alphas)),
             "evaluation": lambda: watched.steps(0) * time_evaluation(state, watched),
-            "checkpoint": lambda: time_files(state, session),
+            "checkpoint": lambda: time_files(state, context),
             "progress": lambda: steps * time_progress(step),
         }
         print(

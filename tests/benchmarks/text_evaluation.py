@@ -16,8 +16,8 @@ from darts_cli.genotype_file import parse
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.networks import LanguageModel
-from darts_cli.spaces.rnn.streams import EvaluationStream
-from darts_cli.spaces.rnn.task import TextDomain, TextTask
+from darts_cli.spaces.rnn.streams import EvaluationLoader
+from darts_cli.spaces.rnn.task import TextTask, TextTrainingModule
 
 ROUNDS = 7
 WORDS = 1024
@@ -27,11 +27,11 @@ GENOTYPE = Path(__file__).parents[2] / "genotypes" / "rnn_darts_v2.yaml"
 MEMORY = 256 * 2**20
 
 
-def make_task() -> TextTask:
+def make_module() -> TextTrainingModule:
     """The paper's network, width 850, with the weights that it starts from."""
     genotype = parse(GENOTYPE.read_text(), SPACES, GENOTYPE.name)
-    facts = {"vocabulary": [str(number) for number in range(VOCABULARY)]}
-    return TextDomain().build(RECIPES["train"]["rnn"]["ptb"], facts, genotype)
+    info = {"vocabulary": [str(number) for number in range(VOCABULARY)]}
+    return TextTask().build(RECIPES["train"]["rnn"]["ptb"], info, genotype)
 
 
 def weights_of_a_word(network: LanguageModel) -> int:
@@ -43,8 +43,8 @@ def weights_of_a_word(network: LanguageModel) -> int:
 
 def main() -> None:
     """Time both in turn, and print the table."""
-    task = make_task()
-    stream = EvaluationStream.of(torch.randint(VOCABULARY, (WORDS + 1,)), 1)
+    module = make_module()
+    loader = EvaluationLoader.of(torch.randint(VOCABULARY, (WORDS + 1,)), 1)
     memory = torch.ones(MEMORY // 4)
     device = torch.device("cpu")
     read, words = [], []
@@ -52,13 +52,13 @@ def main() -> None:
         start = time.perf_counter()
         memory.sum()
         middle = time.perf_counter()
-        evaluate(task, stream, {}, device)
+        evaluate(module, loader, {}, device)
         end = time.perf_counter()
         if round_:  # The first one warms up.
             read.append(MEMORY / (middle - start))
             words.append((end - middle) / WORDS)
     bandwidth, word = statistics.median(read), statistics.median(words)
-    size = weights_of_a_word(task.network)
+    size = weights_of_a_word(module.network)
     print(f"memory, read           {bandwidth / 1e9:9.1f} GB/s")
     print(
         f"evaluation, batch 1    {1000 * word:9.2f} ms a word, {size / 1e6:.1f} MB of weights each"

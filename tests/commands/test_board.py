@@ -11,7 +11,7 @@ from darts_cli import checkpoint
 from darts_cli.commands.reading import read_history
 from darts_cli.files import WriteError
 from darts_cli.spaces import SPACES
-from tests.conftest import TINY, Darts, metrics
+from tests.conftest import TINY, Darts, read_metrics
 
 SIZES = (*TINY, "--batch-size", 4, "--order", "first", "--tensorboard")
 
@@ -29,7 +29,7 @@ def scalars(board: EventAccumulator, name: str) -> list[tuple[int, float]]:
 def test_every_number_of_the_metrics_is_a_scalar_at_its_epoch(darts: Darts, pets: Path) -> None:
     run = darts("search", "cnn", "--data", pets, *SIZES, "--epochs", 2, "--out", "run").path
     board = load(run)
-    for record in metrics(run):
+    for record in read_metrics(run):
         epoch = record.pop("epoch")
         for name, value in record.items():
             numbers = value if isinstance(value, dict) else {name: value}
@@ -83,9 +83,9 @@ def test_without_the_extra_nothing_is_begun(
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from darts_cli.commands.board import Board
+    from darts_cli.commands.board import TensorBoardWriter
 
-    board = Board(tmp_path, SPACES["cnn"], None, first=1)
+    board = TensorBoardWriter(tmp_path, SPACES["cnn"], None, first=1)
 
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -109,11 +109,11 @@ def test_a_folder_that_is_a_file_is_named(darts: Darts, searched: Path, tmp_path
 
 
 def test_cells_that_stand_when_a_board_begins_are_drawn(searched: Path, tmp_path: Path) -> None:
-    from darts_cli.commands.board import Board
+    from darts_cli.commands.board import TensorBoardWriter
 
-    moment = read_history(searched).moments[-1]
-    settled = replace(moment, signals=replace(moment.signals, unchanged_epochs=7))
-    board = Board(tmp_path, SPACES["cnn"], None, first=2)
+    snapshot = read_history(searched).snapshots[-1]
+    settled = replace(snapshot, signals=replace(snapshot.signals, unchanged_epochs=7))
+    board = TensorBoardWriter(tmp_path, SPACES["cnn"], None, first=2)
     for _ in range(2):
         board({"epoch": 2, "lr": 0.5}, settled)
     assert len(load(tmp_path).Images("genotype")) == 1

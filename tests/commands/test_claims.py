@@ -11,40 +11,43 @@ from torch import Tensor
 
 from darts_cli import checkpoint
 from darts_cli.commands.claims import check_size
-from darts_cli.commands.job import Job, read_job
+from darts_cli.commands.job import RunSpec, read_spec
+from darts_cli.engine.capabilities import to_reference_names
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load, shipped
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from tests.conftest import Darts, snapshot
+from tests.conftest import Darts, contents
 from tests.torture.files import FACTS, make_checkpoints, read_checkpoint
 
 GENOTYPES = [load(name, SPACES) for name in shipped()]
 
-JOBS = [
+SPECS = [
     *(
-        Job(command="search", config=next(iter(recipes.values())), genotype=None)
+        RunSpec(command="search", config=next(iter(recipes.values())), genotype=None)
         for recipes in RECIPES["search"].values()
     ),
     *(
-        Job(command="train", config=next(iter(RECIPES["train"][of.space].values())), genotype=of)
+        RunSpec(
+            command="train", config=next(iter(RECIPES["train"][of.space].values())), genotype=of
+        )
         for of in GENOTYPES
     ),
 ]
 
 
-@pytest.mark.parametrize("job", JOBS, ids=lambda job: getattr(job.genotype, "name", job.words))
-def test_a_network_fits_its_own_file_and_no_smaller_one(job: Job) -> None:
-    facts = FACTS[job.config.space]
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: getattr(spec.genotype, "name", spec.words))
+def test_a_network_fits_its_own_file_and_no_smaller_one(spec: RunSpec) -> None:
+    info = FACTS[spec.config.space]
     with torch.device("meta"):
-        task = job.domain.build(job.config, facts, job.genotype)
-    named = task.network.to_published(task.module.state_dict())
+        module = spec.task.build(spec.config, info, spec.genotype)
+    named = to_reference_names(module.network, module.network.state_dict())
     tensors = {f"network.{name}": tensor for name, tensor in named.items()}
-    check_size(job, facts, tensors, Path("x"))
-    weights = {name for name, _ in task.module.named_parameters()} & named.keys()
+    check_size(spec, info, tensors, Path("x"))
+    weights = {name for name, _ in module.network.named_parameters()} & named.keys()
     less = {name: tensors[name] for name in tensors if name.removeprefix("network.") not in weights}
     with pytest.raises(CheckpointError, match=r"x: config\.network: found settings of a larger"):
-        check_size(job, facts, less, Path("x"))
+        check_size(spec, info, less, Path("x"))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +73,7 @@ def test_settings_of_an_enormous_network_are_refused_before_it_is_built(
     metadata["config"][section][setting] = value
     file = tmp_path / "last.safetensors"
     with pytest.raises(CheckpointError, match=r"config\.network: found settings of a larger"):
-        check_size(read_job(metadata, file), metadata["facts"], tensors, file)
+        check_size(read_spec(metadata, file), metadata["facts"], tensors, file)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,7 @@ def test_a_place_where_a_run_cannot_be_is_refused_and_nothing_is_written(
     tensors, metadata = checkpoint.read(file)
     alter(metadata)
     checkpoint.write(file, tensors, metadata)
-    before = snapshot(run)
+    before = contents(run)
     refusal = darts("search", "cnn", "--resume", run, "--device", "cpu").refusal()
     assert refusal.startswith(f"{file}: {message}")
-    assert {**snapshot(run), ".lock": None} == {**before, ".lock": None}
+    assert {**contents(run), ".lock": None} == {**before, ".lock": None}

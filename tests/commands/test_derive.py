@@ -10,7 +10,7 @@ import torch
 from darts_cli import checkpoint
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from tests.conftest import Darts, snapshot
+from tests.conftest import Darts, contents
 
 Unchanged = Callable[[Path], None]
 
@@ -55,7 +55,7 @@ def test_output_names_the_file_and_nothing_else_is_written(
 ) -> None:
     unchanged(searched)
     assert darts("derive", searched, "--output", "cell.yaml").out == "cell.yaml\n"
-    assert set(snapshot(tmp_path)) == {"cell.yaml"}
+    assert set(contents(tmp_path)) == {"cell.yaml"}
 
 
 def test_every_chosen_edge_is_told_with_its_margins_on_standard_error(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, Darts, assert_same_bits, snapshot
+from tests.conftest import TINY, Darts, assert_same_bits, contents
 
 SEARCH = ("search", "cnn", "--data", "digits", *TINY, "--batch-size", 256, "--order", "first")
 
@@ -50,7 +50,7 @@ def test_on_a_full_disk_the_state_goes_where_there_is_room_and_the_run_goes_on_f
     )
     # What was there is whole: it can be derived from, and nothing is half written.
     assert darts("derive", run, "--output", tmp_path / "cell.yaml").status == 0
-    assert not [name for name in snapshot(run) if "safetensors." in name]
+    assert not [name for name in contents(run) if "safetensors." in name]
     remount("size=8m")
     shutil.move(shelter, run / "last.safetensors")
     assert darts("search", "cnn", "--resume", run).status == 0
@@ -64,7 +64,7 @@ def test_a_read_only_disk_is_one_line(
     remount("size=8m")
     shutil.copytree(searched, path / "run")
     remount("ro")
-    before = snapshot(path)
+    before = contents(path)
     assert darts(*SEARCH, "--out", path / "new").refusal() == (
         f"--out {path}/new: cannot be made (Read-only file system); choose another directory"
     )
@@ -75,4 +75,4 @@ def test_a_read_only_disk_is_one_line(
     assert darts("derive", path / "run").refusal(1) == (
         f"{path}/run/.lock: cannot be written (Read-only file system)"
     )
-    assert snapshot(path) == before
+    assert contents(path) == before

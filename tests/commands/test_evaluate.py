@@ -11,8 +11,8 @@ import yaml
 
 from darts_cli import checkpoint
 from darts_cli.config import Config
-from darts_cli.spaces.cnn.task import ImageDomain
-from tests.conftest import Darts, Images, metrics
+from darts_cli.spaces.cnn.task import ImageTask
+from tests.conftest import Darts, Images, read_metrics
 
 Unchanged = Callable[[Path], None]
 
@@ -27,7 +27,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def test_the_test_images_give_the_measures_that_training_saw(darts: Darts, run: Path) -> None:
     result = darts("eval", "run", *CPU)
-    (record,) = metrics(run)
+    (record,) = read_metrics(run)
     found = json.loads(result.path.read_text())
     assert found.keys() == {
         *("checkpoint", "data", "split", "examples", "batch_size", "epoch"),
@@ -188,13 +188,13 @@ def test_data_is_kept_where_the_users_settings_say_not_the_checkpoint(
     darts: Darts, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots: list[str] = []
-    load = ImageDomain.load
+    load = ImageTask.load
 
-    def note(self: ImageDomain, config: Config, *arguments: Any, **options: Any) -> Any:
+    def note(self: ImageTask, config: Config, *arguments: Any, **options: Any) -> Any:
         roots.append(config.data.root)
         return load(self, config, *arguments, **options)
 
-    monkeypatch.setattr(ImageDomain, "load", note)
+    monkeypatch.setattr(ImageTask, "load", note)
     file = run / "last.safetensors"
     tensors, metadata = checkpoint.read(file)
     metadata["config"]["data"]["root"] = "/elsewhere"

@@ -9,7 +9,7 @@ import torch
 from darts_cli import checkpoint
 from darts_cli.genotype_file import load, shipped
 from darts_cli.spaces import SPACES
-from tests.conftest import Darts, snapshot
+from tests.conftest import Darts, contents
 from tests.published import GENOTYPES, save, state_of, write_words
 
 LONG = ("--width", 8, "--batch-size", 4, "--device", "cpu", "--set", "data.segment=5")
@@ -74,8 +74,8 @@ def test_a_recurrent_search_comes_back_with_its_alphas(darts: Darts, text: Path)
     back = darts("import", "found.pt", "--alphas", "found-alphas.pt", "--data", text).path
     assert_same_network(run / "last.safetensors", back)
     # The vocabulary is that of the training text, as it was in the run.
-    facts = [checkpoint.read(path)[1]["facts"] for path in (back, run / "last.safetensors")]
-    assert facts[0] == facts[1]
+    info = [checkpoint.read(path)[1]["facts"] for path in (back, run / "last.safetensors")]
+    assert info[0] == info[1]
 
 
 def test_of_averaged_weights_the_average_comes_back(darts: Darts, text: Path) -> None:
@@ -151,12 +151,12 @@ def test_what_cannot_be_exported_is_refused(
 ) -> None:
     Path("empty").mkdir()
     Path("there").write_text("replaced, since it is named")
-    before = snapshot(tmp_path)
+    before = contents(tmp_path)
     if message is None:
         assert darts("export", *arguments).path == Path("there")
     else:
         assert darts("export", *arguments).refusal().startswith(message)
-        assert snapshot(tmp_path) == before
+        assert contents(tmp_path) == before
 
 
 def test_nothing_is_overwritten_that_was_not_named(
@@ -167,7 +167,7 @@ def test_nothing_is_overwritten_that_was_not_named(
         assert darts("export", searched).refusal() == (
             f"{name}: is there already; name a file by --output, which replaces it"
         )
-        assert set(snapshot(tmp_path)) == {name}
+        assert set(contents(tmp_path)) == {name}
         Path(name).unlink()
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from darts_cli import checkpoint
 from darts_cli.spaces.cnn import images
 from darts_cli.spaces.cnn.images import Split
-from tests.conftest import TINY, Darts, make_images, snapshot
+from tests.conftest import TINY, Darts, contents, make_images
 
 SIZE = (*TINY, "--batch-size", 4, "--epochs", 2, "--order", "first")
 
@@ -51,13 +51,13 @@ def test_a_search_goes_on_with_the_images_that_it_began_with_alone(
     workers = ("--set", "data.workers=0")
     darts("search", "cnn", "--data", "pets", *SIZE, *workers, "--out", "run", "--max-steps", 1)
     change(Path("pets/train"))
-    before = snapshot(Path("run"))
+    before = contents(Path("run"))
     place = Path("pets").resolve()
     assert darts("search", "cnn", "--resume", "run").refusal() == (
         f"{place}: found other train images than the run began with; "
         "go on with that data, or start a new run"
     )
-    assert snapshot(Path("run")) == before
+    assert contents(Path("run")) == before
 
 
 def test_where_the_images_lie_and_what_a_search_does_not_read_make_no_difference(

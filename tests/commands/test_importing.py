@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli import checkpoint
-from darts_cli.commands.job import read_job
+from darts_cli.commands.job import read_spec
 from darts_cli.engine.state import load_network
-from darts_cli.engine.task import Batch, Task
+from darts_cli.engine.task import Batch, TrainingModule
 from darts_cli.spaces.cnn.published import CIFAR_NAMES
 from darts_cli.spaces.rnn.networks import LanguageModel
-from tests.conftest import Darts, Images, snapshot
+from tests.conftest import Darts, Images, contents
 from tests.published import GENOTYPES, save, state_of, write_words
 from tests.spaces.recorded import read
 
@@ -39,14 +39,14 @@ def cifar(darts: Darts) -> Callable[..., Path]:
     return make
 
 
-def load(path: Path) -> Task:
+def load(path: Path) -> TrainingModule[Any]:
     """The network in a checkpoint by the way of `darts eval`."""
     tensors, metadata = checkpoint.read(path)
-    job = read_job(metadata, path)
-    task = job.domain.build(job.config, metadata["facts"], job.genotype)
-    load_network(task, tensors, averaged=True)
-    task.module.eval()
-    return task
+    spec = read_spec(metadata, path)
+    module = spec.task.build(spec.config, metadata["facts"], spec.genotype)
+    load_network(module, tensors, averaged=True)
+    module.network.eval()
+    return module
 
 
 def assert_near(found: Tensor, expected: Tensor, tolerance: float = TOLERANCE) -> None:
@@ -63,7 +63,7 @@ def test_imported_image_networks_have_the_golden_logits(
     assert result.out == "net.safetensors\n"
     tensors, _ = read(golden)
     output = load(result.path).forward(Batch(tensors["input"].float(), torch.zeros(2)), {})
-    assert_near(output.outcome, tensors["eval.logits"], 1e-4 if "imagenet" in golden else TOLERANCE)
+    assert_near(output.logits, tensors["eval.logits"], 1e-4 if "imagenet" in golden else TOLERANCE)
 
 
 def test_weights_of_another_precision_are_converted(darts: Darts) -> None:
@@ -85,11 +85,11 @@ def test_imported_recurrent_networks_have_the_golden_probabilities(
     text = write_words(Path("text"), 20)
     path = darts("import", "net.pt", "--genotype", GENOTYPES[golden], "--data", text).path
     tensors, _ = read(golden)
-    task, words = load(path), tensors["input"]
-    output = task.forward(Batch(words, words, hidden=tensors["hidden"][0].float()), {})
-    model = task.module
+    module, words = load(path), tensors["input"]
+    output = module.forward(Batch(words, words, hidden=tensors["hidden"][0].float()), {})
+    model = module.network
     assert isinstance(model, LanguageModel)
-    logits = F.linear(output.auxiliary[1], model.encoder.weight, model.decoder_bias)
+    logits = F.linear(output.dropped, model.encoder.weight, model.decoder_bias)
     assert_near(logits.log_softmax(-1), tensors["log_prob"])
     assert output.hidden is not None
     assert_near(output.hidden, tensors["hidden_next"][0])
@@ -107,12 +107,12 @@ def test_an_imported_supernet_has_the_golden_logits_and_alphas(darts: Darts, pla
     found, _ = checkpoint.read(path)
     assert torch.equal(found["alphas.normal"], alphas["alphas_normal"])
     assert torch.equal(found["alphas.reduce"], alphas["alphas_reduce"])
-    task = load(path)
-    task.module.train()
+    module = load(path)
+    module.network.train()
     mixture = {cell: found[f"alphas.{cell}"].softmax(-1) for cell in ("normal", "reduce")}
     images = tensors["step0.train.input"].float()
-    output = task.forward(Batch(images, torch.zeros(1)), mixture)
-    assert_near(output.outcome, tensors["step0.logits"], 1e-4)
+    output = module.forward(Batch(images, torch.zeros(1)), mixture)
+    assert_near(output.logits, tensors["step0.logits"], 1e-4)
     derived = darts("derive", path)
     assert derived.path == Path("net.genotype.yaml")
     assert "how sure the choice is" in derived.err
@@ -281,15 +281,15 @@ def make_photographs(folder: Path, classes: tuple[str, ...], side: int) -> Path:
     return folder
 
 
-def measured(task: Task, folder: Path, facts: dict[str, Any]) -> float:
+def measured(module: TrainingModule[Any], folder: Path, info: dict[str, Any]) -> float:
     """The share of test images that the network tells right, computed without darts' data."""
-    mean, std = (torch.tensor(facts[name])[:, None, None] for name in ("mean", "std"))
+    mean, std = (torch.tensor(info[name])[:, None, None] for name in ("mean", "std"))
     right = total = 0
     for label, name in enumerate(sorted(path.name for path in (folder / "test").iterdir())):
         for file in sorted((folder / "test" / name).iterdir()):
             pixels = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1) / 255
             batch = Batch(((pixels - mean) / std)[None], torch.zeros(1))
-            right += int(task.forward(batch, {}).outcome.argmax() == label)
+            right += int(module.forward(batch, {}).logits.argmax() == label)
             total += 1
     return right / total
 
@@ -335,7 +335,7 @@ def test_eval_of_an_import_measures_a_text(darts: Darts) -> None:
     lines = (text / "test.txt").read_text().splitlines()
     words = torch.tensor([numbers[word] for line in lines for word in [*line.split(), "<eos>"]])
     output = load(path).forward(Batch(words[:-1, None], words[1:, None]), {})
-    assert found["loss"] == pytest.approx(output.outcome.item() / (len(words) - 1), rel=1e-5)
+    assert found["loss"] == pytest.approx(output.nll_sum.item() / (len(words) - 1), rel=1e-5)
 
 
 def test_words_are_numbered_as_published_code_does(darts: Darts) -> None:
@@ -463,7 +463,7 @@ def test_what_does_not_fit_is_named(
 ) -> None:
     cifar(change)
     assert darts(*CIFAR).refusal().startswith(f"net.pt: {message}")
-    assert set(snapshot(tmp_path)) == {"net.pt"}
+    assert set(contents(tmp_path)) == {"net.pt"}
 
 
 def test_another_genotype_is_refused_with_those_that_fit(
@@ -545,7 +545,7 @@ def test_a_flag_that_does_not_fit_is_refused(
 ) -> None:
     cifar()
     assert darts(*CIFAR, *flags).refusal().startswith(message)
-    assert set(snapshot(tmp_path)) == {"net.pt"}
+    assert set(contents(tmp_path)) == {"net.pt"}
 
 
 def test_a_supernet_has_no_genotype_yet(darts: Darts) -> None:
@@ -577,7 +577,7 @@ def test_a_pickled_network_is_refused_with_what_to_do(
         "net.pt: holds a pickled module or other object (torch.nn.modules.container.Sequential), "
         "which would run code when read; save its state_dict() with the code that made it"
     )
-    assert set(snapshot(tmp_path)) == {"net.pt"}
+    assert set(contents(tmp_path)) == {"net.pt"}
 
 
 def test_a_file_that_was_cut_short_or_altered_is_refused(
@@ -591,7 +591,7 @@ def test_a_file_that_was_cut_short_or_altered_is_refused(
     ):
         Path("net.pt").write_bytes(altered)
         assert darts(*CIFAR).refusal().startswith("net.pt: cut short, damaged or of another kind (")
-    assert set(snapshot(tmp_path)) == {"net.pt"}
+    assert set(contents(tmp_path)) == {"net.pt"}
 
 
 def test_what_is_no_file_is_refused(darts: Darts) -> None:

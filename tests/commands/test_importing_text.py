@@ -6,7 +6,7 @@ import pytest
 
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from tests.conftest import Darts, snapshot
+from tests.conftest import Darts, contents
 
 NODE = "[('skip_connect', 0), ('skip_connect', 1)]"
 PASTED = f"MINE = Genotype({NODE}, [2], {NODE}, [2])\n"
@@ -51,7 +51,7 @@ def test_code_in_a_text_is_not_run(darts: Darts, tmp_path: Path) -> None:
     assert darts("import", "cell.py").refusal() == (
         "cell.py, line 2: found a call, expected the edges of normal as a list"
     )
-    assert set(snapshot(tmp_path)) == {"cell.py"}
+    assert set(contents(tmp_path)) == {"cell.py"}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_is_no_genotype_is_refused(
 ) -> None:
     Path("cell.txt").write_bytes(content)
     assert darts("import", "cell.txt").refusal().startswith(message)
-    assert set(snapshot(tmp_path)) == {"cell.txt"}
+    assert set(contents(tmp_path)) == {"cell.txt"}
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from darts_cli.config import Config, ConvNetworkConfig
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.task import ImageDomain
-from darts_cli.spaces.domains import DOMAINS
+from darts_cli.spaces.cnn.task import ImageTask
+from darts_cli.spaces.domains import TASKS
 
 CIFAR = {"classes": [str(index) for index in range(10)], "channels": 3, "size": 32}
 DIGITS = {"classes": [str(index) for index in range(10)], "channels": 1, "size": 8}
@@ -26,12 +26,12 @@ def small(command: str, *, batch_size: int = 16, order: str = "first") -> Config
 
 def measure(config: Config) -> plan.Size:
     genotype = None if config.alphas is not None else load("darts_v2", SPACES)
-    return plan.measure(DOMAINS["cnn"], config, DIGITS, genotype)
+    return plan.measure(TASKS["cnn"], config, DIGITS, genotype)
 
 
 def test_the_papers_training_has_its_published_size() -> None:
     config = RECIPES["train"]["cnn"]["cifar"]
-    size = plan.measure(DOMAINS["cnn"], config, CIFAR, load("darts_v2", SPACES))
+    size = plan.measure(TASKS["cnn"], config, CIFAR, load("darts_v2", SPACES))
     assert (size.parameters, size.macs, size.alphas) == (3_349_342, 528_359_040, 0)
 
 
@@ -74,7 +74,7 @@ def test_measuring_leaves_torchs_random_numbers_alone() -> None:
     ("examples", "steps"), [(64, 4), (65, 4), (66, 5), (16, 1), (17, 1), (2, 1), (79, 5)]
 )
 def test_a_last_batch_of_one_example_is_no_step(examples: int, steps: int) -> None:
-    assert ImageDomain().steps(small("train"), {"train": examples}, search=False) == steps
+    assert ImageTask().steps(small("train"), {"train": examples}, search=False) == steps
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from darts_cli import checkpoint
 from darts_cli.engine import probe
 from darts_cli.engine.ranks import Ranks
-from tests.conftest import Darts, Images, Result, call, metrics
+from tests.conftest import Darts, Images, Result, call, read_metrics
 from tests.engine.processes import Together, as_command, environment, workers
 
 TINY = ("--channels", 2, "--layers", 3, "--device", "cpu", "--batch-size", 256)
@@ -61,8 +61,8 @@ def test_a_search_of_two_goes_on_with_one_or_two(
         target.mkdir() if file.is_dir() else target.write_bytes(file.read_bytes())
     result, *_ = darts_of(together, size, "search", "cnn", "--resume", path, "--device", "cpu")
     assert result.path == path
-    assert [line["epoch"] for line in metrics(path)] == [1, 2]
-    assert metrics(path)[0] == metrics(searched_by_two)[0]
+    assert [line["epoch"] for line in read_metrics(path)] == [1, 2]
+    assert read_metrics(path)[0] == read_metrics(searched_by_two)[0]
     # Nothing in a checkpoint is of one process.
     assert checkpoint.read_metadata(path / "last.safetensors")["position"]["total"] == 8
 

@@ -17,7 +17,7 @@ from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from tests.conftest import Darts, metrics, snapshot
+from tests.conftest import Darts, contents, read_metrics
 
 
 @pytest.fixture
@@ -30,17 +30,17 @@ def test_a_search_is_read_epoch_by_epoch(searched: Path) -> None:
     history = read_history(searched)
     assert (history.command, history.space, history.epochs) == ("search", SPACES["cnn"], 2)
     assert history.name == "run"
-    assert [moment.epoch for moment in history.moments] == [1, 2]
-    assert history.records == metrics(searched)
-    for moment, record in zip(history.moments, history.records, strict=True):
-        assert {**record, **asdict(moment.signals)} == record
+    assert [snapshot.epoch for snapshot in history.snapshots] == [1, 2]
+    assert history.records == read_metrics(searched)
+    for snapshot, record in zip(history.snapshots, history.records, strict=True):
+        assert {**record, **asdict(snapshot.signals)} == record
     assert history.genotype == load(searched / "genotype.yaml", SPACES)
-    assert history.genotype.cells == history.moments[-1].genotype.cells
+    assert history.genotype.cells == history.snapshots[-1].genotype.cells
 
 
 def test_a_training_has_a_genotype_and_no_alphas(trained: Path) -> None:
     history = read_history(trained)
-    assert (history.command, history.moments, history.warnings()) == ("train", [], [])
+    assert (history.command, history.snapshots, history.warnings()) == ("train", [], [])
     assert history.genotype is not None
     assert len(history.records) == 1
 
@@ -49,7 +49,7 @@ def test_a_run_before_its_first_epoch_is_read(run: Path) -> None:
     for file in (run / "metrics.jsonl", run / "genotype.yaml", *run.glob("alphas/*")):
         file.unlink()
     history = read_history(run)
-    assert (history.records, history.moments, history.genotype) == ([], [], None)
+    assert (history.records, history.snapshots, history.genotype) == ([], [], None)
 
 
 def test_a_damaged_file_of_alphas_is_named(run: Path) -> None:
@@ -72,15 +72,15 @@ def test_metrics_load_with_pandas_in_one_call(searched: Path) -> None:
 
     table = pd.read_json(searched / "metrics.jsonl", lines=True)
     assert list(table["epoch"]) == [1, 2]
-    assert list(table.columns) == list(metrics(searched)[0])
+    assert list(table.columns) == list(read_metrics(searched)[0])
     assert [row["loss"] for row in table["train"]] == pytest.approx(
-        [record["train"]["loss"] for record in metrics(searched)]
+        [record["train"]["loss"] for record in read_metrics(searched)]
     )
 
 
 def test_every_field_of_the_metrics_is_explained(searched: Path, trained: Path) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    for record in (*metrics(searched), *metrics(trained)):
+    for record in (*read_metrics(searched), *read_metrics(trained)):
         for name in record:
             assert f"`{name}`" in text
 
@@ -139,10 +139,10 @@ def test_alphas_that_are_no_finite_numbers_derive_nothing(
     tensors, metadata = checkpoint.read(file)
     tensors["alphas.normal"] = alter(tensors["alphas.normal"])
     checkpoint.write(file, tensors, metadata)
-    before = snapshot(run)
+    before = contents(run)
     refusal = darts("derive", run).refusal()
     assert refusal.startswith(f"{file}: alphas.normal: {message}, expected ")
-    assert snapshot(run) == before
+    assert contents(run) == before
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,17 @@ def test_settings_of_another_space_than_the_alphas_are_refused(run: Path) -> Non
 def test_damaged_metrics_are_told_by_viz_and_resume_before_anything_is_written(
     darts: Darts, run: Path, name: str, value: object
 ) -> None:
-    first, second = metrics(run)
+    first, second = read_metrics(run)
     second[name] = value
     (run / "metrics.jsonl").write_text(f"{json.dumps(first)}\n{json.dumps(second)}\n")
-    before = snapshot(run)
+    before = contents(run)
     for command in (
         ("viz", run, "--output", run / "page.html"),
         ("search", "cnn", "--resume", run, "--epochs", 3, "--device", "cpu"),
     ):
         refusal = darts(*command).refusal()
         assert refusal.startswith(f"{run}/metrics.jsonl, line 2: {name}: found ")
-        assert {**snapshot(run), ".lock": None} == {**before, ".lock": None}
+        assert {**contents(run), ".lock": None} == {**before, ".lock": None}
 
 
 def test_damaged_alphas_are_told_by_resume_before_anything_is_written(
@@ -205,8 +205,8 @@ def test_damaged_alphas_are_told_by_resume_before_anything_is_written(
     file = run / "alphas" / "epoch-0002.safetensors"
     tensors, metadata = checkpoint.read(file)
     checkpoint.write(file, {name: alpha[0] for name, alpha in tensors.items()}, metadata)
-    before = snapshot(run)
+    before = contents(run)
     resume = ("search", "cnn", "--resume", run, "--epochs", 3, "--device", "cpu")
     message = darts(*resume).refusal()
     assert message.startswith(f"{file}: alphas.normal: found shape [8], expected alphas of shape ")
-    assert {**snapshot(run), ".lock": None} == {**before, ".lock": None}
+    assert {**contents(run), ".lock": None} == {**before, ".lock": None}

@@ -18,7 +18,7 @@ from darts_cli.commands import resuming, running, starting
 from darts_cli.errors import ConfigError, RunError
 from darts_cli.files import WriteError, replacing
 from darts_cli.run import Run
-from tests.conftest import TINY, Darts, assert_same_bits, call, snapshot
+from tests.conftest import TINY, Darts, assert_same_bits, call, contents
 
 SEARCH = ("search", "cnn", "--data", "digits", *TINY, "--batch-size", 256, "--order", "first")
 
@@ -51,13 +51,13 @@ def test_a_second_process_is_refused_while_the_first_lives(
     run = tmp_path / "run"
     shutil.copytree(searched, run)
     with holding(run) as other:
-        before = snapshot(run)
+        before = contents(run)
         resume = ("search", "cnn", "--resume", run, "--epochs", 3)
         assert darts(*resume).refusal() == (
             f"{run}: in use by process {other.pid} on {socket.gethostname()}; stop that one, "
             "or wait until it has ended"
         )
-        assert snapshot(run) == before
+        assert contents(run) == before
         # To look at it is no harm.
         darts(*resume, "--dry-run")
         assert darts("derive", run, "--output", "genotype.yaml").status == 0
@@ -137,10 +137,10 @@ def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     own = [run.path / name for name in ("notes.safetensors", ".notes.safetensors.old", ".notes")]
     for path in (*halves, *files, *own):
         path.write_bytes(b"content")
-    before = snapshot(run.path)
+    before = contents(run.path)
     with run.locked():
         pass
-    gone = before.keys() - snapshot(run.path).keys()
+    gone = before.keys() - contents(run.path).keys()
     assert gone == {str(path.relative_to(run.path)) for path in halves}
 
 
@@ -202,13 +202,13 @@ def test_a_checkpoint_that_must_not_be_read_is_not_taken_for_a_damaged_one(
 ) -> None:
     run = Run(tmp_path / "run")
     shutil.copytree(stopped, run.path)
-    before = snapshot(run.path)
+    before = contents(run.path)
     # Who is root may read everything.
     monkeypatch.setattr(os, "access", lambda path, _mode: path != run.last)
     assert darts("search", "cnn", "--resume", run.path).refusal() == (
         f"{run.last}: cannot be read (Permission denied); see that you may read it"
     )
-    assert snapshot(run.path) == before
+    assert contents(run.path) == before
 
 
 def test_settings_that_are_given_anew_outlive_a_kill(
@@ -242,7 +242,7 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
 def test_a_signal_before_the_first_step_leaves_at_once_and_nothing(
     darts: Darts, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    monkeypatch.setattr(starting, "open_streams", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(starting, "open_loaders", lambda *_: os.kill(os.getpid(), number))
     error = darts(*SEARCH, "--epochs", 2, "--out", "run").refusal(status)
     assert error == f"stopped by {number.name}; nothing was begun"
     assert not Path("run").exists()
@@ -259,11 +259,11 @@ def test_a_signal_before_a_run_goes_on_leaves_it_as_it_is(
 ) -> None:
     run = Run(tmp_path / "run")
     shutil.copytree(stopped, run.path)
-    before = snapshot(run.path)
-    monkeypatch.setattr(resuming, "open_streams", lambda *_: os.kill(os.getpid(), number))
+    before = contents(run.path)
+    monkeypatch.setattr(resuming, "open_loaders", lambda *_: os.kill(os.getpid(), number))
     error = darts("search", "cnn", "--resume", run.path).refusal(status)
     assert error == f"stopped by {number.name}; the run is where it was"
-    assert snapshot(run.path) == before
+    assert contents(run.path) == before
 
 
 def test_where_both_are_damaged_the_newest_is_named_and_nothing_is_touched(
@@ -273,10 +273,10 @@ def test_where_both_are_damaged_the_newest_is_named_and_nothing_is_touched(
     shutil.copytree(stopped, run.path)
     for file in (run.last, run.previous):
         file.write_bytes(file.read_bytes()[:-1])
-    before = snapshot(run.path)
+    before = contents(run.path)
     error = darts("search", "cnn", "--resume", run.path).refusal()
     assert error.startswith(f"{run.last}: cannot be read (")
-    assert snapshot(run.path) == before
+    assert contents(run.path) == before
 
 
 def test_a_run_that_was_killed_as_it_began_is_started_again(darts: Darts, searched: Path) -> None:

@@ -24,8 +24,8 @@ from darts_cli.engine import probe
 from darts_cli.genotype import derive
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.task import ImageTask
-from tests.conftest import TINY, Darts, Images, assert_same_bits, call, metrics, snapshot
+from darts_cli.spaces.cnn.task import ImageTrainingModule
+from tests.conftest import TINY, Darts, Images, assert_same_bits, call, contents, read_metrics
 
 SIZES = (*TINY, "--batch-size", 4, "--epochs", 2)
 """With `pets`, three steps an epoch."""
@@ -66,7 +66,7 @@ def settings(run: Path) -> dict[str, Any]:
 
 
 def test_the_directory_of_a_run_holds_all_its_files_and_no_others(searched: Path) -> None:
-    assert set(snapshot(searched)) == {
+    assert set(contents(searched)) == {
         "config.yaml",
         "metrics.jsonl",
         ".lock",
@@ -81,7 +81,7 @@ def test_the_directory_of_a_run_holds_all_its_files_and_no_others(searched: Path
 
 
 def test_metrics_have_a_line_an_epoch(searched: Path) -> None:
-    records = metrics(searched)
+    records = read_metrics(searched)
     assert [(record["epoch"], record["step"]) for record in records] == [(1, 4), (2, 8)]
     assert [record["lr"] for record in records] == pytest.approx([0.025, 0.013])
     for record in records:
@@ -92,10 +92,10 @@ def test_metrics_have_a_line_an_epoch(searched: Path) -> None:
         for name in ("skip_connections", "entropy", "weakest_margin"):
             assert record[name].keys() == {"normal", "reduce"}
         for split in ("train", "valid"):
-            measures = record[split]
-            assert measures.keys() == {"loss", "top1", "top5"}
-            assert 0 <= measures["top1"] <= measures["top5"] <= 1
-            assert 1 < measures["loss"] < 4
+            metrics = record[split]
+            assert metrics.keys() == {"loss", "top1", "top5"}
+            assert 0 <= metrics["top1"] <= metrics["top5"] <= 1
+            assert 1 < metrics["loss"] < 4
     assert records[0]["train"] != records[1]["train"]
 
 
@@ -164,7 +164,7 @@ def test_only_the_path_is_on_standard_output_and_the_rest_on_standard_error(
     for row in ("device", "data", "network", "parameters", "MACs", "steps", "memory", "output"):
         assert f"\n{row} " in result.err
     assert "2 epochs of 3, batch 4" in result.err
-    (record, _) = metrics(Path("run"))
+    (record, _) = read_metrics(Path("run"))
     line = next(line for line in result.err.splitlines() if line.startswith("epoch 1/2  "))
     assert f"train loss {record['train']['loss']:.4f}  top1 " in line
     assert f"valid loss {record['valid']['loss']:.4f}  top1 " in line
@@ -183,7 +183,7 @@ def test_max_steps_stops_and_says_how_to_go_on(darts: Darts, pets: Path) -> None
     )
     _, metadata = checkpoint.read(Path("a run/last.safetensors"))
     assert metadata["position"] == {"epoch": 0, "step": 1, "total": 1}
-    assert set(snapshot(Path("a run"))) == {
+    assert set(contents(Path("a run"))) == {
         *(".lock", "alphas", "config.yaml", "last.safetensors", "log.txt", "previous.safetensors")
     }
 
@@ -233,7 +233,7 @@ def test_more_epochs_than_planned_are_added_with_epochs(darts: Darts, pets: Path
     darts("search", "cnn", "--data", pets, *QUICK, "--out", "run", "--epochs", 1)
     result = darts("search", "cnn", "--resume", "run", "--epochs", 2)
     assert result.out == "run\n"
-    assert [record["epoch"] for record in metrics(Path("run"))] == [1, 2]
+    assert [record["epoch"] for record in read_metrics(Path("run"))] == [1, 2]
     assert settings(Path("run"))["epochs"] == 2
     assert Path("run/alphas/epoch-0002.safetensors").is_file()
 
@@ -292,10 +292,10 @@ def test_resume_refuses_other_images_than_before(darts: Darts, images: Images) -
     folder = images("pets")
     darts("search", "cnn", "--data", folder, *QUICK, "--out", "run", "--max-steps", 1)
     (folder / "dog").rename(folder / "wolf")
-    before = snapshot(Path("run"))
+    before = contents(Path("run"))
     message = darts("search", "cnn", "--resume", "run").refusal()
     assert "expected classes cat, dog, found cat, wolf" in message
-    assert snapshot(Path("run")) == before
+    assert contents(Path("run")) == before
 
 
 def test_a_run_is_resumed_from_another_directory(
@@ -400,7 +400,7 @@ def test_a_dry_run_plans_the_steps_that_a_run_takes(darts: Darts, pets: Path) ->
     assert not Path("run").exists()
     assert plan["data"] == {"name": str(pets), "classes": 2, "train": 26, "test": 4}
     darts(*arguments)
-    assert metrics(Path("run"))[-1]["step"] == plan["steps"] == 2 * plan["steps_per_epoch"]
+    assert read_metrics(Path("run"))[-1]["step"] == plan["steps"] == 2 * plan["steps_per_epoch"]
     assert plan["out"] == "run"
     assert {"command": "search", **plan["config"]}.items() <= settings(Path("run")).items()
 
@@ -496,7 +496,7 @@ def test_one_seed_gives_the_same_bits_and_another_seed_other_ones(darts: Darts, 
     other, _ = checkpoint.read(Path("other/last.safetensors"))
     for name in ("alphas.normal", "alphas.reduce", "network.stem.0.weight"):
         assert not torch.equal(one[name], other[name])
-    assert metrics(Path("one")) != metrics(Path("other"))
+    assert read_metrics(Path("one")) != read_metrics(Path("other"))
 
 
 # --- bad input ---
@@ -562,7 +562,7 @@ def test_a_bad_flag_is_one_line_and_leaves_nothing(
     size = ("--channels", 2, "--layers", 3)
     result = darts("search", "cnn", "--data", pets, *size, "--out", "run", *device, *arguments)
     assert result.refusal().startswith(message)
-    assert snapshot(tmp_path) == {"taken": b"mine"}
+    assert contents(tmp_path) == {"taken": b"mine"}
 
 
 def test_gpu_and_device_exclude_each_other(darts: Darts) -> None:
@@ -740,7 +740,9 @@ def test_a_loss_that_is_not_finite_is_one_line_and_leaves_the_last_good_state(
     sizes = ("--data", pets, *QUICK)
     darts("search", "cnn", *sizes, "--out", "run", "--max-steps", 2)
     before = Path("run/last.safetensors").read_bytes()
-    monkeypatch.setattr(ImageTask, "tally", lambda *_: torch.full((4,), float("nan")))
+    monkeypatch.setattr(
+        ImageTrainingModule, "metric_sums", lambda *_: torch.full((4,), float("nan"))
+    )
     result = darts("search", "cnn", "--resume", "run")
     assert result.status == 1
     assert result.out == ""
@@ -758,13 +760,13 @@ def test_a_loss_that_is_not_finite_is_one_line_and_leaves_the_last_good_state(
 def test_weights_that_are_not_finite_are_never_saved(
     darts: Darts, pets: Path, monkeypatch: pytest.MonkeyPatch, extra: tuple[object, ...]
 ) -> None:
-    objective, steps = ImageTask.objective, iter(range(100))
+    training_loss, steps = ImageTrainingModule.training_loss, iter(range(100))
 
-    def explode(task: ImageTask, output: Any, batch: Any) -> torch.Tensor:
+    def explode(module: ImageTrainingModule, output: Any, batch: Any) -> torch.Tensor:
         factor = 1.0 if next(steps) < 4 else float("nan")
-        return factor * objective(task, output, batch)
+        return factor * training_loss(module, output, batch)
 
-    monkeypatch.setattr(ImageTask, "objective", explode)
+    monkeypatch.setattr(ImageTrainingModule, "training_loss", explode)
     result = darts("search", "cnn", "--data", pets, *QUICK, "--out", "run", *extra)
     assert result.status == 1
     assert result.out == ""
@@ -786,7 +788,7 @@ def test_a_full_disk_is_one_line_and_status_1(
         "darts: run/last.safetensors: cannot be written (No space left on device); "
         "free some space or choose another place with --out or --output"
     )
-    assert set(snapshot(Path("run"))) == {".lock", "alphas", "config.yaml"}
+    assert set(contents(Path("run"))) == {".lock", "alphas", "config.yaml"}
 
 
 def test_without_gpu_or_device_the_best_one_is_taken_and_named(

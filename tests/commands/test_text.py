@@ -10,7 +10,7 @@ import pytest
 from darts_cli import checkpoint
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from tests.conftest import Darts, assert_same_bits, call, metrics, snapshot
+from tests.conftest import Darts, assert_same_bits, call, contents, read_metrics
 
 SIZE = ("--width", 8, "--batch-size", 4, "--set", "data.segment=6", "--device", "cpu")
 SEARCH = ("search", "rnn", *SIZE, "--epochs", 2)
@@ -53,7 +53,7 @@ def trained_text(verses: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 
 def test_a_search_leaves_the_same_files_as_one_of_images(searched_text: Path) -> None:
-    assert set(snapshot(searched_text)) == {
+    assert set(contents(searched_text)) == {
         *(
             ".lock",
             "previous.safetensors",
@@ -68,7 +68,7 @@ def test_a_search_leaves_the_same_files_as_one_of_images(searched_text: Path) ->
     genotype = load(searched_text / "genotype.yaml", SPACES)
     assert genotype.space == "rnn"
     assert len(genotype.cells["recurrent"].nodes) == 8
-    for record in metrics(searched_text):
+    for record in read_metrics(searched_text):
         assert record["valid"].keys() == {"loss", "perplexity", "bits_per_word"}
         assert record["valid"]["perplexity"] == pytest.approx(math.exp(record["valid"]["loss"]))
         assert record["skip_connections"].keys() == {"recurrent"}
@@ -91,7 +91,7 @@ def test_a_training_stopped_again_and_again_ends_with_the_same_bits(
     darts: Darts, verses: Path, trained_text: Path
 ) -> None:
     darts(*TRAIN, *AVERAGING, "--data", verses, "--out", "broken", "--max-steps", 1)
-    total = metrics(trained_text)[-1]["step"]
+    total = read_metrics(trained_text)[-1]["step"]
     for steps in (2, 7, total // 2, total - 1):
         darts("train", "--resume", "broken", "--max-steps", steps)
     assert_same_bits(trained_text, darts("train", "--resume", "broken").path)
@@ -100,7 +100,7 @@ def test_a_training_stopped_again_and_again_ends_with_the_same_bits(
 
 
 def test_training_learns_the_text(trained_text: Path) -> None:
-    records = metrics(trained_text)
+    records = read_metrics(trained_text)
     vocabulary = checkpoint.read_metadata(trained_text / "best.safetensors")["facts"]["vocabulary"]
     assert records[-1]["valid"]["perplexity"] < 0.8 * len(vocabulary)
 
@@ -148,7 +148,7 @@ def test_evaluation_measures_every_word_but_the_first(
 def test_what_is_evaluated_is_the_best_epoch_as_it_was_watched(
     darts: Darts, trained_text: Path
 ) -> None:
-    best = min(record["valid"]["loss"] for record in metrics(trained_text))
+    best = min(record["valid"]["loss"] for record in read_metrics(trained_text))
     path = darts("eval", trained_text, "--split", "valid", "--batch-size", 10).path
     assert json.loads(path.read_text())["loss"] == pytest.approx(best, rel=1e-6)
 

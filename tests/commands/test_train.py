@@ -13,16 +13,16 @@ import yaml
 from darts_cli import checkpoint
 from darts_cli.genotype_file import load, shipped
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.task import ImageTask
+from darts_cli.spaces.cnn.task import ImageTrainingModule
 from tests.conftest import (
     TINY,
     Darts,
     Images,
     assert_same_bits,
     call,
+    contents,
     make_images,
-    metrics,
-    snapshot,
+    read_metrics,
 )
 
 QUICK = (
@@ -56,7 +56,7 @@ def split_folder(images: Images) -> Path:
 
 
 def test_the_directory_of_a_training_holds_all_its_files(whole: Path) -> None:
-    assert set(snapshot(whole)) == {
+    assert set(contents(whole)) == {
         *("alphas", "config.yaml", "genotype.yaml", "last.safetensors", "log.txt", "metrics.jsonl"),
         *(".lock", "previous.safetensors"),
     }
@@ -66,7 +66,7 @@ def test_the_directory_of_a_training_holds_all_its_files(whole: Path) -> None:
 
 
 def test_metrics_of_a_training_have_a_line_an_epoch(whole: Path) -> None:
-    records = metrics(whole)
+    records = read_metrics(whole)
     assert [(record["epoch"], record["step"]) for record in records] == [(1, 3), (2, 6)]
     assert [record["lr"] for record in records] == pytest.approx([0.025, 0.0125])
     for record in records:
@@ -91,7 +91,7 @@ def test_the_best_epoch_is_kept_only_where_there_are_validation_images(
 ) -> None:
     run = darts("train", "--data", split_folder(images), *NET, "--out", "run").path
     assert not (whole / "best.safetensors").exists()
-    losses = [record["valid"]["loss"] for record in metrics(run)]
+    losses = [record["valid"]["loss"] for record in read_metrics(run)]
     metadata = checkpoint.read_metadata(run / "best.safetensors")
     assert metadata["best"] == min(losses)
     assert metadata["position"]["epoch"] == 1 + losses.index(min(losses))
@@ -101,7 +101,7 @@ def test_only_the_path_of_a_training_is_on_standard_output(darts: Darts, pets: P
     result = darts("train", "--data", pets, *NET, "--epochs", 1, "--out", "run")
     assert result.out == "run\n"
     assert result.err.startswith("darts train darts_v2")
-    (record,) = metrics(Path("run"))
+    (record,) = read_metrics(Path("run"))
     assert f"epoch 1/1  train loss {record['train']['loss']:.4f}  top1 " in result.err
     assert f"  test loss {record['test']['loss']:.4f}  top1 " in result.err
 
@@ -137,7 +137,7 @@ def test_one_seed_gives_the_same_training_and_another_seed_another(
     again = darts("train", "--data", pets, *NET, "--out", "again").path
     assert_same_bits(again, whole)
     other = darts("train", "--data", pets, *NET, "--seed", 1, "--out", "other").path
-    assert metrics(other)[0]["train"] != metrics(whole)[0]["train"]
+    assert read_metrics(other)[0]["train"] != read_metrics(whole)[0]["train"]
 
 
 def test_a_training_is_repeated_from_its_own_config(darts: Darts, whole: Path) -> None:
@@ -151,7 +151,7 @@ def test_a_training_is_repeated_from_its_own_config(darts: Darts, whole: Path) -
 def test_a_training_goes_on_for_more_epochs(darts: Darts, whole: Path) -> None:
     shutil.copytree(whole, "run")
     darts("train", "--resume", "run", "--epochs", 3)
-    assert [record["epoch"] for record in metrics(Path("run"))] == [1, 2, 3]
+    assert [record["epoch"] for record in read_metrics(Path("run"))] == [1, 2, 3]
     assert settings(Path("run"))["epochs"] == 3
 
 
@@ -187,7 +187,7 @@ def test_a_dry_run_prints_the_papers_training_as_one_json_object(
 
 def test_a_dry_run_plans_the_steps_of_a_training(darts: Darts, pets: Path, whole: Path) -> None:
     plan = json.loads(darts("train", "--data", pets, *NET, "--dry-run").out)
-    assert plan["steps"] == metrics(whole)[-1]["step"]
+    assert plan["steps"] == read_metrics(whole)[-1]["step"]
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_file_that_is_no_genotype_is_refused_with_its_line(
     Path("cell.yaml").write_text(text)
     result = darts("train", "--genotype", "cell.yaml", "--data", "digits", "--out", "run")
     assert result.refusal().startswith(message)
-    assert set(snapshot(tmp_path)) == {"cell.yaml"}
+    assert set(contents(tmp_path)) == {"cell.yaml"}
 
 
 def test_a_missing_genotype_is_refused_with_the_names_there_are(
@@ -267,12 +267,12 @@ def test_a_directory_that_holds_a_run_is_not_trained_into(
 def test_a_training_that_diverges_leaves_the_last_good_state(
     darts: Darts, pets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective, steps = ImageTask.objective, iter(range(100))
+    training_loss, steps = ImageTrainingModule.training_loss, iter(range(100))
 
-    def explode(task: ImageTask, output: Any, batch: Any) -> torch.Tensor:
-        return objective(task, output, batch) * (1.0 if next(steps) < 4 else float("inf"))
+    def explode(module: ImageTrainingModule, output: Any, batch: Any) -> torch.Tensor:
+        return training_loss(module, output, batch) * (1.0 if next(steps) < 4 else float("inf"))
 
-    monkeypatch.setattr(ImageTask, "objective", explode)
+    monkeypatch.setattr(ImageTrainingModule, "training_loss", explode)
     result = darts("train", "--data", pets, *NET, "--out", "run")
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith(
@@ -281,7 +281,7 @@ def test_a_training_that_diverges_leaves_the_last_good_state(
     tensors, metadata = checkpoint.read(Path("run/last.safetensors"))
     assert metadata["position"]["epoch"] == 1
     assert all(tensor.isfinite().all() for tensor in tensors.values())
-    assert [record["epoch"] for record in metrics(Path("run"))] == [1]
+    assert [record["epoch"] for record in read_metrics(Path("run"))] == [1]
 
 
 def test_a_damaged_test_image_is_found_before_anything_is_written(darts: Darts) -> None:

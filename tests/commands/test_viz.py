@@ -7,7 +7,7 @@ import pytest
 
 from darts_cli.genotype_file import load, shipped
 from darts_cli.spaces import SPACES
-from tests.conftest import TINY, Darts, snapshot
+from tests.conftest import TINY, Darts, contents
 
 Unchanged = Callable[[Path], None]
 
@@ -28,7 +28,7 @@ def test_a_picture_is_of_the_kind_that_its_name_says(
     result = darts("viz", "darts_v2", "--output", f"cell{suffix}")
     assert (result.out, result.err) == (f"cell{suffix}\n", "")
     assert Path(f"cell{suffix}").read_bytes().startswith(start)
-    assert set(snapshot(tmp_path)) == {f"cell{suffix}"}
+    assert set(contents(tmp_path)) == {f"cell{suffix}"}
 
 
 def test_a_picture_names_the_operations_of_the_runs_genotype(darts: Darts, searched: Path) -> None:

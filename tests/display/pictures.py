@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from darts_cli.collapse import Moment, observe
+from darts_cli.collapse import SearchSnapshot, take_snapshot
 from darts_cli.display.picture import Bar, Past, Picture
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
@@ -17,22 +17,22 @@ DEVICE = ("NVIDIA H100 80GB HBM3", "12.3 of 79.1 GiB", "98 % busy")
 KINDS = ("search cnn", "search rnn", "train cnn", "train rnn")
 
 
-def make_moments(space: SearchSpace, epochs: int, *, skips: float = 0.0) -> list[Moment]:
+def make_snapshots(space: SearchSpace, epochs: int, *, skips: float = 0.0) -> list[SearchSnapshot]:
     """Epochs of alphas that drift, to skip connections by `skips` an epoch."""
     draws = random.Random(0)  # noqa: S311
     alphas = {
         cell: [[draws.gauss(0, 0.3) for _ in space.primitives] for _ in space.edges]
         for cell in space.cells
     }
-    moments: list[Moment] = []
+    snapshots: list[SearchSnapshot] = []
     for epoch in range(1, epochs + 1):
         for row in (row for rows in alphas.values() for row in rows):
             row[:] = [alpha + draws.gauss(0, 0.06) for alpha in row]
             row[space.primitives.index(space.skip)] += skips
         rows = {cell: [list(row) for row in alphas[cell]] for cell in space.cells}
-        before = moments[-1] if moments else None
-        moments.append(observe(space, rows, epoch=epoch, name="it", before=before))
-    return moments
+        before = snapshots[-1] if snapshots else None
+        snapshots.append(take_snapshot(space, rows, epoch=epoch, name="it", before=before))
+    return snapshots
 
 
 def make_measures(kind: str, epoch: int, offset: float = 0.0) -> dict[str, float]:
@@ -48,13 +48,13 @@ def make_past(kind: str, *, done: int = 31, skips: float = 0.0) -> Past:
     space = SPACES[kind.split()[1]]
     search = kind.startswith("search")
     other = "valid" if search else "test"
-    moments = make_moments(space, done, skips=skips) if search else []
+    snapshots = make_snapshots(space, done, skips=skips) if search else []
     records: list[dict[str, Any]] = [
         {
             "epoch": epoch,
             "train": make_measures(kind, epoch),
             other: make_measures(kind, epoch, 0.2),
-            **(asdict(moments[epoch - 1].signals) if search else {}),
+            **(asdict(snapshots[epoch - 1].signals) if search else {}),
         }
         for epoch in range(1, done + 1)
     ]
@@ -63,8 +63,8 @@ def make_past(kind: str, *, done: int = 31, skips: float = 0.0) -> Past:
         epochs=EPOCHS,
         splits=("train", other),
         records=records,
-        moment=moments[-1] if moments else None,
-        before=moments[-2] if len(moments) > 1 else None,
+        snapshot=snapshots[-1] if snapshots else None,
+        before=snapshots[-2] if len(snapshots) > 1 else None,
     )
 
 
@@ -85,7 +85,7 @@ def make_picture(
             ),
         ),
         past=past,
-        measures=make_measures(kind, done + 1),
+        metrics=make_measures(kind, done + 1),
         lr=0.012345,
         device=DEVICE,
         warnings=past.warnings() if warnings is None else warnings,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.text import Text
 
-from darts_cli.collapse import Moment, observe
+from darts_cli.collapse import SearchSnapshot, take_snapshot
 from darts_cli.display import architecture
 from darts_cli.display.picture import Past
 from darts_cli.space import SearchSpace
@@ -17,7 +17,7 @@ SPACE = SearchSpace(
     cells=("normal", "reduce"),
     inputs=2,
     nodes=2,
-    kept_inputs=2,
+    edges_per_node=2,
     primitives=("none", "sep_conv_3x3", "skip_connect"),
 )
 CONV, SKIP = [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]
@@ -28,11 +28,15 @@ COLOURS = {"sep_conv_3x3": "#0072B2", "skip_connect": "#7A7A7A"}
 
 
 def look(
-    node_3: Sequence[Sequence[float]], before: Moment | None = None, cells: Sequence[str] = ()
-) -> Moment:
+    node_3: Sequence[Sequence[float]],
+    before: SearchSnapshot | None = None,
+    cells: Sequence[str] = (),
+) -> SearchSnapshot:
     rows = [*NODE_2, *node_3]
     epoch = before.epoch + 1 if before else 1
-    return observe(SPACE, dict.fromkeys(SPACE.cells, rows), epoch=epoch, name="it", before=before)
+    return take_snapshot(
+        SPACE, dict.fromkeys(SPACE.cells, rows), epoch=epoch, name="it", before=before
+    )
 
 
 def draw(past: Past, *, width: int = 79, height: int = 22) -> list[Text]:
@@ -43,7 +47,7 @@ def change() -> Past:
     """A search whose third node has another edge than before."""
     first = look([WEAK, CONV, CONV])
     second = look([CONV, WEAK, CONV], first)
-    return Past(space=SPACE, epochs=9, moment=second, before=first)
+    return Past(space=SPACE, epochs=9, snapshot=second, before=first)
 
 
 def test_a_new_edge_has_a_plus_and_is_counted_in_words() -> None:
@@ -66,28 +70,28 @@ def test_a_new_edge_is_bold_and_every_edge_in_the_colour_of_its_operation() -> N
 def test_a_change_of_the_operation_alone_is_a_change() -> None:
     first = look([WEAK, CONV, CONV])
     second = look([WEAK, SKIP, CONV], first)
-    past = Past(space=SPACE, epochs=9, moment=second, before=first)
+    past = Past(space=SPACE, epochs=9, snapshot=second, before=first)
     assert draw(past)[2].plain.startswith("3 +skip_connect 1  sep_conv_3x3 2")
 
 
 def test_two_edges_that_changed_are_two() -> None:
     first = look([WEAK, CONV, CONV])
     second = look([WEAK, SKIP, SKIP], first)
-    past = Past(space=SPACE, epochs=9, moment=second, before=first)
+    past = Past(space=SPACE, epochs=9, snapshot=second, before=first)
     assert draw(past)[0].plain.startswith("normal cell  2 edges changed ")
 
 
 def test_edges_in_another_order_are_the_same() -> None:
     first = look([WEAK, [0.0, 1.1, 0.0], CONV])
     second = look([WEAK, CONV, [0.0, 1.1, 0.0]], first)
-    past = Past(space=SPACE, epochs=9, moment=second, before=first)
+    past = Past(space=SPACE, epochs=9, snapshot=second, before=first)
     assert not any("+" in line.plain for line in draw(past))
 
 
 def test_after_the_first_epoch_nothing_has_changed() -> None:
     past = replace(change(), before=None)
     assert draw(past)[0].plain.split() == ["normal", "cell", "reduce", "cell"]
-    assert draw(replace(past, moment=None)) == []
+    assert draw(replace(past, snapshot=None)) == []
 
 
 def test_cells_that_do_not_fit_side_by_side_stand_below_one_another_as_many_as_fit() -> None:
@@ -100,9 +104,9 @@ def test_cells_that_do_not_fit_side_by_side_stand_below_one_another_as_many_as_f
 
 def test_the_signals_of_each_cell_are_named() -> None:
     past = make_past("search cnn")
-    assert past.moment is not None
+    assert past.snapshot is not None
     signals = replace(
-        past.moment.signals,
+        past.snapshot.signals,
         skip_connections={"normal": 2, "reduce": 8},
         entropy={"normal": 0.9, "reduce": 0.81234},
         weakest_margin={"normal": 0.0123, "reduce": 0.5},
@@ -128,8 +132,8 @@ def test_a_normal_cell_that_collapses_is_yellow_and_a_reduction_cell_never(
     skips: int, style: str
 ) -> None:
     past = make_past("search cnn")
-    assert past.moment is not None
-    signals = replace(past.moment.signals, skip_connections={"normal": skips, "reduce": 8})
+    assert past.snapshot is not None
+    signals = replace(past.snapshot.signals, skip_connections={"normal": skips, "reduce": 8})
     _, normal, reduce = architecture.signals(past.space, signals, 79)
     assert [str(span.style) for span in normal.spans] == ([style] if style else [])
     assert reduce.spans == []

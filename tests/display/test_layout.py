@@ -110,7 +110,7 @@ def test_the_height_stays_from_step_to_step_and_in_the_evaluation() -> None:
     others = (
         replace(picture, bars=(run, replace(epoch, done=389, left=0.4))),
         replace(picture, bars=(run, replace(epoch, label="evaluation", note="", left=None))),
-        replace(picture, measures={}, lr=None, device=()),
+        replace(picture, metrics={}, lr=None, device=()),
     )
     lines = draw(picture, width=79, height=22)
     for other in others:

@@ -44,26 +44,26 @@ def test_a_sparkline_goes_from_the_lowest_to_the_highest() -> None:
     assert sparkline([]) == ""
 
 
-def measures(picture: Picture, width: int) -> list[str]:
-    return [line.plain for line in numbers.measures(picture, width, UNICODE)]
+def metrics(picture: Picture, width: int) -> list[str]:
+    return [line.plain for line in numbers.metrics(picture, width, UNICODE)]
 
 
 def test_the_training_half_shows_the_epoch_so_far_and_the_other_the_newest() -> None:
     picture = make_picture("search cnn", done=2)
-    shown = measures(replace(picture, measures={"loss": 1.5, "top1": 0.5}), 79)
+    shown = metrics(replace(picture, metrics={"loss": 1.5, "top1": 0.5}), 79)
     assert shown[0].startswith("train  loss 1.5000 █▁ ")
     newest = picture.past.records[-1]["valid"]["loss"]
     assert shown[1].startswith(f"valid  loss {newest:.4f} █▁ ")
 
 
 def test_before_the_first_numbers_of_an_epoch_those_of_the_one_before_stand() -> None:
-    picture = replace(make_picture("search cnn", done=2), measures={})
+    picture = replace(make_picture("search cnn", done=2), metrics={})
     newest = picture.past.records[-1]["train"]["loss"]
-    assert measures(picture, 79)[0].startswith(f"train  loss {newest:.4f} █▁ ")
+    assert metrics(picture, 79)[0].startswith(f"train  loss {newest:.4f} █▁ ")
 
 
 def test_in_the_first_epoch_the_other_half_is_still_to_come() -> None:
-    shown = measures(make_picture("search cnn", done=0), 79)
+    shown = metrics(make_picture("search cnn", done=0), 79)
     assert shown == ["train  loss 2.1850            " + shown[0][30:], "valid  after the epoch"]
     assert "top1" in shown[0]
 
@@ -81,7 +81,7 @@ def test_in_the_first_epoch_the_other_half_is_still_to_come() -> None:
 def test_where_it_is_narrow_sparklines_go_first_and_then_measures(
     width: int, parts: tuple[str, ...]
 ) -> None:
-    line = measures(make_picture("train cnn"), width)[0]
+    line = metrics(make_picture("train cnn"), width)[0]
     assert len(line) <= width
     assert all(part in line for part in parts)
     assert sum(name in line for name in ("loss", "top1", "top5")) == len(parts)
@@ -91,7 +91,7 @@ def test_where_it_is_narrow_sparklines_go_first_and_then_measures(
 def test_a_sparkline_shows_the_last_epochs() -> None:
     records = [{"epoch": epoch, "train": {"loss": float(epoch > 28)}} for epoch in range(1, 31)]
     past = replace(make_past("train cnn"), splits=("train",), records=records)
-    (line,) = measures(Picture(bars=(), past=past), 79)
+    (line,) = metrics(Picture(bars=(), past=past), 79)
     assert line == "train  loss 1.0000 " + "▁" * 18 + "██"
 
 
@@ -101,7 +101,7 @@ def test_a_sparkline_shows_the_last_epochs() -> None:
 )
 def test_a_line_of_metrics_without_measures_is_a_gap(record: dict[str, object]) -> None:
     past = Past(space=make_past("train cnn").space, epochs=2, records=[record])
-    assert measures(Picture(bars=(), past=past), 79) == ["train"]
+    assert metrics(Picture(bars=(), past=past), 79) == ["train"]
 
 
 def test_the_name_of_a_device_is_what_is_cut_short() -> None:

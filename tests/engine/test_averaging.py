@@ -13,7 +13,7 @@ from darts_cli.engine.averaging import Average
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import load_network
 from darts_cli.errors import CheckpointError
-from tests.engine.toy import ToyTask, make_config, make_session, make_state
+from tests.engine.toy import ToyModule, make_config, make_context, make_state
 
 
 def test_the_mean_is_that_of_all_weights_since_it_was_begun() -> None:
@@ -45,7 +45,7 @@ def test_means_of_another_network_are_refused() -> None:
         average.load({"w": torch.zeros(3)})
 
 
-class Scripted(ToyTask):
+class Scripted(ToyModule):
     """Its validation losses are given in advance."""
 
     def __init__(self, losses: list[float]) -> None:
@@ -53,7 +53,7 @@ class Scripted(ToyTask):
         self.losses = iter(losses)
         self.weights_seen: list[Tensor] = []
 
-    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         if self.network.training:
             return dict(means)
         self.weights_seen.append(self.network.outer.bias.detach().clone())
@@ -65,12 +65,12 @@ def run(path: Path, losses: list[float], patience: int = 2):  # type: ignore[no-
     weights = replace(config.weights, averaging_patience=patience, momentum=0.0)
     config = replace(config, weights=weights)
     state = make_state(config)
-    state.task = Scripted(losses)
-    parameters = list(state.task.module.parameters())
+    state.module = Scripted(losses)
+    parameters = list(state.module.network.parameters())
     state.optimizer = torch.optim.SGD(parameters, lr=1.0)
-    session = make_session(config, path)
-    fit(state, session)
-    return state, session
+    context = make_context(config, path)
+    fit(state, context)
+    return state, context
 
 
 @pytest.mark.parametrize(
@@ -91,36 +91,36 @@ def run(path: Path, losses: list[float], patience: int = 2):  # type: ignore[no-
 def test_averaging_begins_when_the_loss_exceeds_the_best_of_all_but_the_last_epochs(
     tmp_path: Path, losses: list[float], begins: int | None
 ) -> None:
-    state, session = run(tmp_path / "run", losses)
+    state, context = run(tmp_path / "run", losses)
     if begins is None:
         assert state.average is None
     else:
         # Four steps an epoch.
         assert state.average is not None
         assert state.average.count == 4 * (len(losses) - begins)
-    log = session.run.log.read_text()
+    log = context.run.log.read_text()
     assert log.count("the weights are averaged from here on") == (begins is not None)
 
 
 def test_evaluation_and_the_best_checkpoint_are_of_the_averaged_weights(tmp_path: Path) -> None:
-    state, session = run(tmp_path / "run", [5.0, 6.0, 6.0, 6.0, 3.0])
-    assert isinstance(state.task, Scripted)
-    tensors, metadata = checkpoint.read(session.run.best)
+    state, context = run(tmp_path / "run", [5.0, 6.0, 6.0, 6.0, 3.0])
+    assert isinstance(state.module, Scripted)
+    tensors, metadata = checkpoint.read(context.run.best)
     assert metadata["best"] == 3.0
     assert metadata["averaged"] == 4
     # Both are kept: the weights to go on with, and their mean.
     assert not torch.equal(tensors["network.outer.bias"], tensors["average.outer.bias"])
-    assert torch.equal(tensors["average.outer.bias"], state.task.weights_seen[-1])
-    task = ToyTask()
-    load_network(task, tensors, averaged=True)
-    assert torch.equal(task.network.outer.bias, tensors["average.outer.bias"])
-    load_network(task, tensors)
-    assert torch.equal(task.network.outer.bias, tensors["network.outer.bias"])
+    assert torch.equal(tensors["average.outer.bias"], state.module.weights_seen[-1])
+    module = ToyModule()
+    load_network(module, tensors, averaged=True)
+    assert torch.equal(module.network.outer.bias, tensors["average.outer.bias"])
+    load_network(module, tensors)
+    assert torch.equal(module.network.outer.bias, tensors["network.outer.bias"])
 
 
 def test_the_best_checkpoint_knows_its_own_loss(tmp_path: Path) -> None:
-    _, session = run(tmp_path / "run", [5.0, 4.0, 4.5])
-    _, metadata = checkpoint.read(session.run.best)
+    _, context = run(tmp_path / "run", [5.0, 4.0, 4.5])
+    _, metadata = checkpoint.read(context.run.best)
     assert (metadata["best"], metadata["watched"]) == (4.0, [5.0, 4.0])
 
 
@@ -134,13 +134,13 @@ def test_a_run_resumed_while_averaging_ends_with_the_same_bits(tmp_path: Path) -
     for steps in (15, 17, 18, 21, None):
         epochs_done = broken.position.epoch
         broken = make_state(config)
-        broken.task = Scripted(losses[epochs_done:])
-        broken.optimizer = torch.optim.SGD(list(broken.task.module.parameters()), lr=1.0)
-        session = make_session(config, tmp_path / "broken", max_steps=steps)
-        if session.run.last.exists():
-            broken.restore(*checkpoint.read(session.run.last))
+        broken.module = Scripted(losses[epochs_done:])
+        broken.optimizer = torch.optim.SGD(list(broken.module.network.parameters()), lr=1.0)
+        context = make_context(config, tmp_path / "broken", max_steps=steps)
+        if context.run.last.exists():
+            broken.restore(*checkpoint.read(context.run.last))
         torch.manual_seed(3)
-        fit(broken, session)
+        fit(broken, context)
     first, second = whole.tensors(), broken.tensors()
     assert first.keys() == second.keys()
     assert "average.outer.bias" in first

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from darts_cli.engine.interruption import StopRequest, leaving, listening
+from darts_cli.engine.interruption import StopRequest, exit_on_signal, graceful_signals
 from darts_cli.errors import Interrupted
 
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
@@ -19,7 +19,7 @@ def send(number: signal.Signals) -> None:
 def test_a_signal_is_noted_with_its_status_and_nothing_is_raised(
     number: signal.Signals, status: int
 ) -> None:
-    with listening() as request:
+    with graceful_signals() as request:
         assert request.signal is None
         send(number)
         assert request.signal is number
@@ -34,7 +34,7 @@ def test_no_signal_is_no_failure() -> None:
 def test_ctrl_c_after_a_signal_interrupts_where_that_is_allowed(
     first: signal.Signals, _status: int
 ) -> None:
-    with listening() as request:
+    with graceful_signals() as request:
         send(first)
         send(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt), request.interruptible():
@@ -45,7 +45,7 @@ def test_ctrl_c_after_a_signal_interrupts_where_that_is_allowed(
 
 
 def test_the_first_signal_interrupts_nothing_and_only_ctrl_c_ever_does() -> None:
-    with listening() as request, request.interruptible():
+    with graceful_signals() as request, request.interruptible():
         send(signal.SIGINT)
         send(signal.SIGTERM)
         send(signal.SIGUSR1)
@@ -53,15 +53,15 @@ def test_the_first_signal_interrupts_nothing_and_only_ctrl_c_ever_does() -> None
 
 
 def test_what_heeds_a_signal_ends_after_any() -> None:
-    with listening() as request:
-        request.heed()
+    with graceful_signals() as request:
+        request.raise_if_requested()
         send(signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt):
-            request.heed()
+            request.raise_if_requested()
 
 
 def test_a_second_signal_that_is_no_ctrl_c_counts_in_its_place() -> None:
-    with listening() as request:
+    with graceful_signals() as request:
         send(signal.SIGUSR1)
         send(signal.SIGTERM)
         assert request.exit_status == 143
@@ -73,7 +73,7 @@ def test_the_handlers_of_before_are_back_afterwards(number: signal.Signals) -> N
         pass
 
     def fail_while_listening(handler: object) -> None:
-        with listening():
+        with graceful_signals():
             assert signal.getsignal(number) is not handler
             raise RuntimeError
 
@@ -89,7 +89,7 @@ def test_the_handlers_of_before_are_back_afterwards(number: signal.Signals) -> N
 @pytest.mark.parametrize(("number", "status"), SIGNALS)
 def test_a_signal_ends_a_block_that_is_left_at_once(number: signal.Signals, status: int) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(Interrupted) as stop, leaving("nothing was begun"):
+    with pytest.raises(Interrupted) as stop, exit_on_signal("nothing was begun"):
         send(number)
     assert (str(stop.value), stop.value.exit_status) == (
         f"stopped by {number.name}; nothing was begun",
@@ -99,7 +99,7 @@ def test_a_signal_ends_a_block_that_is_left_at_once(number: signal.Signals, stat
 
 
 def test_what_listens_within_such_a_block_hears_the_signal() -> None:
-    with leaving("nothing was begun"), listening() as request:
+    with exit_on_signal("nothing was begun"), graceful_signals() as request:
         send(signal.SIGUSR1)
         assert request.signal is signal.SIGUSR1
 
@@ -111,6 +111,6 @@ def test_a_signal_while_a_run_leaves_changes_nothing_of_what_it_says() -> None:
         finally:
             send(signal.SIGINT)
 
-    with pytest.raises(Interrupted) as stop, leaving("nothing was begun"):
+    with pytest.raises(Interrupted) as stop, exit_on_signal("nothing was begun"):
         leave()
     assert (str(stop.value), stop.value.exit_status) == ("state saved", 0)

@@ -8,15 +8,23 @@ import torch
 from torch import Tensor
 
 from darts_cli import checkpoint
-from darts_cli.collapse import Signals, observe
+from darts_cli.collapse import Signals, take_snapshot
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, search_step, train_step
-from darts_cli.engine.task import Batch, Output, Streams
+from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import CheckpointError, DivergenceError
 from darts_cli.genotype import derive
 from darts_cli.genotype_file import parse
-from tests.engine.toy import SPACE, ToyStream, ToyTask, make_config, make_session, make_state
+from tests.engine.toy import (
+    SPACE,
+    ToyLoader,
+    ToyModule,
+    ToyOutput,
+    make_config,
+    make_context,
+    make_state,
+)
 
 
 def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
@@ -29,11 +37,11 @@ def same(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 def go_on(config_path: Path, *, search: bool, order: str, max_steps: int | None) -> State:
     """Go on from the newest checkpoint in a fresh process's state."""
     config = make_config(search=search, order=order)
-    session = make_session(config, config_path, max_steps=max_steps)
+    context = make_context(config, config_path, max_steps=max_steps)
     state = make_state(config)
-    state.restore(*checkpoint.read(session.run.last))
-    session.run.keep_metrics(state.position.epoch)
-    fit(state, session)
+    state.restore(*checkpoint.read(context.run.last))
+    context.run.keep_metrics(state.position.epoch)
+    fit(state, context)
     return state
 
 
@@ -44,9 +52,9 @@ def test_a_run_stopped_at_every_step_ends_with_the_same_bits(
 ) -> None:
     config = make_config(search=search, order=order)
     whole = make_state(config)
-    assert fit(whole, make_session(config, tmp_path / "whole"))
+    assert fit(whole, make_context(config, tmp_path / "whole"))
     broken = make_state(config)
-    assert not fit(broken, make_session(config, tmp_path / "broken", max_steps=1))
+    assert not fit(broken, make_context(config, tmp_path / "broken", max_steps=1))
     for steps in range(2, 13):
         broken = go_on(tmp_path / "broken", search=search, order=order, max_steps=steps)
     broken = go_on(tmp_path / "broken", search=search, order=order, max_steps=None)
@@ -59,11 +67,11 @@ def test_a_run_stopped_at_every_step_ends_with_the_same_bits(
 
 def test_alphas_come_first_then_the_weights_on_the_same_batch(tmp_path: Path) -> None:
     config = make_config(search=True, epochs=2)
-    session = make_session(config, tmp_path / "run")
-    fit(make_state(config), session)
-    weights, alphas = session.streams.weights, session.streams.alphas
-    assert isinstance(weights, ToyStream)
-    assert isinstance(alphas, ToyStream)
+    context = make_context(config, tmp_path / "run")
+    fit(make_state(config), context)
+    weights, alphas = context.loaders.train, context.loaders.arch
+    assert isinstance(weights, ToyLoader)
+    assert isinstance(alphas, ToyLoader)
     assert weights.read == [(epoch, step) for epoch in range(2) for step in range(4)]
     # Three batches an epoch of the alphas' own: they go on over the weights' epochs.
     assert alphas.read == [(number // 3, number % 3) for number in range(8)]
@@ -72,7 +80,7 @@ def test_alphas_come_first_then_the_weights_on_the_same_batch(tmp_path: Path) ->
 @pytest.mark.parametrize("order", ["first", "second"])
 def test_the_alphas_step_leaves_no_trace_in_the_weights_step(order: str) -> None:
     config = make_config(search=True, order=order)
-    batch, other = list(ToyStream("weights").batches(0))[:2]
+    batch, other = list(ToyLoader("weights").batches(0))[:2]
     with_alphas, without = make_state(config), make_state(config)
     search_step(with_alphas, batch, other, seed=0)
     assert with_alphas.architect is not None
@@ -93,15 +101,15 @@ def test_the_alphas_step_leaves_no_trace_in_the_weights_step(order: str) -> None
 
 def test_the_genotype_is_that_of_the_alphas_after_the_epoch(tmp_path: Path) -> None:
     config = make_config(search=True, epochs=2)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     state = make_state(config)
-    fit(state, session)
-    tensors, metadata = checkpoint.read(session.run.alphas_of(2))
+    fit(state, context)
+    tensors, metadata = checkpoint.read(context.run.alphas_of(2))
     assert state.architect is not None
     assert torch.equal(tensors["alphas.cell"], state.architect.alphas["cell"])
     assert metadata["position"] == {"epoch": 2}
     assert "facts" not in metadata
-    genotype = parse(session.run.genotype.read_text(), {"toy": SPACE}, "genotype.yaml")
+    genotype = parse(context.run.genotype.read_text(), {"toy": SPACE}, "genotype.yaml")
     derived, _ = derive(SPACE, {"cell": tensors["alphas.cell"].tolist()}, name="x")
     assert genotype.cells == derived.cells
     assert genotype.origin["epoch"] == 2
@@ -109,9 +117,9 @@ def test_the_genotype_is_that_of_the_alphas_after_the_epoch(tmp_path: Path) -> N
 
 def test_metrics_have_a_line_an_epoch(tmp_path: Path) -> None:
     config = make_config(search=True)
-    session = make_session(config, tmp_path / "run")
-    fit(make_state(config), session)
-    records = session.run.read_metrics()
+    context = make_context(config, tmp_path / "run")
+    fit(make_state(config), context)
+    records = context.run.read_metrics()
     assert [record["epoch"] for record in records] == [1, 2, 3]
     assert [record["step"] for record in records] == [4, 8, 12]
     assert records[0]["lr"] == 0.1
@@ -120,38 +128,36 @@ def test_metrics_have_a_line_an_epoch(tmp_path: Path) -> None:
 
 def test_metrics_say_how_the_alphas_of_each_epoch_look_beside_those_before(tmp_path: Path) -> None:
     config = make_config(search=True)
-    session = make_session(config, tmp_path / "run")
-    fit(make_state(config), session)
+    context = make_context(config, tmp_path / "run")
+    fit(make_state(config), context)
     before = None
-    for record in session.run.read_metrics():
-        tensors, _ = checkpoint.read(session.run.alphas_of(record["epoch"]))
+    for record in context.run.read_metrics():
+        tensors, _ = checkpoint.read(context.run.alphas_of(record["epoch"]))
         alphas = {"cell": tensors["alphas.cell"].tolist()}
-        before = observe(SPACE, alphas, epoch=record["epoch"], name="it", before=before)
+        before = take_snapshot(SPACE, alphas, epoch=record["epoch"], name="it", before=before)
         assert Signals.from_record(record, SPACE) == before.signals
 
 
 def test_a_run_whose_earlier_alphas_are_gone_counts_from_here(tmp_path: Path) -> None:
     config = make_config(search=True)
-    session = make_session(config, tmp_path / "run", max_steps=8)
-    fit(make_state(config), session)
-    session.run.alphas_of(1).unlink()
-    session.run.alphas_of(2).write_bytes(b"damaged")
+    context = make_context(config, tmp_path / "run", max_steps=8)
+    fit(make_state(config), context)
+    context.run.alphas_of(1).unlink()
+    context.run.alphas_of(2).write_bytes(b"damaged")
     go_on(tmp_path / "run", search=True, order="second", max_steps=None)
-    assert session.run.read_metrics()[2]["unchanged_epochs"] == 0
+    assert context.run.read_metrics()[2]["unchanged_epochs"] == 0
 
 
 def test_the_best_epoch_is_chosen_by_validation_alone(tmp_path: Path) -> None:
     config = make_config(search=False)
-    by_test = make_session(
+    by_test = make_context(
         config,
         tmp_path / "test",
-        streams=Streams(
-            weights=ToyStream("weights"), watched=ToyStream("watched"), watched_name="test"
-        ),
+        loaders=Loaders(train=ToyLoader("weights"), eval=ToyLoader("watched"), eval_split="test"),
     )
     fit(make_state(config), by_test)
     assert not by_test.run.best.exists()
-    by_valid = make_session(config, tmp_path / "valid")
+    by_valid = make_context(config, tmp_path / "valid")
     fit(make_state(config), by_valid)
     losses = [record["valid"]["loss"] for record in by_valid.run.read_metrics()]
     metadata = checkpoint.read_metadata(by_valid.run.best)
@@ -161,43 +167,43 @@ def test_the_best_epoch_is_chosen_by_validation_alone(tmp_path: Path) -> None:
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(tmp_path: Path) -> None:
     config = make_config(search=False)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     state = make_state(config)
-    assert isinstance(state.task, ToyTask)
-    fit(state, make_session(config, tmp_path / "run", max_steps=2))
-    before = session.run.last.read_bytes()
-    state.task.factor = float("nan")
+    assert isinstance(state.module, ToyModule)
+    fit(state, make_context(config, tmp_path / "run", max_steps=2))
+    before = context.run.last.read_bytes()
+    state.module.factor = float("nan")
     with pytest.raises(DivergenceError) as error:
-        fit(state, session)
+        fit(state, context)
     text = str(error.value)
     assert "\n" not in text
     assert text.startswith("the loss is not a finite number any more (epoch 1, step 3, ")
     assert text.endswith(
-        f"; the last good checkpoint is {session.run.last} (epoch 1, step 2); "
+        f"; the last good checkpoint is {context.run.last} (epoch 1, step 2); "
         "start a new run with an --lr below 0.1"
     )
-    assert session.run.last.read_bytes() == before
+    assert context.run.last.read_bytes() == before
 
 
 @pytest.mark.parametrize("search", [True, False])
 def test_a_gradient_that_is_not_finite_is_found_in_its_own_step(
     tmp_path: Path, search: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    objective, steps = ToyTask.objective, iter(range(100))
+    training_loss, steps = ToyModule.training_loss, iter(range(100))
 
-    def explode(task: ToyTask, output: Output, batch: Batch) -> Tensor:
-        loss = objective(task, output, batch)
+    def explode(module: ToyModule, output: ToyOutput, batch: Batch) -> Tensor:
+        loss = training_loss(module, output, batch)
         if next(steps) == 2:
             # The loss stays as it is, its gradient has no bounds.
-            loss = loss + (output.outcome - output.outcome.detach()).abs().sqrt().sum()
+            loss = loss + (output.logits - output.logits.detach()).abs().sqrt().sum()
         return loss
 
-    monkeypatch.setattr(ToyTask, "objective", explode)
+    monkeypatch.setattr(ToyModule, "training_loss", explode)
     config = make_config(search=search)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     with pytest.raises(DivergenceError, match=r"^the loss is not .* \(epoch 1, step 3, "):
-        fit(make_state(config), session)
-    tensors, metadata = checkpoint.read(session.run.last)
+        fit(make_state(config), context)
+    tensors, metadata = checkpoint.read(context.run.last)
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     assert metadata["position"]["total"] == 0
 
@@ -206,10 +212,10 @@ def test_in_reduced_precision_the_first_thing_to_try_is_more_of_it(tmp_path: Pat
     config = make_config(search=False)
     config = replace(config, compute=replace(config.compute, precision="bf16"))
     state = make_state(config)
-    assert isinstance(state.task, ToyTask)
-    state.task.factor = float("inf")
+    assert isinstance(state.module, ToyModule)
+    state.module.factor = float("inf")
     with pytest.raises(DivergenceError) as error:
-        fit(state, make_session(config, tmp_path / "run"))
+        fit(state, make_context(config, tmp_path / "run"))
     assert str(error.value).endswith(
         "; go on with darts search toy --resume here --precision fp32, "
         "or start a new run with an --lr below 0.1"
@@ -231,7 +237,7 @@ def test_evaluation_does_not_depend_on_the_batch_size() -> None:
             for at in range(0, 12, self.size):
                 yield Batch(inputs[at : at + self.size], targets[at : at + self.size])
 
-    results = [evaluate(state.task, Cut(size), {}, torch.device("cpu"))[0] for size in (12, 5, 1)]
+    results = [evaluate(state.module, Cut(size), {}, torch.device("cpu"))[0] for size in (12, 5, 1)]
     for result in results[1:]:
         assert result == pytest.approx(results[0], rel=1e-6)
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_cli.engine.computation import Computation
-from darts_cli.engine.precision import LossScale, Precision
+from darts_cli.engine.computation import StepExecution
+from darts_cli.engine.precision import GradScaler, Precision
 from darts_cli.errors import CheckpointError, ConfigError
-from tests.engine.toy import ToyStream, make_config, make_state
+from tests.engine.toy import ToyLoader, make_config, make_state
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -62,26 +62,26 @@ def linear(weight: Tensor, factor: float) -> Tensor:
     return (factor * weight).sum()
 
 
-def train(weights: Tensor, gradients: list[float], scale: LossScale | None) -> list[Tensor]:
+def train(weights: Tensor, gradients: list[float], scale: GradScaler | None) -> list[Tensor]:
     """SGD with momentum on given gradients; weights and momentum after each step."""
     weight = weights.clone().requires_grad_()
     optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9)
-    computation, after = Computation(scale=scale), []
+    execution, after = StepExecution(grad_scaler=scale), []
     for gradient in gradients:
-        (weight.grad,) = computation.gradients([partial(linear, weight, gradient)], [weight])
-        computation.step(optimizer)
+        (weight.grad,) = execution.gradients([partial(linear, weight, gradient)], [weight])
+        execution.step(optimizer)
         after.append(weight.detach().clone())
     return after
 
 
 def test_a_scale_changes_no_bit_where_nothing_overflows() -> None:
     weights, gradients = torch.tensor([1.0, -2.0]), [0.3, 0.7, -0.2]
-    plain, scaled = train(weights, gradients, None), train(weights, gradients, LossScale(CPU))
+    plain, scaled = train(weights, gradients, None), train(weights, gradients, GradScaler(CPU))
     assert all(torch.equal(one, other) for one, other in zip(plain, scaled, strict=True))
 
 
 def test_a_step_that_overflows_is_none_and_halves_the_scale() -> None:
-    weights, scale = torch.tensor([1.0, -2.0]), LossScale(CPU)
+    weights, scale = torch.tensor([1.0, -2.0]), GradScaler(CPU)
     # The very first one, whose momentum was never written, and one in the middle.
     found = train(weights, [float("inf"), 0.3, float("nan"), 0.7], scale)
     expected = train(weights, [0.3, 0.7], None)
@@ -94,7 +94,7 @@ def test_a_step_that_overflows_is_none_and_halves_the_scale() -> None:
 
 
 def test_the_scale_stays_a_number_whatever_overflows() -> None:
-    scale = LossScale(CPU)
+    scale = GradScaler(CPU)
     for _ in range(200):
         scale.overflow.fill_(1.0)
         scale.update()
@@ -103,19 +103,21 @@ def test_the_scale_stays_a_number_whatever_overflows() -> None:
 
 def test_a_state_that_overflowed_is_not_carried_on() -> None:
     state = torch.tensor([1.0, float("nan"), float("inf")])
-    assert not Computation().keep(state).isfinite().all()
-    assert torch.equal(Computation(scale=LossScale(CPU)).keep(state), torch.tensor([1.0, 0.0, 0.0]))
+    assert not StepExecution().keep(state).isfinite().all()
+    assert torch.equal(
+        StepExecution(grad_scaler=GradScaler(CPU)).keep(state), torch.tensor([1.0, 0.0, 0.0])
+    )
 
 
 def test_all_ranks_split_their_batches_into_as_many_parts() -> None:
-    (batch,) = list(ToyStream("weights", length=1, batch=6).batches(0))
+    (batch,) = list(ToyLoader("weights", length=1, batch=6).batches(0))
     # The other process has five of the eleven.
-    assert len(replace(batch, fewest=5).split(3)) == 2
+    assert len(replace(batch, min_rank_size=5).split(3)) == 2
     assert len(batch.split(3)) == 3
 
 
 def test_the_scale_doubles_after_many_steps_without_an_overflow() -> None:
-    scale = LossScale(CPU)
+    scale = GradScaler(CPU)
     for _ in range(2000):
         scale.update()
     assert (scale.factor.item(), scale.steady.item()) == (2.0**17, 0)
@@ -123,7 +125,7 @@ def test_the_scale_doubles_after_many_steps_without_an_overflow() -> None:
 
 def test_adam_forgets_an_overflow_as_well() -> None:
     alpha = torch.ones(3).requires_grad_()
-    optimizer, scale = torch.optim.Adam([alpha], lr=0.1), LossScale(CPU)
+    optimizer, scale = torch.optim.Adam([alpha], lr=0.1), GradScaler(CPU)
     alpha.grad = torch.full((3,), float("inf"))
     scale.unscale([alpha.grad])
     scale.step(optimizer)
@@ -137,12 +139,12 @@ def test_a_checkpoint_keeps_the_scale_and_does_without_one() -> None:
     config = make_config(search=False)
     state, other, plain = make_state(config), make_state(config), make_state(config)
     for one in (state, other):
-        one.computation = Computation(scale=LossScale(CPU))
-    assert state.computation.scale is not None
-    assert other.computation.scale is not None
-    state.computation.scale.factor.fill_(8.0)
+        one.execution = StepExecution(grad_scaler=GradScaler(CPU))
+    assert state.execution.grad_scaler is not None
+    assert other.execution.grad_scaler is not None
+    state.execution.grad_scaler.factor.fill_(8.0)
     other.restore(state.tensors(), state.metadata())
-    assert other.computation.scale.factor.item() == 8
+    assert other.execution.grad_scaler.factor.item() == 8
     other.restore(plain.tensors(), plain.metadata())
     plain.restore(state.tensors(), state.metadata())
     damaged = {n: t for n, t in state.tensors().items() if n != "scale.steady"}
@@ -151,9 +153,9 @@ def test_a_checkpoint_keeps_the_scale_and_does_without_one() -> None:
 
 
 def test_batches_are_split_into_parts_of_two_or_more() -> None:
-    (batch,) = list(ToyStream("weights", length=1, batch=7).batches(0))
+    (batch,) = list(ToyLoader("weights", length=1, batch=7).batches(0))
     for parts, sizes in ((1, [7]), (2, [4, 3]), (3, [3, 2, 2]), (4, [3, 2, 2]), (99, [3, 2, 2])):
         split = batch.split(parts)
         assert [part.examples for part in split] == sizes
-        assert sum(part.share for part in split) == pytest.approx(1)
+        assert sum(part.weight for part in split) == pytest.approx(1)
         assert torch.equal(torch.cat([part.inputs for part in split]), batch.inputs)

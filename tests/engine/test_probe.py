@@ -9,8 +9,8 @@ import torch
 from darts_cli.engine import footprint as footprint_module
 from darts_cli.engine import probe
 from darts_cli.engine.footprint import Footprint
-from darts_cli.engine.task import Streams
-from tests.engine.toy import ToyStream, make_config, make_state
+from darts_cli.engine.task import Loaders
+from tests.engine.toy import ToyLoader, make_config, make_state
 
 
 class Told(Footprint):
@@ -39,14 +39,14 @@ def test_time_and_memory_of_a_run_follow_from_its_steps(
     monkeypatch: pytest.MonkeyPatch, search: bool
 ) -> None:
     config = make_config(search=search, epochs=3)
-    streams = Streams(
-        weights=ToyStream("weights", length=7, batch=64),
-        alphas=ToyStream("alphas", length=3, batch=64) if search else None,
-        watched=ToyStream("watched", length=20),
+    loaders = Loaders(
+        train=ToyLoader("weights", length=7, batch=64),
+        arch=ToyLoader("alphas", length=3, batch=64) if search else None,
+        eval=ToyLoader("watched", length=20),
     )
     # Of half a batch, of the whole, and after the evaluation.
     told = Told(monkeypatch, [1800, 2600, 2700], seconds=2.0)
-    found = probe.take(make_state(config), streams, config, told)
+    found = probe.take(make_state(config), loaders, config, told)
     assert found.step_seconds == 2
     assert found.epoch_seconds == 2 * 7 + 2 * 20
     assert found.run_seconds == 3 * found.epoch_seconds
@@ -77,8 +77,8 @@ def test_the_largest_batch_is_on_a_line_through_two_peaks(
 
 def test_a_batch_that_cannot_be_halved_proposes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(search=False)
-    streams = Streams(weights=ToyStream("weights", batch=3))
-    found = probe.take(make_state(config), streams, config, Told(monkeypatch, [5, 5], 3.0))
+    loaders = Loaders(train=ToyLoader("weights", batch=3))
+    found = probe.take(make_state(config), loaders, config, Told(monkeypatch, [5, 5], 3.0))
     assert found.largest_batch is None
     assert found.epoch_seconds == 4 * 3
 

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from darts_cli import checkpoint
 from darts_cli.engine import ranks as ranks_module
-from darts_cli.engine.computation import Computation
+from darts_cli.engine.computation import StepExecution
 from darts_cli.engine.loop import fit
-from darts_cli.engine.ranks import ALONE, Ranks, joined, started
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks, joined, started
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import search_step, train_step
-from darts_cli.engine.task import Batch, Streams
+from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import ConfigError, DivergenceError, Interrupted, RankError
 from tests.engine.processes import Together, environment, free_port, workers
-from tests.engine.toy import ToyStream, ToyTask, make_config, make_session, make_state
+from tests.engine.toy import ToyLoader, ToyModule, make_config, make_context, make_state
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def together() -> Iterator[Together]:
         yield start
 
 
-class SharedStream(ToyStream):
+class SharedStream(ToyLoader):
     """Batches of which every rank has its part."""
 
     def __init__(self, purpose: str, ranks: Ranks, length: int = 4) -> None:
@@ -41,35 +41,35 @@ class SharedStream(ToyStream):
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for batch in super().batches(epoch, start):
-            own = self.ranks.part(batch.examples)
+            own = self.ranks.shard(batch.examples)
             share = (own.stop - own.start) / batch.examples
-            yield Batch(batch.inputs[own], batch.targets[own], share=share)
+            yield Batch(batch.inputs[own], batch.targets[own], weight=share)
 
 
 def make_shared_session(ranks: Ranks, path: Path, search: bool, **changes: Any) -> Any:
     config = make_config(search=search, epochs=5)
-    streams = Streams(
-        weights=SharedStream("weights", ranks),
-        alphas=SharedStream("alphas", ranks, length=3) if search else None,
-        watched=SharedStream("watched", ranks, length=2),
+    loaders = Loaders(
+        train=SharedStream("weights", ranks),
+        arch=SharedStream("alphas", ranks, length=3) if search else None,
+        eval=SharedStream("watched", ranks, length=2),
     )
-    if ranks.leads:
-        return make_session(config, path, streams=streams, **changes)
+    if ranks.is_main:
+        return make_context(config, path, loaders=loaders, **changes)
     # The first process makes the directory; the others only name it.
-    session = make_session(config, path.with_name(f"{path.name}-{ranks.rank}"), **changes)
-    return replace(session, streams=streams, run=type(session.run)(path))
+    context = make_context(config, path.with_name(f"{path.name}-{ranks.rank}"), **changes)
+    return replace(context, loaders=loaders, run=type(context.run)(path))
 
 
 def run_toy(ranks: Ranks, path: Path, search: bool, resume: bool) -> dict[str, Tensor]:
     """Twenty steps, or those that a checkpoint leaves."""
     torch.manual_seed(ranks.rank)
-    session = make_shared_session(ranks, path, search)
-    state = make_state(session.config)
-    state.computation = Computation(ranks=ranks)
+    context = make_shared_session(ranks, path, search)
+    state = make_state(context.config)
+    state.execution = StepExecution(ranks=ranks)
     if resume:
-        state.restore(*checkpoint.read(session.run.last))
-        ranks.wait()
-    assert fit(state, session)
+        state.restore(*checkpoint.read(context.run.last))
+        ranks.barrier()
+    assert fit(state, context)
     return state.tensors()
 
 
@@ -91,10 +91,10 @@ def test_all_ranks_have_the_same_bits_after_20_steps(
 
 
 def stop_after(ranks: Ranks, path: Path, steps: int) -> None:
-    session = make_shared_session(ranks, path, True, max_steps=steps)
-    state = make_state(session.config)
-    state.computation = Computation(ranks=ranks)
-    assert not fit(state, session)
+    context = make_shared_session(ranks, path, True, max_steps=steps)
+    state = make_state(context.config)
+    state.execution = StepExecution(ranks=ranks)
+    assert not fit(state, context)
 
 
 def test_a_run_of_two_stopped_in_an_epoch_ends_with_the_same_bits(
@@ -128,12 +128,12 @@ def stop_by_signal(ranks: Ranks, path: Path) -> tuple[int, str]:
                     os.kill(os.getpid(), signal.SIGTERM)
                 yield batch
 
-    session = make_shared_session(ranks, path, False)
-    session = replace(session, streams=Streams(weights=Stopping("weights", ranks)))
-    state = make_state(session.config)
-    state.computation = Computation(ranks=ranks)
+    context = make_shared_session(ranks, path, False)
+    context = replace(context, loaders=Loaders(train=Stopping("weights", ranks)))
+    state = make_state(context.config)
+    state.execution = StepExecution(ranks=ranks)
     with pytest.raises(Interrupted) as stop:
-        fit(state, session)
+        fit(state, context)
     return state.position.total, str(stop.value)
 
 
@@ -145,14 +145,14 @@ def test_a_signal_to_one_stops_all_after_the_same_step(together: Together, tmp_p
 
 
 def diverge(ranks: Ranks, path: Path) -> str:
-    session = make_shared_session(ranks, path, False)
-    state = make_state(session.config)
-    state.computation = Computation(ranks=ranks)
-    assert isinstance(state.task, ToyTask)
+    context = make_shared_session(ranks, path, False)
+    state = make_state(context.config)
+    state.execution = StepExecution(ranks=ranks)
+    assert isinstance(state.module, ToyModule)
     if ranks.rank == 1:
-        state.task.factor = float("nan")
+        state.module.factor = float("nan")
     with pytest.raises(DivergenceError) as error:
-        fit(state, session)
+        fit(state, context)
     return str(error.value)
 
 
@@ -164,16 +164,22 @@ def test_what_diverges_on_one_ends_all(together: Together, tmp_path: Path) -> No
     assert second.startswith(f"the training loss has diverged{where}")
 
 
-def add_up(ranks: Ranks) -> tuple[list[Tensor], Tensor, Tensor, list[int], str]:
+def all_reduce(ranks: Ranks) -> tuple[list[Tensor], Tensor, Tensor, list[int], str]:
     transposed = torch.full((2, 3), 1.0 + ranks.rank).t()
     wide = torch.tensor([2.0 + ranks.rank], dtype=torch.float64)
-    sums = ranks.add_up([transposed, wide], along=[own := torch.ones(2)])
-    rows = ranks.join(torch.full((1 + ranks.rank, 2), float(ranks.rank)))
-    return sums, own, rows, ranks.agree(3 - ranks.rank, ranks.rank), ranks.tell(str(ranks.rank))
+    sums = ranks.all_reduce([transposed, wide], along=[own := torch.ones(2)])
+    rows = ranks.all_gather(torch.full((1 + ranks.rank, 2), float(ranks.rank)))
+    return (
+        sums,
+        own,
+        rows,
+        ranks.all_reduce_max(3 - ranks.rank, ranks.rank),
+        ranks.broadcast(str(ranks.rank)),
+    )
 
 
 def test_what_ranks_say_to_one_another(together: Together) -> None:
-    for sums, own, rows, agreed, told in together(2, add_up):
+    for sums, own, rows, agreed, told in together(2, all_reduce):
         assert torch.equal(sums[0], torch.full((3, 2), 3.0))
         assert sums[1] == torch.tensor([5.0], dtype=torch.float64)
         assert torch.equal(own, torch.full((2,), 2.0))
@@ -183,20 +189,20 @@ def test_what_ranks_say_to_one_another(together: Together) -> None:
 
 
 def fail_alone(_ranks: Ranks) -> str:
-    with pytest.raises(RuntimeError) as error, ranks_module._mourning():
+    with pytest.raises(RuntimeError) as error, ranks_module._rank_errors():
         raise RuntimeError("The size of tensor a (3) must match the size of tensor b (4)")
     return type(error.value).__name__
 
 
 def test_an_error_of_ones_own_is_not_laid_at_anothers_door() -> None:
-    assert fail_alone(ALONE) == "RuntimeError"
-    with pytest.raises(RankError), ranks_module._mourning():
+    assert fail_alone(SINGLE_PROCESS) == "RuntimeError"
+    with pytest.raises(RankError), ranks_module._rank_errors():
         raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer")
 
 
 def take_turns(ranks: Ranks, path: Path) -> bool:
     """Whether the first of the machine had been here."""
-    with ranks.first_of_machine():
+    with ranks.local_main_first():
         found = path.exists()
         path.touch()
     return found
@@ -208,15 +214,15 @@ def test_one_process_of_a_machine_goes_first(together: Together, tmp_path: Path)
 
 def test_one_alone_says_it_to_itself() -> None:
     tensor = torch.ones(2)
-    assert ALONE.add_up([tensor])[0] is tensor
-    assert ALONE.join(tensor) is tensor
-    assert ALONE.agree(4, 0) == [4, 0]
-    assert ALONE.tell("this") == "this"
+    assert SINGLE_PROCESS.all_reduce([tensor])[0] is tensor
+    assert SINGLE_PROCESS.all_gather(tensor) is tensor
+    assert SINGLE_PROCESS.all_reduce_max(4, 0) == [4, 0]
+    assert SINGLE_PROCESS.broadcast("this") == "this"
 
 
 @pytest.mark.parametrize(("number", "size"), [(64, 2), (64, 3), (7, 3), (2, 3)])
 def test_parts_are_disjoint_whole_and_nearly_equal(number: int, size: int) -> None:
-    parts = [range(number)[Ranks(rank, size).part(number)] for rank in range(size)]
+    parts = [range(number)[Ranks(rank, size).shard(number)] for rank in range(size)]
     assert [place for part in parts for place in part] == list(range(number))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -252,11 +258,11 @@ def outlive(rank: int, port: int, path: Path, said: Any) -> None:
     os.environ.update(environment(rank, 2, port))
     try:
         with joined(torch.device("cpu")) as ranks:
-            session = make_shared_session(ranks, path, False)
-            session = replace(session, streams=Streams(weights=Deadly("weights", ranks)))
-            state = make_state(session.config)
-            state.computation = Computation(ranks=ranks)
-            fit(state, session)
+            context = make_shared_session(ranks, path, False)
+            context = replace(context, loaders=Loaders(train=Deadly("weights", ranks)))
+            state = make_state(context.config)
+            state.execution = StepExecution(ranks=ranks)
+            fit(state, context)
     except RankError as error:
         said.put(str(error))
         said.close()
@@ -287,18 +293,18 @@ def test_a_process_that_dies_ends_the_others_with_a_message_and_the_run_goes_on(
     assert all(tensor.isfinite().all() for tensor in whole[0].values())
 
 
-def toy_steps(computation: Computation, batch_size: int) -> list[Tensor]:
+def toy_steps(execution: StepExecution, batch_size: int) -> list[Tensor]:
     """Three whole steps in double precision, dropout and BatchNorm in evaluation mode."""
     torch.set_default_dtype(torch.float64)
     try:
         config = make_config(search=True)
         state: State = make_state(config)
-        state.computation = computation
-        state.task.module.eval()
+        state.execution = execution
+        state.module.network.eval()
         gradients = []
         for step in range(3):
             train, valid = (
-                take_part(next(ToyStream(name, batch=batch_size).batches(step)), computation.ranks)
+                take_part(next(ToyLoader(name, batch=batch_size).batches(step)), execution.ranks)
                 for name in ("weights", "alphas")
             )
             gradients += search_step(state, train, valid, seed=0)
@@ -309,19 +315,19 @@ def toy_steps(computation: Computation, batch_size: int) -> list[Tensor]:
 
 
 def take_part(batch: Batch, ranks: Ranks) -> Batch:
-    own = ranks.part(batch.examples)
+    own = ranks.shard(batch.examples)
     share = (own.stop - own.start) / batch.examples
     inputs = batch.inputs[own].to(torch.get_default_dtype())
-    return Batch(inputs, batch.targets[own], share=share)
+    return Batch(inputs, batch.targets[own], weight=share)
 
 
 def toy_steps_of(ranks: Ranks, parts: int, batch_size: int) -> list[Tensor]:
-    return toy_steps(Computation(ranks=ranks, parts=parts), batch_size)
+    return toy_steps(StepExecution(ranks=ranks, accumulation_steps=parts), batch_size)
 
 
 @pytest.mark.parametrize(("size", "parts"), [(1, 2), (1, 5), (2, 1), (3, 1), (2, 2)])
 def test_parts_of_a_batch_add_up_to_the_whole(together: Together, size: int, parts: int) -> None:
-    whole = toy_steps(Computation(), 17)
+    whole = toy_steps(StepExecution(), 17)
     for found in together(size, toy_steps_of, parts, 17):
         for one, other in zip(found, whole, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)

@@ -17,11 +17,11 @@ from darts_cli.engine.loop import fit
 from darts_cli.engine.task import Batch
 from darts_cli.files import WriteError
 from tests.engine.test_stops import assert_ends_as_one_never_stopped, send
-from tests.engine.toy import ToyStream, make_config, make_session, make_state
+from tests.engine.toy import ToyLoader, make_config, make_context, make_state
 
 
 @dataclass
-class Removing(ToyStream):
+class Removing(ToyLoader):
     """Removes a folder when it is read."""
 
     folder: Path = Path()
@@ -76,10 +76,10 @@ def test_a_full_disk_loses_nothing_wherever_it_strikes(
     disk: Disk, shelter: Path, search: bool, after: int
 ) -> None:
     config = make_config(search=search)
-    session = make_session(config, disk.path / "run")
+    context = make_context(config, disk.path / "run")
     disk.left = after
     with pytest.raises(WriteError) as caught:
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     disk.free()
     message = str(caught.value)
     assert "\n" not in message
@@ -89,16 +89,16 @@ def test_a_full_disk_loses_nothing_wherever_it_strikes(
     what, where = message.split("; ", 1)
     assert what.endswith("cannot be written (No space left on device)")
     assert where == (
-        f"the state after step {done} is in {rescued}; make room, move it to {session.run.last}, "
+        f"the state after step {done} is in {rescued}; make room, move it to {context.run.last}, "
         "and go on with: darts search toy --resume here"
     )
-    shutil.move(rescued, session.run.last)
-    assert_ends_as_one_never_stopped(session.run.path, search=search)
-    assert not list(session.run.path.glob(".*.safetensors.*"))
+    shutil.move(rescued, context.run.last)
+    assert_ends_as_one_never_stopped(context.run.path, search=search)
+    assert not list(context.run.path.glob(".*.safetensors.*"))
 
 
 @dataclass
-class Filling(ToyStream):
+class Filling(ToyLoader):
     """Fills a disk when it is read, and stops the run."""
 
     disk: Disk | None = None
@@ -117,16 +117,16 @@ def test_a_signal_in_an_evaluation_on_a_full_disk_loses_nothing(
     disk: Disk, shelter: Path, numbers: tuple[signal.Signals, ...], search: bool
 ) -> None:
     config = make_config(search=search)
-    session = make_session(config, disk.path / "run")
+    context = make_context(config, disk.path / "run")
     watched = Filling("watched", length=2, disk=disk, numbers=numbers)
-    session = replace(session, streams=replace(session.streams, watched=watched))
+    context = replace(context, loaders=replace(context.loaders, eval=watched))
     with pytest.raises(WriteError) as caught:
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     disk.free()
     [rescued] = shelter.glob("*.safetensors")
     assert f"; the state after step 4 is in {rescued}; make room" in str(caught.value)
-    shutil.move(rescued, session.run.last)
-    assert_ends_as_one_never_stopped(session.run.path, search=search)
+    shutil.move(rescued, context.run.last)
+    assert_ends_as_one_never_stopped(context.run.path, search=search)
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "genotype.yaml", "alphas", "log.txt"])
@@ -134,8 +134,8 @@ def test_where_one_file_cannot_be_written_the_state_is_saved_in_its_place(
     tmp_path: Path, shelter: Path, name: str
 ) -> None:
     config = make_config(search=True)
-    session = make_session(config, tmp_path / "run")
-    path = session.run.path / name
+    context = make_context(config, tmp_path / "run")
+    path = context.run.path / name
     # What is in the way: a folder for a file, a file for a folder.
     if name == "alphas":
         path.rmdir()
@@ -143,7 +143,7 @@ def test_where_one_file_cannot_be_written_the_state_is_saved_in_its_place(
     else:
         path.mkdir()
     with pytest.raises(WriteError) as caught:
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     message = str(caught.value)
     assert name in message
     assert message.endswith(
@@ -156,18 +156,18 @@ def test_where_one_file_cannot_be_written_the_state_is_saved_in_its_place(
         path.mkdir()
     else:
         path.rmdir()
-    assert_ends_as_one_never_stopped(session.run.path, search=True)
+    assert_ends_as_one_never_stopped(context.run.path, search=True)
 
 
 def test_a_run_whose_directory_is_gone_is_rescued_beside_it(disk: Disk) -> None:
     config = make_config(search=True)
-    session = make_session(config, disk.path / "run")
-    watched = Removing("watched", length=2, folder=session.run.path)
-    session = replace(session, streams=replace(session.streams, watched=watched))
+    context = make_context(config, disk.path / "run")
+    watched = Removing("watched", length=2, folder=context.run.path)
+    context = replace(context, loaders=replace(context.loaders, eval=watched))
     with pytest.raises(WriteError) as caught:
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     rescued = disk.path / "run-step-4.safetensors"
-    assert f"found no folder {session.run.path}" in str(caught.value)
+    assert f"found no folder {context.run.path}" in str(caught.value)
     assert f"; the state after step 4 is in {rescued}; make room, move it to " in str(caught.value)
     assert checkpoint.read(rescued)[1]["position"] == {"epoch": 0, "step": 4, "total": 4}
 
@@ -177,12 +177,12 @@ def test_where_nothing_can_be_written_the_error_is_all_there_is(
 ) -> None:
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(disk.path))
     config = make_config(search=False)
-    session = make_session(config, disk.path / "run")
+    context = make_context(config, disk.path / "run")
     disk.left = 0
     with pytest.raises(WriteError) as caught:
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     assert str(caught.value) == (
-        f"{session.run.last}: cannot be written (No space left on device); "
+        f"{context.run.last}: cannot be written (No space left on device); "
         "free some space or choose another place with --out or --output"
     )
 
@@ -191,8 +191,8 @@ def test_an_older_rescue_is_not_overwritten(disk: Disk, shelter: Path) -> None:
     older = shelter / "run-step-4.safetensors"
     older.write_text("another run's")
     config = make_config(search=False)
-    session = make_session(config, disk.path / "run")
+    context = make_context(config, disk.path / "run")
     disk.left = 2
     with pytest.raises(WriteError):
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     assert older.read_text() == "another run's"

@@ -15,13 +15,13 @@ from darts_cli import checkpoint
 from darts_cli.config import Config
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Batch, Output, Streams
+from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import DivergenceError, Interrupted
 from darts_cli.run import Run
-from tests.engine.toy import ToyStream, ToyTask, make_config, make_session, make_state
+from tests.engine.toy import ToyLoader, ToyModule, ToyOutput, make_config, make_context, make_state
 
 
-class Failing(ToyTask):
+class Failing(ToyModule):
     """Its loss turns into something else at some of the weights' steps, counted over the run."""
 
     def __init__(self, failures: dict[int, float]) -> None:
@@ -29,13 +29,13 @@ class Failing(ToyTask):
         self.failures = failures
         self.calls = 0
 
-    def objective(self, output: Output, batch: Batch) -> Tensor:
+    def training_loss(self, output: ToyOutput, batch: Batch) -> Tensor:
         self.calls += 1
-        return super().objective(output, batch) * self.failures.get(self.calls, 1.0)
+        return super().training_loss(output, batch) * self.failures.get(self.calls, 1.0)
 
-    def tally(self, output: Output, batch: Batch) -> Tensor:
-        sums = super().tally(output, batch)
-        # Before the objective of the same step.
+    def metric_sums(self, output: ToyOutput, batch: Batch) -> Tensor:
+        sums = super().metric_sums(output, batch)
+        # Before the training loss of the same step.
         sums[0] *= self.failures.get(self.calls + 1, 1.0)
         return sums
 
@@ -48,13 +48,13 @@ def settings(rollbacks: int, limit: float | None = None) -> Config:
 
 def run(path: Path, failures: dict[int, float], config: Config):  # type: ignore[no-untyped-def]
     state = make_state(config)
-    state.task = Failing(failures)
-    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0, momentum=0.9)
-    session = make_session(config, path)
+    state.module = Failing(failures)
+    state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0, momentum=0.9)
+    context = make_context(config, path)
     # As every run does before its first step.
-    checkpoint.write(session.run.last, state.tensors(), {**session.metadata, **state.metadata()})
-    fit(state, session)
-    return state, session
+    checkpoint.write(context.run.last, state.tensors(), {**context.metadata, **state.metadata()})
+    fit(state, context)
+    return state, context
 
 
 @pytest.mark.parametrize("failure", [float("nan"), float("inf"), 1e4])
@@ -62,11 +62,11 @@ def test_training_goes_back_to_the_best_checkpoint_and_on_with_other_numbers(
     tmp_path: Path, failure: float
 ) -> None:
     # The second of three epochs of four steps goes wrong.
-    state, session = run(tmp_path / "run", {6: failure}, settings(2, limit=100.0))
+    state, context = run(tmp_path / "run", {6: failure}, settings(2, limit=100.0))
     assert state.position.epoch == 3
     assert state.rollbacks == 1
-    assert [record["epoch"] for record in session.run.read_metrics()] == [1, 2, 3]
-    log = session.run.log.read_text()
+    assert [record["epoch"] for record in context.run.read_metrics()] == [1, 2, 3]
+    log = context.run.log.read_text()
     assert "back to best.safetensors, epoch 1, with other random numbers (1 of 2 times)" in log
     plain, _ = run(tmp_path / "plain", {}, settings(2, limit=100.0))
     first, second = state.tensors(), plain.tensors()
@@ -74,17 +74,17 @@ def test_training_goes_back_to_the_best_checkpoint_and_on_with_other_numbers(
 
 
 def test_a_first_epoch_that_diverges_starts_again_from_its_beginning(tmp_path: Path) -> None:
-    state, session = run(tmp_path / "run", {2: float("nan")}, settings(1))
+    state, context = run(tmp_path / "run", {2: float("nan")}, settings(1))
     assert (state.position.epoch, state.rollbacks) == (3, 1)
-    assert "back to begun.safetensors, epoch 0" in session.run.log.read_text()
+    assert "back to begun.safetensors, epoch 0" in context.run.log.read_text()
 
 
 def test_without_rollbacks_no_state_is_kept_for_one(tmp_path: Path) -> None:
-    _, session = run(tmp_path / "run", {}, settings(0))
-    assert not session.run.begun.exists()
+    _, context = run(tmp_path / "run", {}, settings(0))
+    assert not context.run.epoch_start.exists()
 
 
-class Poisoned(ToyStream):
+class Poisoned(ToyLoader):
     """Has a batch of no numbers in an epoch, which is not read again after a rollback."""
 
     at = (0, 2)
@@ -103,15 +103,13 @@ def go_on(
     config = replace(config, weights=replace(config.weights, lr=lr))
     state, weights = make_state(config), Poisoned("weights")
     weights.at = (epoch, 2)
-    watched = ToyStream("watched", length=2)
-    streams = Streams(
-        weights=weights, watched=watched, watched_name="valid" if validated else "test"
-    )
-    session = make_session(config, path, streams=streams, **changes)
-    if session.run.last.exists():
-        state.restore(*checkpoint.read(session.run.last))
-        session.run.keep_metrics(state.position.epoch)
-    return fit(state, session)
+    watched = ToyLoader("watched", length=2)
+    loaders = Loaders(train=weights, eval=watched, eval_split="valid" if validated else "test")
+    context = make_context(config, path, loaders=loaders, **changes)
+    if context.run.last.exists():
+        state.restore(*checkpoint.read(context.run.last))
+        context.run.keep_metrics(state.position.epoch)
+    return fit(state, context)
 
 
 def assert_same_files(one: Path, other: Path) -> None:
@@ -189,15 +187,15 @@ def test_a_loss_above_the_limit_is_named_with_it(tmp_path: Path) -> None:
         run(tmp_path / "run", {}, settings(0, limit=0.1))
 
 
-class Broken(ToyTask):
+class Broken(ToyModule):
     """Its first validation after an epoch is no number, if only once."""
 
-    reports = 0
+    summaries = 0
 
-    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         if not self.network.training:
-            self.reports += 1
-            if self.reports == 2:
+            self.summaries += 1
+            if self.summaries == 2:
                 return {**means, "loss": float("nan")}
         return dict(means)
 
@@ -205,29 +203,29 @@ class Broken(ToyTask):
 def test_a_validation_loss_that_is_no_number_is_a_divergence(tmp_path: Path) -> None:
     config = settings(1)
     state = make_state(config)
-    state.task = Broken()
-    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
-    session = make_session(config, tmp_path / "run")
-    fit(state, session)
+    state.module = Broken()
+    state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0)
+    context = make_context(config, tmp_path / "run")
+    fit(state, context)
     assert (state.position.epoch, state.rollbacks) == (3, 1)
-    assert [record["epoch"] for record in session.run.read_metrics()] == [1, 2, 3]
-    assert "NaN" not in session.run.metrics.read_text()
+    assert [record["epoch"] for record in context.run.read_metrics()] == [1, 2, 3]
+    assert "NaN" not in context.run.metrics.read_text()
 
 
 def test_after_a_rollback_the_data_is_cut_anew(tmp_path: Path) -> None:
     read: list[int] = []
 
-    class Noting(ToyStream):
+    class Noting(ToyLoader):
         def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
             read.append(epoch)
             return super().batches(epoch, start)
 
     config = settings(1)
     state = make_state(config)
-    state.task = Failing({6: float("nan")})
-    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
-    streams = Streams(weights=Noting("weights"), watched=ToyStream("watched", length=2))
-    fit(state, make_session(config, tmp_path / "run", streams=streams))
+    state.module = Failing({6: float("nan")})
+    state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0)
+    loaders = Loaders(train=Noting("weights"), eval=ToyLoader("watched", length=2))
+    fit(state, make_context(config, tmp_path / "run", loaders=loaders))
     assert read[:2] == [0, 1]
     assert read[3] == read[2] + 1 == 2**20 + 2
 
@@ -235,11 +233,11 @@ def test_after_a_rollback_the_data_is_cut_anew(tmp_path: Path) -> None:
 def test_a_rollback_while_averaging_goes_on_averaging(tmp_path: Path) -> None:
     config = settings(1)
     state = make_state(config)
-    state.task = Failing({10: float("nan")})
-    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
+    state.module = Failing({10: float("nan")})
+    state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0)
     state.begin_averaging()
-    session = make_session(config, tmp_path / "run")
-    fit(state, session)
+    context = make_context(config, tmp_path / "run")
+    fit(state, context)
     assert state.rollbacks == 1
     assert state.average is not None
     # Of all twelve steps, and of none that was undone.
@@ -251,18 +249,18 @@ def test_a_signal_in_the_step_that_diverges_stops_the_run(tmp_path: Path) -> Non
     state = make_state(config)
 
     class Interrupting(Failing):
-        def objective(self, output: Output, batch: Batch) -> Tensor:
+        def training_loss(self, output: ToyOutput, batch: Batch) -> Tensor:
             if self.calls == 5:
                 os.kill(os.getpid(), signal.SIGINT)
-            return super().objective(output, batch)
+            return super().training_loss(output, batch)
 
-    state.task = Interrupting({6: float("nan")})
-    state.optimizer = torch.optim.SGD(list(state.task.module.parameters()), lr=1.0)
-    session = make_session(config, tmp_path / "run")
+    state.module = Interrupting({6: float("nan")})
+    state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0)
+    context = make_context(config, tmp_path / "run")
     with pytest.raises((Interrupted, DivergenceError)) as caught:
-        fit(state, session)
+        fit(state, context)
     assert isinstance(caught.value, Interrupted), caught.value
-    tensors, _ = checkpoint.read(session.run.last)
+    tensors, _ = checkpoint.read(context.run.last)
     assert all(tensor.isfinite().all() for tensor in tensors.values())
 
 

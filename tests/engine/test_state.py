@@ -10,7 +10,7 @@ from torch import Tensor
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.errors import CheckpointError
-from tests.engine.toy import make_config, make_session, make_state
+from tests.engine.toy import make_config, make_context, make_state
 
 Tensors = dict[str, Tensor]
 
@@ -21,7 +21,7 @@ SEARCH = make_config(search=True)
 def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensors, dict[str, Any]]:
     """Of a search after two steps."""
     state = make_state(SEARCH)
-    fit(state, make_session(SEARCH, tmp_path_factory.mktemp("state") / "run", max_steps=2))
+    fit(state, make_context(SEARCH, tmp_path_factory.mktemp("state") / "run", max_steps=2))
     return state.snapshot()
 
 

@@ -13,13 +13,13 @@ from torch import Tensor
 
 from darts_cli import checkpoint
 from darts_cli.engine import clock
-from darts_cli.engine.artifacts import Session
+from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Output, Streams
+from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import Interrupted
-from tests.engine.toy import ToyStream, ToyTask, make_config, make_session, make_state
+from tests.engine.toy import ToyLoader, ToyModule, ToyOutput, make_config, make_context, make_state
 
 
 def send(*numbers: signal.Signals) -> None:
@@ -28,7 +28,7 @@ def send(*numbers: signal.Signals) -> None:
 
 
 @dataclass
-class Stopping(ToyStream):
+class Stopping(ToyLoader):
     """Sends signals before it gives one of its batches."""
 
     at: tuple[int, int] = (1, 2)
@@ -41,14 +41,14 @@ class Stopping(ToyStream):
             yield batch
 
 
-class StoppingTask(ToyTask):
+class StoppingTask(ToyModule):
     """Sends signals in the middle of the forward pass with a number."""
 
     def __init__(self, at: int, *numbers: signal.Signals) -> None:
         super().__init__()
         self.passes, self.at, self.numbers = 0, at, numbers
 
-    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+    def forward(self, batch: Batch, mixture: Mixture) -> ToyOutput:
         output = super().forward(batch, mixture)
         self.passes += 1
         if self.passes == self.at:
@@ -59,8 +59,8 @@ class StoppingTask(ToyTask):
         return output
 
 
-def position_of(session: Session) -> dict[str, int]:
-    position: dict[str, int] = checkpoint.read(session.run.last)[1]["position"]
+def position_of(context: RunContext) -> dict[str, int]:
+    position: dict[str, int] = checkpoint.read(context.run.last)[1]["position"]
     return position
 
 
@@ -71,17 +71,17 @@ def tensors_of(path: Path) -> dict[str, Tensor]:
 def finish(path: Path, *, search: bool) -> State:
     """Go on with a run in a state that knows nothing."""
     config = make_config(search=search)
-    session, state = make_session(config, path), make_state(config)
-    state.restore(*checkpoint.read(session.run.last))
-    session.run.keep_metrics(state.position.epoch)
-    assert fit(state, session)
+    context, state = make_context(config, path), make_state(config)
+    state.restore(*checkpoint.read(context.run.last))
+    context.run.keep_metrics(state.position.epoch)
+    assert fit(state, context)
     return state
 
 
 def assert_ends_as_one_never_stopped(path: Path, *, search: bool) -> None:
     finish(path, search=search)
     config = make_config(search=search)
-    fit(make_state(config), make_session(config, path.with_name("whole")))
+    fit(make_state(config), make_context(config, path.with_name("whole")))
     for name in ("last.safetensors", "metrics.jsonl"):
         assert (path / name).read_bytes() == (path.with_name("whole") / name).read_bytes()
 
@@ -93,16 +93,16 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(
     tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     config = make_config(search=False)
-    session = make_session(
-        config, tmp_path / "run", streams=Streams(weights=Stopping("weights", numbers=(number,)))
+    context = make_context(
+        config, tmp_path / "run", loaders=Loaders(train=Stopping("weights", numbers=(number,)))
     )
     with pytest.raises(Interrupted) as stop:
-        fit(make_state(config), session)
+        fit(make_state(config), context)
     assert stop.value.exit_status == status
     assert str(stop.value) == (
         f"stopped by {number.name}, state saved; go on with: darts search toy --resume here"
     )
-    position = checkpoint.read_metadata(session.run.last)["position"]
+    position = checkpoint.read_metadata(context.run.last)["position"]
     assert position == {"epoch": 1, "step": 3, "total": 7}
 
 
@@ -112,15 +112,15 @@ def test_an_evaluation_is_not_waited_for_and_made_again(
     tmp_path: Path, number: signal.Signals, search: bool
 ) -> None:
     config = make_config(search=search)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     watched = Stopping("watched", length=2, at=(0, 0), numbers=(number,))
-    session = replace(session, streams=replace(session.streams, watched=watched))
+    context = replace(context, loaders=replace(context.loaders, eval=watched))
     with pytest.raises(Interrupted):
-        fit(make_state(config), session)
-    assert position_of(session) == {"epoch": 0, "step": 4, "total": 4}
+        fit(make_state(config), context)
+    assert position_of(context) == {"epoch": 0, "step": 4, "total": 4}
     assert watched.read == [(0, 0)]
-    assert not session.run.metrics.exists()
-    assert_ends_as_one_never_stopped(session.run.path, search=search)
+    assert not context.run.metrics.exists()
+    assert_ends_as_one_never_stopped(context.run.path, search=search)
 
 
 def test_a_signal_while_the_first_checkpoint_is_written_stops_the_run_after_a_step(
@@ -136,10 +136,10 @@ def test_a_signal_while_the_first_checkpoint_is_written_stops_the_run_after_a_st
 
     monkeypatch.setattr(checkpoint, "write", interrupted)
     config = make_config(search=False)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     with pytest.raises(Interrupted):
-        fit(make_state(config), session)
-    position = checkpoint.read_metadata(session.run.last)["position"]
+        fit(make_state(config), context)
+    position = checkpoint.read_metadata(context.run.last)["position"]
     assert position == {"epoch": 0, "step": 1, "total": 1}
 
 
@@ -149,35 +149,35 @@ def test_a_second_ctrl_c_undoes_a_slow_step(
 ) -> None:
     monkeypatch.setattr(clock, "_SLOW_SECONDS", 0.0)
     config = make_config(search=search)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     # Five passes a step of search, the last of them for the weights; one a step of training.
     passes = 15 if search else 3
     state = make_state(config, lambda: StoppingTask(passes, signal.SIGINT, signal.SIGINT))
     with pytest.raises(Interrupted) as stop:
-        fit(state, session)
+        fit(state, context)
     assert stop.value.exit_status == 130
-    assert position_of(session) == {"epoch": 0, "step": 2, "total": 2}
-    assert_ends_as_one_never_stopped(session.run.path, search=search)
+    assert position_of(context) == {"epoch": 0, "step": 2, "total": 2}
+    assert_ends_as_one_never_stopped(context.run.path, search=search)
 
 
 def test_a_second_ctrl_c_waits_for_a_step_that_is_fast(tmp_path: Path) -> None:
     config = make_config(search=False)
-    session = make_session(config, tmp_path / "run")
+    context = make_context(config, tmp_path / "run")
     state = make_state(config, lambda: StoppingTask(2, signal.SIGINT, signal.SIGINT))
     with pytest.raises(Interrupted):
-        fit(state, session)
-    assert position_of(session) == {"epoch": 0, "step": 2, "total": 2}
+        fit(state, context)
+    assert position_of(context) == {"epoch": 0, "step": 2, "total": 2}
 
 
 def test_a_second_ctrl_c_does_not_wait_for_data(tmp_path: Path) -> None:
     config = make_config(search=False)
     weights = Stopping("weights", at=(1, 2), numbers=(signal.SIGINT, signal.SIGINT))
-    session = make_session(config, tmp_path / "run")
-    session = replace(session, streams=replace(session.streams, weights=weights))
+    context = make_context(config, tmp_path / "run")
+    context = replace(context, loaders=replace(context.loaders, train=weights))
     with pytest.raises(Interrupted):
-        fit(make_state(config), session)
-    assert position_of(session) == {"epoch": 1, "step": 2, "total": 6}
-    assert_ends_as_one_never_stopped(session.run.path, search=False)
+        fit(make_state(config), context)
+    assert position_of(context) == {"epoch": 1, "step": 2, "total": 6}
+    assert_ends_as_one_never_stopped(context.run.path, search=False)
 
 
 def test_checkpoints_come_after_so_many_steps_and_at_the_end_of_each_epoch(
@@ -193,6 +193,6 @@ def test_checkpoints_come_after_so_many_steps_and_at_the_end_of_each_epoch(
 
     monkeypatch.setattr(checkpoint, "write", note)
     config = make_config(search=False, epochs=2)
-    session = make_session(config, tmp_path / "run", checkpoint_steps=3, checkpoint_seconds=0.0)
-    fit(make_state(config), session)
+    context = make_context(config, tmp_path / "run", checkpoint_steps=3, checkpoint_seconds=0.0)
+    fit(make_state(config), context)
     assert saved == [0, 3, 4, 7, 8]

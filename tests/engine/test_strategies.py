@@ -2,13 +2,13 @@
 
 import torch
 
-from darts_cli.engine.randomness import generator
+from darts_cli.engine.randomness import generator_for
 from darts_cli.engine.strategies import STRATEGIES
 from darts_cli.spaces.cnn.primitives import CNN
 
 
 def test_alphas_start_as_small_normal_noise() -> None:
-    alphas = STRATEGIES["darts"].initial(CNN, 1e-3, generator(0, "alphas"))
+    alphas = STRATEGIES["darts"].initial(CNN, 1e-3, generator_for(0, "alphas"))
     assert {cell: alpha.shape for cell, alpha in alphas.items()} == {
         "normal": (14, 8),
         "reduce": (14, 8),

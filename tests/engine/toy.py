@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from darts_cli.config import AlphasConfig, Config, ConvNetworkConfig, ImageDataConfig, WeightsConfig
 from darts_cli.engine.architect import Architect
-from darts_cli.engine.artifacts import Session
+from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.randomness import generator
+from darts_cli.engine.randomness import generator_for
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES, Mixture
-from darts_cli.engine.task import Batch, Output, Stream, Streams
+from darts_cli.engine.task import Batch, BatchLoader, Loaders, Output
 from darts_cli.reporter import Reporter
 from darts_cli.run import Run
 from darts_cli.space import SearchSpace
@@ -28,15 +28,18 @@ SPACE = SearchSpace(
     cells=("cell",),
     inputs=1,
     nodes=2,
-    kept_inputs=1,
+    edges_per_node=1,
     primitives=("none", "tanh", "relu", "skip_connect"),
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToyOutput(Output):
+    logits: Tensor
+
+
 class ToyNetwork(nn.Module):
     """Candidates between two linear layers, BatchNorm's statistics and dropout's draws included."""
-
-    training_only: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,68 +47,52 @@ class ToyNetwork(nn.Module):
         self.norm = nn.BatchNorm1d(5)
         self.outer = nn.Linear(5, 3)
 
-    def save_memory(self) -> None:
-        """Nothing is to be saved."""
-
-    def synchronize(self) -> None:
-        """As it is."""
-
     def regions(self) -> list[nn.Module]:
         return [self.inner]
 
-    def forward(self, x: Tensor, mixture: Mixture) -> Output:
+    def forward(self, x: Tensor, mixture: Mixture) -> ToyOutput:
         hidden = F.dropout(self.norm(self.inner(x)), 0.3, self.training)
         if mixture:
             weights = mixture["cell"].mean(dim=0)
             hidden = weights[1] * hidden.tanh() + weights[2] * hidden.relu() + weights[3] * hidden
-        return Output(self.outer(hidden))
-
-    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return dict(tensors)
-
-    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return dict(tensors)
+        return ToyOutput(logits=self.outer(hidden))
 
 
-class ToyTask:
+class ToyModule:
     """Classification of random points."""
 
-    measures = ("loss", "top1")
+    metric_names = ("loss", "top1")
 
     def __init__(self) -> None:
         self.network = ToyNetwork()
         self.epochs_begun: list[int] = []
         self.factor = 1.0
 
-    @property
-    def module(self) -> nn.Module:
-        return self.network
-
     def begin_epoch(self, epoch: int) -> None:
         self.epochs_begun.append(epoch)
 
-    def forward(self, batch: Batch, mixture: Mixture) -> Output:
-        output: Output = self.network(batch.inputs, mixture)
+    def forward(self, batch: Batch, mixture: Mixture) -> ToyOutput:
+        output: ToyOutput = self.network(batch.inputs, mixture)
         return output
 
-    def loss(self, output: Output, batch: Batch) -> Tensor:
-        return self.factor * F.cross_entropy(output.outcome, batch.targets)
+    def loss(self, output: ToyOutput, batch: Batch) -> Tensor:
+        return self.factor * F.cross_entropy(output.logits, batch.targets)
 
-    def objective(self, output: Output, batch: Batch) -> Tensor:
+    def training_loss(self, output: ToyOutput, batch: Batch) -> Tensor:
         return self.loss(output, batch)
 
     @torch.no_grad()
-    def tally(self, output: Output, batch: Batch) -> Tensor:
+    def metric_sums(self, output: ToyOutput, batch: Batch) -> Tensor:
         size = len(batch.targets)
-        right = (output.outcome.argmax(dim=1) == batch.targets).sum()
+        right = (output.logits.argmax(dim=1) == batch.targets).sum()
         return torch.stack([size * self.loss(output, batch), right.float(), torch.tensor(size)])
 
-    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         return dict(means)
 
 
 @dataclass
-class ToyStream:
+class ToyLoader:
     """`length` batches of points, shuffled by epoch."""
 
     purpose: str
@@ -119,7 +106,7 @@ class ToyStream:
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         for index in range(start, self.length):
             self.read.append((epoch, index))
-            draws = generator(7, self.purpose, epoch, index)
+            draws = generator_for(7, self.purpose, epoch, index)
             inputs = torch.randn(self.batch, 4, generator=draws)
             yield Batch(inputs, (inputs.sum(dim=1) > 0).long() + (inputs[:, 0] > 1).long())
 
@@ -137,31 +124,31 @@ def make_config(*, search: bool, epochs: int = 3, order: str = "second") -> Conf
     )
 
 
-def make_state(config: Config, make_task: Callable[[], ToyTask] = ToyTask) -> State:
+def make_state(config: Config, make_module: Callable[[], ToyModule] = ToyModule) -> State:
     torch.manual_seed(3)
-    task = make_task()
+    module = make_module()
     optimizer = torch.optim.SGD(
-        task.module.parameters(), lr=1.0, momentum=config.weights.momentum, weight_decay=3e-4
+        module.network.parameters(), lr=1.0, momentum=config.weights.momentum, weight_decay=3e-4
     )
     architect = None
     if config.alphas is not None:
-        alphas = STRATEGIES["darts"].initial(SPACE, 1e-3, generator(0, "alphas"))
+        alphas = STRATEGIES["darts"].initial(SPACE, 1e-3, generator_for(0, "alphas"))
         architect = Architect(alphas, config.alphas)
-    meter = Meter(task.measures, torch.device("cpu"))
-    return State(task=task, optimizer=optimizer, architect=architect, meter=meter)
+    meter = Meter(module.metric_names, torch.device("cpu"))
+    return State(module=module, optimizer=optimizer, architect=architect, meter=meter)
 
 
-def make_session(config: Config, path: Path, **changes: Any) -> Session:
-    watched: Stream = ToyStream("watched", length=2)
+def make_context(config: Config, path: Path, **changes: Any) -> RunContext:
+    watched: BatchLoader = ToyLoader("watched", length=2)
     run = Run.open(path) if path.exists() else Run.create(path)
     run.config.touch()
     settings: dict[str, Any] = {
         "config": config,
         "space": SPACE,
-        "streams": Streams(
-            weights=ToyStream("weights"),
-            alphas=ToyStream("alphas", length=3) if config.alphas else None,
-            watched=watched,
+        "loaders": Loaders(
+            train=ToyLoader("weights"),
+            arch=ToyLoader("alphas", length=3) if config.alphas else None,
+            eval=watched,
         ),
         "run": run,
         "reporter": Reporter(Console(file=StringIO()), run.log),
@@ -176,4 +163,4 @@ def make_session(config: Config, path: Path, **changes: Any) -> Session:
         },
         "resume_command": "darts search toy --resume here",
     }
-    return Session(**{**settings, **changes})
+    return RunContext(**{**settings, **changes})

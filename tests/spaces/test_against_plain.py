@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli.config import ConvNetworkConfig, RecurrentNetworkConfig
-from darts_cli.engine.randomness import count
+from darts_cli.engine.capabilities import to_reference_names
+from darts_cli.engine.randomness import seed_for
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch
@@ -37,7 +38,7 @@ def _images(order: str, size: int, layers: int = 3) -> Case:
         data=replace(case.config.data, batch_size=4),
         network=ConvNetworkConfig(channels=4, layers=layers),
     )
-    return replace(case, config=config, facts={**case.facts, "size": size})
+    return replace(case, config=config, info={**case.info, "size": size})
 
 
 def _text(order: str) -> Case:
@@ -51,38 +52,38 @@ def _text(order: str) -> Case:
         alphas=replace(alphas, order="first" if order == "first" else "second"),
         weights=replace(case.config.weights, momentum=0.9),
     )
-    return replace(case, config=config, facts={"vocabulary": [str(n) for n in range(11)]})
+    return replace(case, config=config, info={"vocabulary": [str(n) for n in range(11)]})
 
 
 def _ready(case: Case, memory: str) -> tuple[State, PlainSearch, Any, Any]:
     """Ours and the plain one, with the same weights."""
-    ours = make_state(case.config, case.facts, None, memory=memory)
-    search, loss, objective = make_plain(case.config, case.facts)
-    network = ours.task.network
-    named = network.to_published(ours.task.module.state_dict())
+    ours = make_state(case.config, case.info, None, memory=memory)
+    search, loss, training_loss = make_plain(case.config, case.info)
+    network = ours.module.network
+    named = to_reference_names(network, ours.module.network.state_dict())
     if case.config.space == "rnn":
         named["decoder.weight"] = named["encoder.weight"]
     search.network.load_state_dict(named)
-    ours.task.module.train()
+    ours.module.network.train()
     search.network.train()
-    return ours, search, loss, objective
+    return ours, search, loss, training_loss
 
 
 def _step_plain(
-    search: PlainSearch, loss: Any, objective: Any, train: Batch, valid: Batch, number: int
+    search: PlainSearch, loss: Any, training_loss: Any, train: Batch, valid: Batch, number: int
 ) -> list[Tensor]:
     """A plain step with the draws of ours: they are counted by purpose and step."""
 
     def drawn(loss: Any, batch: Batch, purpose: str) -> Any:
         def run(network: nn.Module, mixture: dict[str, Tensor]) -> Tensor:
-            torch.manual_seed(count(0, purpose, 0, number))
+            torch.manual_seed(seed_for(0, purpose, 0, number))
             result: Tensor = loss(network, mixture, batch)
             return result
 
         return run
 
     gradients = search.move_alphas(drawn(loss, train, "virtual"), drawn(loss, valid, "validation"))
-    search.move_weights(drawn(objective, train, "weights"))
+    search.move_weights(drawn(training_loss, train, "weights"))
     return gradients
 
 
@@ -102,19 +103,19 @@ def _batches(case: Case) -> Iterator[tuple[Batch, Batch]]:
 
 def assert_three_equal_steps(case: Case, memory: str) -> None:
     """Logits' losses, alpha gradients, alphas and weights, to 1e-8, momentum included."""
-    ours, search, loss, objective = _ready(case, memory)
+    ours, search, loss, training_loss = _ready(case, memory)
     architect = ours.architect
     assert architect is not None
     for number, (train, valid) in enumerate(_batches(case)):
         ours.position.step = number
-        expected = _step_plain(search, loss, objective, train, valid, number)
+        expected = _step_plain(search, loss, training_loss, train, valid, number)
         found = search_step(ours, train, valid, seed=0)
         train_step(ours, train, case.config)
         for one, other in zip(found, expected, strict=True):
             assert_close(one, other)
         for cell, alpha in architect.alphas.items():
             assert_close(alpha, search.alphas[cell])
-    named = ours.task.network.to_published(dict(ours.task.module.named_parameters()))
+    named = to_reference_names(ours.module.network, dict(ours.module.network.named_parameters()))
     plain = dict(search.network.named_parameters())
     assert named.keys() == plain.keys()
     for name, weight in named.items():
@@ -147,7 +148,7 @@ def test_logits_are_the_plain_ones(size: int) -> None:
     images = torch.randn(4, 3, size, size)
     mixture = search.mixture()
     for training in (True, False):
-        ours.task.module.train(training)
+        ours.module.network.train(training)
         search.network.train(training)
-        found = ours.task.forward(Batch(images, torch.zeros(4)), mixture).outcome
+        found = ours.module.forward(Batch(images, torch.zeros(4)), mixture).logits
         assert_close(found, search.network(images, mixture))

@@ -12,16 +12,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from darts_cli.config import Config, ConvNetworkConfig, RecurrentNetworkConfig
 from darts_cli.engine import compilation
 from darts_cli.engine.architect import Architect
+from darts_cli.engine.capabilities import regions, synchronize_batchnorm
 from darts_cli.engine.compilation import Compilation
-from darts_cli.engine.computation import Computation
-from darts_cli.engine.precision import LossScale, Precision
+from darts_cli.engine.computation import StepExecution
+from darts_cli.engine.precision import GradScaler, Precision
 from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch, Output
 from darts_cli.errors import ConfigError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.networks import EdgeGroup
+from darts_cli.spaces.cnn.networks import MixedOps
 from darts_cli.spaces.cnn.pooling import NormalizedPooling, Pooling, SharedMaps, mixed_shared
 from darts_cli.spaces.cnn.primitives import CNN
 from tests.benchmarks.cases import Case, make_cases, make_state
@@ -47,13 +48,13 @@ def make_case(kind: str, order: str = "second") -> Case:
         network: Any = ConvNetworkConfig(
             channels=2, layers=1 if what == "search" else 3, auxiliary=0.4
         )
-        facts: Mapping[str, Any] = {**case.facts, "size": 8}
+        info: Mapping[str, Any] = {**case.info, "size": 8}
     else:
         names = ("output", "hidden", "input", "embedding", "words")
         network = RecurrentNetworkConfig(
             width=6, activation=0.5, **{f"dropout_{name}": 0.0 for name in names}
         )
-        facts = {"vocabulary": [str(n) for n in range(11)]}
+        info = {"vocabulary": [str(n) for n in range(11)]}
     assert config.alphas is not None
     alphas = replace(config.alphas, order="first" if order == "first" else "second")
     genotype = load("darts_v2" if space == "cnn" else "rnn_darts_v2", SPACES)
@@ -67,22 +68,22 @@ def make_case(kind: str, order: str = "second") -> Case:
             weights=replace(config.weights, lr=0.1, lr_min=0.0),
             alphas=alphas if search else None,
         ),
-        facts=facts,
+        info=info,
         genotype=None if search else genotype,
     )
 
 
 def take_steps(
-    case: Case, computation: Computation, *, training: bool, synchronized: bool = False
+    case: Case, execution: StepExecution, *, training: bool, synchronized: bool = False
 ) -> list[Tensor]:
     """Two whole steps in the default type, and all that they leave."""
     torch.manual_seed(5)
-    state = make_state(case.config, case.facts, case.genotype)
-    state.computation = computation
+    state = make_state(case.config, case.info, case.genotype)
+    state.execution = execution
     if synchronized:
-        state.task.network.synchronize()
-    state.task.module.train(training)
-    for norm in state.task.module.modules():
+        synchronize_batchnorm(state.module.network)
+    state.module.network.train(training)
+    for norm in state.module.network.modules():
         # Where nothing has been seen yet, states of the recurrent search would grow without bound.
         if isinstance(norm, nn.BatchNorm1d) and norm.running_var is not None:
             norm.running_var.fill_(4.0)
@@ -91,7 +92,7 @@ def take_steps(
         state.position.step = step
         generator = torch.Generator().manual_seed(step)
         train, valid = (
-            take_part(case.random_batch(generator), computation.ranks, continues=step > 0)
+            take_part(case.random_batch(generator), execution.ranks, carries_hidden=step > 0)
             for _ in range(2)
         )
         if state.architect is not None:
@@ -100,15 +101,17 @@ def take_steps(
     return [*found, *state.tensors().values()]
 
 
-def take_part(batch: Batch, ranks: Ranks, *, continues: bool) -> Batch:
+def take_part(batch: Batch, ranks: Ranks, *, carries_hidden: bool) -> Batch:
     """A rank's own rows of images, or columns of words."""
-    own = ranks.part(batch.examples)
+    own = ranks.shard(batch.examples)
     share = (own.stop - own.start) / batch.examples
-    continues = continues and batch.targets.dim() > 1
+    carries_hidden = carries_hidden and batch.targets.dim() > 1
     if batch.targets.dim() == 1:
         inputs = batch.inputs[own].to(torch.get_default_dtype())
-        return Batch(inputs, batch.targets[own], share=share)
-    return Batch(batch.inputs[:, own], batch.targets[:, own], share=share, continues=continues)
+        return Batch(inputs, batch.targets[own], weight=share)
+    return Batch(
+        batch.inputs[:, own], batch.targets[:, own], weight=share, carries_hidden=carries_hidden
+    )
 
 
 def steps_of(
@@ -119,7 +122,7 @@ def steps_of(
     try:
         return take_steps(
             case,
-            Computation(ranks=ranks, parts=parts),
+            StepExecution(ranks=ranks, accumulation_steps=parts),
             training=training,
             synchronized=synchronized,
         )
@@ -163,16 +166,16 @@ def test_synchronized_batchnorm_is_that_of_the_whole_batch(together: Together, k
 
 def test_text_has_no_batchnorm_to_synchronize_and_no_regions_to_compile() -> None:
     case = make_case("rnn search")
-    network = make_state(case.config, case.facts, None).task.network
+    network = make_state(case.config, case.info, None).module.network
     with pytest.raises(ConfigError, match=r"^--sync-batchnorm: for images, leave it out for text$"):
-        network.synchronize()
+        synchronize_batchnorm(network)
     with pytest.raises(ConfigError, match=r"^--compile: for images, leave it out for text$"):
-        network.regions()
+        regions(network)
 
 
-def reduced(name: str) -> Computation:
-    scale = LossScale(CPU) if name == "fp16" else None
-    return Computation(precision=Precision(name, CPU), scale=scale)
+def reduced(name: str) -> StepExecution:
+    scale = GradScaler(CPU) if name == "fp16" else None
+    return StepExecution(precision=Precision(name, CPU), grad_scaler=scale)
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp16"])
@@ -181,19 +184,19 @@ def test_reduced_precision_stays_near_and_spares_the_finite_difference(
     monkeypatch: pytest.MonkeyPatch, kind: str, name: str
 ) -> None:
     case = make_case(kind)
-    state = make_state(case.config, case.facts, case.genotype)
-    state.computation = reduced(name)
-    state.task.module.train()
+    state = make_state(case.config, case.info, case.genotype)
+    state.execution = reduced(name)
+    state.module.network.train()
     seen, mixtures = [], []
-    forward = type(state.task).forward
+    forward = type(state.module).forward
 
-    def watched(task: Any, batch: Batch, mixture: Any) -> Output:
+    def watched(module: Any, batch: Batch, mixture: Any) -> Output:
         seen.append(torch.is_autocast_enabled("cpu"))
         mixtures.extend(mixture.values())
-        output: Output = forward(task, batch, mixture)
+        output: Output = forward(module, batch, mixture)
         return output
 
-    monkeypatch.setattr(type(state.task), "forward", watched)
+    monkeypatch.setattr(type(state.module), "forward", watched)
     train, valid = case.batches()
     if state.architect is not None:
         search_step(state, train, valid, seed=0)
@@ -214,11 +217,11 @@ def test_losses_of_reduced_precision_are_those_of_float32_to_two_digits(
     kind: str, name: str
 ) -> None:
     case, losses = make_case(kind), []
-    for computation in (reduced("fp32"), reduced(name)):
+    for execution in (reduced("fp32"), reduced(name)):
         torch.manual_seed(5)
-        state = make_state(case.config, case.facts, case.genotype)
-        state.computation = computation
-        state.task.module.train()
+        state = make_state(case.config, case.info, case.genotype)
+        state.execution = execution
+        state.module.network.train()
         train, valid = case.batches()
         if state.architect is not None:
             search_step(state, train, valid, seed=0)
@@ -229,27 +232,28 @@ def test_losses_of_reduced_precision_are_those_of_float32_to_two_digits(
 
 def test_a_recurrent_search_in_half_precision_outlives_an_overflow() -> None:
     case = make_case("rnn search")
-    state = make_state(case.config, case.facts, None)
-    scale = LossScale(CPU)
+    state = make_state(case.config, case.info, None)
+    scale = GradScaler(CPU)
     # So large that whatever is multiplied by it overflows.
     scale.factor.fill_(2.0**127)
-    state.computation = Computation(precision=Precision("fp16", CPU), scale=scale)
-    state.task.module.train()
+    state.execution = StepExecution(precision=Precision("fp16", CPU), grad_scaler=scale)
+    state.module.network.train()
     generator = torch.Generator().manual_seed(0)
-    before = [weight.clone() for weight in state.task.module.parameters()]
+    before = [weight.clone() for weight in state.module.network.parameters()]
     for step in range(60):
         state.position.step = step
         train, valid = (
-            take_part(case.random_batch(generator), Ranks(), continues=step > 0) for _ in range(2)
+            take_part(case.random_batch(generator), Ranks(), carries_hidden=step > 0)
+            for _ in range(2)
         )
         search_step(state, train, valid, seed=0)
         train_step(state, train, case.config)
         if not step:
-            weights = state.task.module.parameters()
+            weights = state.module.network.parameters()
             assert all(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
     assert all(hidden.isfinite().all() for hidden in state.hidden.values())
     assert scale.factor < 2.0**127
-    weights = state.task.module.parameters()
+    weights = state.module.network.parameters()
     assert not any(torch.equal(w, b) for w, b in zip(weights, before, strict=True))
     state.check_finite()
 
@@ -280,9 +284,9 @@ class NoWaiting(TorchDispatchMode):
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_step_waits_for_its_device(kind: str, order: str, precision: str) -> None:
     case = make_case(kind, order)
-    state = make_state(case.config, case.facts, case.genotype)
-    state.computation = replace(reduced(precision), parts=2)
-    state.task.module.train()
+    state = make_state(case.config, case.info, case.genotype)
+    state.execution = replace(reduced(precision), accumulation_steps=2)
+    state.module.network.train()
     train, valid = case.batches()
     with NoWaiting(state.architect):
         for step in range(2):
@@ -310,10 +314,10 @@ def test_compiled_regions_make_the_same_step(monkeypatch: pytest.MonkeyPatch, ki
         torch.manual_seed(5)
         torch.set_default_dtype(torch.float64)
         try:
-            state = make_state(case.config, case.facts, case.genotype)
+            state = make_state(case.config, case.info, case.genotype)
             if compiled:
-                state.compilation = Compilation(state.task.network.regions())
-            state.task.module.train()
+                state.compilation = Compilation(regions(state.module.network))
+            state.module.network.train()
             train, valid = (
                 replace(batch, inputs=batch.inputs.double()) for batch in case.batches()
             )
@@ -340,9 +344,9 @@ def test_a_step_stays_on_its_device(kind: str, order: str) -> None:
     # The meta device computes nothing, and refuses what is on the CPU: what a step made there, and
     # not on its device, would fail on a GPU as it does here.
     case, meta = make_case(kind, order), torch.device("meta")
-    state = make_state(case.config, case.facts, case.genotype, device=meta)
-    state.computation = Computation(parts=2)
-    state.task.module.train()
+    state = make_state(case.config, case.info, case.genotype, device=meta)
+    state.execution = StepExecution(accumulation_steps=2)
+    state.module.network.train()
     train, valid = (
         # Of four images or words: torch finds sizes there by a hundred calls in Python each.
         replace(batch, inputs=batch.inputs[:4].to(meta), targets=batch.targets[:4].to(meta))
@@ -353,13 +357,13 @@ def test_a_step_stays_on_its_device(kind: str, order: str) -> None:
         if state.architect is not None:
             search_step(state, train, valid, seed=0)
         train_step(state, train, case.config)
-    assert {tensor.device for tensor in state.task.module.state_dict().values()} == {meta}
+    assert {tensor.device for tensor in state.module.network.state_dict().values()} == {meta}
     assert state.meter.sums.device == meta
 
 
 def test_the_shares_of_poolings_are_not_rounded_to_half_precision() -> None:
     torch.manual_seed(0)
-    group = EdgeGroup(CNN, 4, 1, 2)
+    group = MixedOps(CNN, 4, 1, 2)
     x, shares = torch.randn(2, 4, 6, 6), torch.rand(2, 3, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
         out = mixed_shared(SharedMaps(pools(group), identity=True), x, shares)
@@ -369,5 +373,5 @@ def test_the_shares_of_poolings_are_not_rounded_to_half_precision() -> None:
     assert not torch.equal(shares.grad, shares.grad.bfloat16().float())
 
 
-def pools(group: EdgeGroup) -> list[tuple[Pooling, nn.BatchNorm2d]]:
+def pools(group: MixedOps) -> list[tuple[Pooling, nn.BatchNorm2d]]:
     return [part.parts() for part in group.shared.values() if isinstance(part, NormalizedPooling)]

@@ -30,21 +30,21 @@ from PIL import Image
 from torch import Tensor
 
 from darts_cli import checkpoint, config_file
-from darts_cli.collapse import Moment, observe
+from darts_cli.collapse import SearchSnapshot, take_snapshot
 from darts_cli.commands.building import build_state
-from darts_cli.commands.claims import check_hidden, check_position, check_size, told_of
+from darts_cli.commands.claims import check_hidden, check_position, check_size, naming
 from darts_cli.commands.importing import Request, import_file
-from darts_cli.commands.job import Job, read_job, with_own_root
+from darts_cli.commands.job import RunSpec, read_spec, with_own_root
 from darts_cli.commands.options import Options
 from darts_cli.commands.reading import read_alphas, read_history, read_records
 from darts_cli.config import ConvNetworkConfig
 from darts_cli.display.picture import Past
 from darts_cli.engine.artifacts import origin
 from darts_cli.engine.footprint import Footprint
-from darts_cli.engine.ranks import ALONE
+from darts_cli.engine.ranks import SINGLE_PROCESS
 from darts_cli.engine.state import State, load_network
 from darts_cli.engine.steps import search_step, train_step
-from darts_cli.engine.task import Batch, Streams
+from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import DartsError
 from darts_cli.genotype import derive, dump
 from darts_cli.genotype_file import load, shipped
@@ -52,7 +52,7 @@ from darts_cli.genotype_paste import write_pasted
 from darts_cli.recipes import RECIPES
 from darts_cli.run import Run
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import DiscreteNetwork
+from darts_cli.spaces.cnn.discrete import Network
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
 from darts_cli.viz.page.data import Limits, RunPage, page_data
@@ -346,14 +346,14 @@ def read_config(path: Path) -> None:
 def read_checkpoint(path: Path) -> None:
     """As `--resume` does, but for the data; the optimizers take a step by what was restored."""
     tensors, metadata = checkpoint.read(path)
-    job = read_job(metadata, path)
-    check_size(job, metadata["facts"], tensors, path)
-    check_hidden(job, tensors, metadata, path)
-    job = replace(job, config=with_own_root(job.config, path.parent))
-    state = build_state(job, metadata["facts"], _CPU, ALONE, Options())
-    with told_of(path):
+    spec = read_spec(metadata, path)
+    check_size(spec, metadata["facts"], tensors, path)
+    check_hidden(spec, tensors, metadata, path)
+    spec = replace(spec, config=with_own_root(spec.config, path.parent))
+    state = build_state(spec, metadata["facts"], _CPU, SINGLE_PROCESS, Options())
+    with naming(path):
         state.restore(tensors, metadata)
-    check_position(job, state, Streams(weights=Ten()), metadata["counts"] | COUNTS, path)
+    check_position(spec, state, Loaders(train=Ten()), metadata["counts"] | COUNTS, path)
     architects = [state.architect.optimizer] if state.architect is not None else []
     for optimizer in (state.optimizer, *architects):
         for parameter in optimizer.param_groups[0]["params"]:
@@ -364,12 +364,12 @@ def read_checkpoint(path: Path) -> None:
 def read_trained(path: Path) -> None:
     """As `darts eval` does, but for the data."""
     tensors, metadata = checkpoint.read(path)
-    job = read_job(metadata, path)
-    check_size(job, metadata["facts"], tensors, path)
-    with_own_root(job.config, path.parent)
-    task = job.domain.build(job.config, metadata["facts"], job.genotype)
-    with told_of(path):
-        load_network(task, tensors, averaged=True)
+    spec = read_spec(metadata, path)
+    check_size(spec, metadata["facts"], tensors, path)
+    with_own_root(spec.config, path.parent)
+    module = spec.task.build(spec.config, metadata["facts"], spec.genotype)
+    with naming(path):
+        load_network(module, tensors, averaged=True)
 
 
 def read_alphas_file(path: Path) -> None:
@@ -394,7 +394,7 @@ def read_run(path: Path, *, run: Run) -> None:
     place.write_bytes(path.read_bytes())
     try:
         history = read_history(run.path)
-        page = page_data([RunPage(history=history)], run.path, Limits(moments=9, rows=9))
+        page = page_data([RunPage(history=history)], run.path, Limits(snapshots=9, rows=9))
         json.dumps(page, allow_nan=False)
     finally:
         place.write_bytes(sound)
@@ -463,7 +463,7 @@ def make_targets(folder: Path) -> dict[str, Target]:
 def make_published(folder: Path) -> list[Path]:
     """State dictionaries in both formats of torch."""
     config = ConvNetworkConfig(channels=2, layers=3)
-    network = DiscreteNetwork(config, load("darts_v2", SPACES), classes=10)
+    network = Network(config, load("darts_v2", SPACES), classes=10)
     paths = [folder / "new.pt", folder / "old.pt"]
     for path in paths:
         is_new = path.stem == "new"
@@ -537,23 +537,23 @@ def make_checkpoints(folder: Path) -> list[Path]:
         recipe = next(iter(RECIPES[command][space]))
         config = config_file.override(RECIPES[command][space][recipe], SMALL[space], "")
         found = load(genotype, SPACES) if genotype is not None else None
-        job = Job(command=command, config=config, genotype=found)
-        state = build_state(job, FACTS[space], _CPU, ALONE, Options())
-        take_two_steps(job, state)
+        spec = RunSpec(command=command, config=config, genotype=found)
+        state = build_state(spec, FACTS[space], _CPU, SINGLE_PROCESS, Options())
+        take_two_steps(spec, state)
         paths.append(folder / f"{command}-{space}.safetensors")
-        checkpoint.write(paths[-1], state.tensors(), describe(job, FACTS[space], state))
+        checkpoint.write(paths[-1], state.tensors(), describe(spec, FACTS[space], state))
     return paths
 
 
-def take_two_steps(job: Job, state: State) -> None:
+def take_two_steps(spec: RunSpec, state: State) -> None:
     """Have the optimizers, and what else remembers, something to keep."""
-    batch = job.domain.example(job.config, FACTS[job.config.space], single=False)
-    if job.config.weights.averaging_patience:
+    batch = spec.task.example(spec.config, FACTS[spec.config.space], single=False)
+    if spec.config.weights.averaging_patience:
         state.begin_averaging()
     for _ in range(2):
-        if job.search:
-            search_step(state, batch, batch, job.config.seed)
-        train_step(state, batch, job.config)
+        if spec.search:
+            search_step(state, batch, batch, spec.config.seed)
+        train_step(state, batch, spec.config)
         state.position.step += 1
         state.position.total += 1
 
@@ -567,26 +567,26 @@ def make_run(path: Path, search: Path) -> Run:
     run.config.write_text(yaml.safe_dump({"command": "search", **config}))
     named = {name: tensor for name, tensor in tensors.items() if name.startswith("alphas.")}
     alphas = {cell: named[f"alphas.{cell}"].tolist() for cell in space.cells}
-    moment: Moment | None = None
+    snapshot: SearchSnapshot | None = None
     for epoch in (1, 2):
         told = {**metadata, "kind": "alphas", "position": {"epoch": epoch}}
         checkpoint.write(run.alphas_of(epoch), named, told)
-        moment = observe(space, alphas, epoch=epoch, name="it", before=moment)
-        record = {"lr": 0.1, "train": {"loss": 1.5, "top1": 0.5}, **asdict(moment.signals)}
+        snapshot = take_snapshot(space, alphas, epoch=epoch, name="it", before=snapshot)
+        record = {"lr": 0.1, "train": {"loss": 1.5, "top1": 0.5}, **asdict(snapshot.signals)}
         run.append_metrics(record)
-        run.genotype.write_text(dump(moment.genotype))
+        run.genotype.write_text(dump(snapshot.genotype))
     return run
 
 
-def describe(job: Job, facts: dict[str, Any], state: State) -> dict[str, Any]:
+def describe(spec: RunSpec, info: dict[str, Any], state: State) -> dict[str, Any]:
     """What a run writes into its checkpoints."""
     return {
-        "kind": job.command,
-        "config": config_file.as_mapping(job.config),
-        "facts": facts,
+        "kind": spec.command,
+        "config": config_file.as_mapping(spec.config),
+        "facts": info,
         "counts": COUNTS,
         "fingerprints": {"train": "0" * 32},
-        "genotype": dump(job.genotype) if job.genotype is not None else None,
+        "genotype": dump(spec.genotype) if spec.genotype is not None else None,
         "versions": {},
         **state.metadata(),
     }

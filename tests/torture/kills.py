@@ -139,8 +139,8 @@ def launch(arguments: Sequence[str]) -> int:
     if process:
         return process
     log = os.open("log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(log, stream)
+    for loader in (1, 2):
+        os.dup2(log, loader)
     sys.argv = ["darts", *arguments, "--device", "cpu"]
     status = 1
     try:

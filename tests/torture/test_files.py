@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from darts_cli import checkpoint
-from darts_cli.commands.job import read_job
+from darts_cli.commands.job import read_spec
 from darts_cli.errors import DartsError
 from darts_cli.genotype_file import parse
 from darts_cli.spaces import SPACES
@@ -51,10 +51,10 @@ def test_sound_files_are_read(targets: dict[str, Target]) -> None:
 def test_altered_files_are_read_or_refused_in_one_line(
     targets: dict[str, Target], tmp_path: Path
 ) -> None:
-    tally: Tally = torture(targets, 350, 1, tmp_path)
-    assert tally.failures == []
-    assert tally.inputs == 350
-    assert tally.refused > 150
+    metric_sums: Tally = torture(targets, 350, 1, tmp_path)
+    assert metric_sums.failures == []
+    assert metric_sums.inputs == 350
+    assert metric_sums.refused > 150
 
 
 def assert_read_or_refused(read: Any, *arguments: Any) -> None:
@@ -92,4 +92,4 @@ def test_any_value_of_a_checkpoint_is_taken_or_refused(
     if isinstance(metadata[outer], dict) and metadata[outer]:
         inner = data.draw(st.sampled_from(sorted(metadata[outer])))
         altered[outer] = {**metadata[outer], inner: value}
-    assert_read_or_refused(read_job, altered, Path("last.safetensors"))
+    assert_read_or_refused(read_spec, altered, Path("last.safetensors"))

@@ -85,7 +85,7 @@ def space_of(inputs: int) -> SearchSpace:
         cells=("cell",),
         inputs=inputs,
         nodes=6,
-        kept_inputs=2,
+        edges_per_node=2,
         primitives=tuple(COLOURS),
     )
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts_cli.collapse import Moment, observe
+from darts_cli.collapse import SearchSnapshot, take_snapshot
 from darts_cli.genotype import Alphas
 from darts_cli.history import History
 from darts_cli.space import SearchSpace
@@ -17,7 +17,7 @@ SMALL = SearchSpace(
     cells=("cell",),
     inputs=1,
     nodes=2,
-    kept_inputs=1,
+    edges_per_node=1,
     primitives=("none", "conv", "skip_connect"),
 )
 """Three edges: 0 to 1, 0 to 2, 1 to 2."""
@@ -26,7 +26,7 @@ FIVE = SearchSpace(
     cells=("top", "middle", "bottom"),
     inputs=2,
     nodes=2,
-    kept_inputs=2,
+    edges_per_node=2,
     primitives=("none", "conv", "skip_connect", "pool", "other"),
 )
 
@@ -37,18 +37,20 @@ def search(
     space: SearchSpace, alphas: Sequence[Alphas], *, epochs: int | None = None, **changes: Any
 ) -> History:
     """A search with these alphas after its epochs, of so many that it is to have."""
-    moments: list[Moment] = []
+    snapshots: list[SearchSnapshot] = []
     for epoch, one in enumerate(alphas, start=1):
-        before = moments[-1] if moments else None
-        moments.append(observe(space, one, epoch=epoch, name=f"run-epoch-{epoch}", before=before))
+        before = snapshots[-1] if snapshots else None
+        snapshots.append(
+            take_snapshot(space, one, epoch=epoch, name=f"run-epoch-{epoch}", before=before)
+        )
     values: dict[str, Any] = {
         "path": Path("runs/run"),
         "command": "search",
         "space": space,
         "settings": {"epochs": len(alphas) if epochs is None else epochs},
-        "records": [record(moment.epoch) for moment in moments],
-        "moments": moments,
-        "genotype": moments[-1].genotype if moments else None,
+        "records": [record(snapshot.epoch) for snapshot in snapshots],
+        "snapshots": snapshots,
+        "genotype": snapshots[-1].genotype if snapshots else None,
     }
     return History(**values | changes)
 
@@ -60,8 +62,8 @@ def training(records: Sequence[Any], epochs: int = 3) -> History:
 
 def record(epoch: int, **changes: Any) -> dict[str, Any]:
     """A line of metrics of images."""
-    measures = {"loss": 2.0 / epoch, "top1": 1 - 0.9 / epoch, "top5": 1 - 0.5 / epoch}
-    return {"epoch": epoch, "lr": 0.1 / epoch, "train": measures, "valid": dict(measures)} | changes
+    metrics = {"loss": 2.0 / epoch, "top1": 1 - 0.9 / epoch, "top5": 1 - 0.5 / epoch}
+    return {"epoch": epoch, "lr": 0.1 / epoch, "train": metrics, "valid": dict(metrics)} | changes
 
 
 def small(*epochs: Rows) -> list[Alphas]:

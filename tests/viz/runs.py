@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from darts_cli.collapse import Moment, observe
+from darts_cli.collapse import SearchSnapshot, take_snapshot
 from darts_cli.genotype_file import load
 from darts_cli.history import History
 from darts_cli.space import SearchSpace
@@ -19,7 +19,7 @@ SMALL = SearchSpace(
     cells=("normal",),
     inputs=1,
     nodes=2,
-    kept_inputs=1,
+    edges_per_node=1,
     primitives=("none", "conv", "skip_connect"),
 )
 
@@ -34,15 +34,15 @@ def search(
 ) -> History:
     """A search whose genotype changes in each of its epochs."""
     draws = np.random.default_rng(seed)
-    moments: list[Moment] = []
+    snapshots: list[SearchSnapshot] = []
     for epoch in range(1, epochs + 1):
         alphas = {
             cell: draws.normal(size=(len(space.edges), len(space.primitives))).tolist()
             for cell in space.cells
         }
-        before = moments[-1] if moments else None
+        before = snapshots[-1] if snapshots else None
         name = f"{path.name}-epoch-{epoch}"
-        moments.append(observe(space, alphas, epoch=epoch, name=name, before=before))
+        snapshots.append(take_snapshot(space, alphas, epoch=epoch, name=name, before=before))
     records = [
         {
             "epoch": epoch,
@@ -67,8 +67,8 @@ def search(
         space=space,
         settings={**plain, **(settings or {})},
         records=records,
-        moments=moments,
-        genotype=moments[-1].genotype if moments else None,
+        snapshots=snapshots,
+        genotype=snapshots[-1].genotype if snapshots else None,
     )
 
 
@@ -83,6 +83,6 @@ def training(path: Path) -> History:
             {"epoch": epoch, "lr": 0.1, "train": {"loss": 2.0 / epoch}, "test": {"top1": 0.5}}
             for epoch in (1, 2)
         ],
-        moments=[],
+        snapshots=[],
         genotype=load("darts_v2", SPACES),
     )

@@ -51,7 +51,7 @@ def pictures(file: Path) -> list[tuple[Image.Image, int]]:
 
 def test_neighbouring_epochs_with_equal_edges_share_a_frame(frames: Sequence[Frame]) -> None:
     assert [(frame.first, frame.last) for frame in frames] == [(1, 1), (2, 4), (5, 5), (6, 6)]
-    assert [frame.moment.epoch for frame in frames] == [1, 4, 5, 6]
+    assert [frame.snapshot.epoch for frame in frames] == [1, 4, 5, 6]
 
 
 def test_new_edges_are_told_by_cell_source_node_and_operation(frames: Sequence[Frame]) -> None:
@@ -89,7 +89,7 @@ def test_an_edge_that_becomes_the_stronger_one_changes_nothing() -> None:
         for first, second in ((weak, strong), (strong, weak))
     ]
     history = search(FIVE, alphas)
-    assert history.moments[1].signals.unchanged_epochs == 0
+    assert history.snapshots[1].signals.unchanged_epochs == 0
     (frame,) = join(history)
     assert (frame.first, frame.last) == (1, 2)
 

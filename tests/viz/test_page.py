@@ -138,14 +138,14 @@ def test_the_slider_moved_by_keys_redraws_cells_and_alphas(browse: Open, run: Ru
         assert find(browser, ".epoch").text == f"epoch {epoch} of 4"
         assert slider.get_attribute("aria-valuetext") == f"epoch {epoch} of 4"
         slider.send_keys(Keys.ARROW_LEFT)
-    for moment in run.history.moments:
-        normal, reduce = pictures[moment.epoch]
-        assert normal.startswith(f"normal cell after epoch {moment.epoch}: node 2 = ")
-        for node in moment.genotype.cells["normal"].nodes:
+    for snapshot in run.history.snapshots:
+        normal, reduce = pictures[snapshot.epoch]
+        assert normal.startswith(f"normal cell after epoch {snapshot.epoch}: node 2 = ")
+        for node in snapshot.genotype.cells["normal"].nodes:
             assert node[0].operation in normal
-        assert reduce.startswith(f"reduce cell after epoch {moment.epoch}: ")
-        share = softmax(moment.alphas["normal"][0])[0]
-        assert float(first[moment.epoch]) == pytest.approx(100 * share, abs=0.06)
+        assert reduce.startswith(f"reduce cell after epoch {snapshot.epoch}: ")
+        share = softmax(snapshot.alphas["normal"][0])[0]
+        assert float(first[snapshot.epoch]) == pytest.approx(100 * share, abs=0.06)
     slider.send_keys(Keys.END)
     assert pictured(browser) == pictures[4]
 
@@ -194,7 +194,7 @@ def test_an_alpha_is_told_under_the_pointer_and_by_keys(browse: Open, run: RunPa
     cells, readout = find_all(table, "td"), find(table, ".readout")
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", table)
     ActionChains(browser).move_to_element(cells[1]).perform()
-    shares = softmax(run.history.moments[-1].alphas["normal"][0])
+    shares = softmax(run.history.snapshots[-1].alphas["normal"][0])
     start = "epoch 4, c[k-2] → node 2, max_pool_3x3: "
     assert readout.text.startswith(start)
     assert float(readout.text.removeprefix(start).split(",")[0]) == pytest.approx(

@@ -23,7 +23,7 @@ from darts_cli.viz.page.data import RULE, Limits, NetworkSize, RunPage, page_dat
 from tests.viz.runs import CNN, SMALL, search, training
 
 ROOT = Path(__file__).parents[2]
-ALL = Limits(moments=1000, rows=1000)
+ALL = Limits(snapshots=1000, rows=1000)
 
 
 def data_of(text: str) -> Any:
@@ -44,11 +44,11 @@ def small(tmp_path: Path) -> RunPage:
 
 def test_the_page_holds_the_probabilities_and_choices_of_every_epoch(small: RunPage) -> None:
     (run,) = render(small)["runs"]
-    moments = small.history.moments
-    assert [moment["epoch"] for moment in run["moments"]] == [1, 2, 3]
-    for told, moment in zip(run["moments"], moments, strict=True):
+    snapshots = small.history.snapshots
+    assert [snapshot["epoch"] for snapshot in run["snapshots"]] == [1, 2, 3]
+    for told, snapshot in zip(run["snapshots"], snapshots, strict=True):
         for row, alphas in zip(
-            told["probabilities"]["normal"], moment.alphas["normal"], strict=True
+            told["probabilities"]["normal"], snapshot.alphas["normal"], strict=True
         ):
             assert [share / 10_000 for share in row] == pytest.approx(softmax(alphas), abs=1e-4)
         kept = [
@@ -58,20 +58,20 @@ def test_the_page_holds_the_probabilities_and_choices_of_every_epoch(small: RunP
         ]
         assert kept == [
             (choice.edge.operation, (choice.node - SMALL.inputs, choice.edge.source))
-            for choice in moment.choices
+            for choice in snapshot.choices
         ]
 
 
 def test_the_page_holds_the_numbers_of_every_epoch(small: RunPage) -> None:
     (run,) = render(small)["runs"]
-    records, moments = small.history.records, small.history.moments
+    records, snapshots = small.history.records, small.history.snapshots
     columns = run["columns"]
     assert run["epochs"] == [1, 2, 3]
     assert columns["lr"] == pytest.approx([record["lr"] for record in records], rel=1e-5)
     for split, measure in (("train", "loss"), ("valid", "top1")):
         expected = [record[split][measure] for record in records]
         assert columns[f"{split} {measure}"] == pytest.approx(expected, rel=1e-5)
-    signals = [moment.signals for moment in moments]
+    signals = [snapshot.signals for snapshot in snapshots]
     assert columns["skips normal"] == [one.skip_connections["normal"] for one in signals]
     assert columns["entropy normal"] == pytest.approx(
         [one.entropy["normal"] for one in signals], rel=1e-5
@@ -92,10 +92,10 @@ def test_a_number_that_is_not_finite_is_a_gap(small: RunPage) -> None:
 
 
 def test_equal_cells_share_a_picture(small: RunPage) -> None:
-    moments = small.history.moments
-    again = [moments[0], replace(moments[0], signals=moments[1].signals), moments[2]]
-    data = render(replace(small, history=replace(small.history, moments=again)))
-    numbers = [moment["cells"]["normal"] for moment in data["runs"][0]["moments"]]
+    snapshots = small.history.snapshots
+    again = [snapshots[0], replace(snapshots[0], signals=snapshots[1].signals), snapshots[2]]
+    data = render(replace(small, history=replace(small.history, snapshots=again)))
+    numbers = [snapshot["cells"]["normal"] for snapshot in data["runs"][0]["snapshots"]]
     assert numbers == [0, 0, 1]
     assert len(data["layouts"]) == 2
 
@@ -105,7 +105,7 @@ def test_a_picture_has_the_parts_of_its_cell_and_says_them(tmp_path: Path) -> No
     (run,) = data["runs"]
     genotype = training(tmp_path).genotype
     assert genotype is not None
-    assert run["moments"] == []
+    assert run["snapshots"] == []
     assert list(run["cells"]) == ["normal", "reduce"]
     picture = data["layouts"][run["cells"]["normal"]]
     operations = [data["operations"][label[-1]][0] for label in picture["labels"]]
@@ -244,7 +244,7 @@ def test_three_hundred_epochs_of_other_cells_are_shown_whole_in_less_than_two_me
     assert (tmp_path / "page.html").stat().st_size < 2_000_000
     data = data_of((tmp_path / "page.html").read_text(encoding="utf-8"))
     assert len(data["layouts"]) == 600
-    assert len(data["runs"][0]["moments"]) == 300
+    assert len(data["runs"][0]["snapshots"]) == 300
     assert data["runs"][0]["notes"] == []
 
 
@@ -259,7 +259,7 @@ def test_what_is_too_much_is_thinned_out_evenly_and_the_page_says_so(
     text = report.render([page], tmp_path)
     assert len(text) < limit
     (run,) = data_of(text)["runs"]
-    shown = [moment["epoch"] for moment in run["moments"]]
+    shown = [snapshot["epoch"] for snapshot in run["snapshots"]]
     assert (shown[0], shown[-1]) == (1, 120)
     gaps = {after - before for before, after in pairwise(shown)}
     assert max(gaps) - min(gaps) <= 1

@@ -13,7 +13,12 @@ from darts_cli.viz.text import dot, mermaid, names, terminal
 from tests.viz.genotypes import ALL, HARD, SEP, SHIPPED, SKIP, cell, cnn
 
 RECURRENT = SearchSpace(
-    name="rnn", cells=("recurrent",), inputs=1, nodes=8, kept_inputs=1, primitives=("none", "tanh")
+    name="rnn",
+    cells=("recurrent",),
+    inputs=1,
+    nodes=8,
+    edges_per_node=1,
+    primitives=("none", "tanh"),
 )
 LINK = re.compile(r'(\w+) -->(?:\|"([^"]*)"\|)? (\w+)')
 STATE = re.compile(r'(\w+)(?:\[|\(\()"([^"]*)"(?:\]|\)\)):::(\w+)')

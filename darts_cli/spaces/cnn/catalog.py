@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from darts_cli.config import ImageDataConfig
-from darts_cli.engine.randomness import generator
+from darts_cli.engine.randomness import generator_for
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import images
 from darts_cli.spaces.cnn.augment import IMAGENET
@@ -116,7 +116,7 @@ def find(config: ImageDataConfig, search: bool) -> Found:
     if alone:
         train = splits["train"]
         test, kept = images.split_classes(
-            train.targets, config.test_portion, generator(_SPLIT_SEED, "test split")
+            train.targets, config.test_portion, generator_for(_SPLIT_SEED, "test split")
         )
         splits = {"train": train.select(kept), "test": train.select(test)}
     return replace(

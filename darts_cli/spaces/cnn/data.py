@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
-from darts_cli.engine.randomness import generator
-from darts_cli.engine.ranks import ALONE, Ranks
-from darts_cli.engine.task import Facts, Streams
+from darts_cli.engine.randomness import generator_for
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
+from darts_cli.engine.task import DatasetInfo, Loaders
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn import catalog, decoding, images
 from darts_cli.spaces.cnn.augment import Augmentation
 from darts_cli.spaces.cnn.decoded import DecodedCache
-from darts_cli.spaces.cnn.facts import ImageFacts, Summary
+from darts_cli.spaces.cnn.facts import ImageInfo, Summary
 from darts_cli.spaces.cnn.images import Found, Split
 from darts_cli.spaces.cnn.pictures import read_header
-from darts_cli.spaces.cnn.streams import ImageStream, Resident, Source, Streamed, Training
+from darts_cli.spaces.cnn.streams import ImageLoader, Resident, Source, Streamed, Training
 
 RESIDENT_BYTES = 2**30
 """Pixels that may live on the device; larger sets are read by worker processes."""
@@ -60,8 +60,8 @@ def load(
     *,
     device: torch.device,
     search: bool,
-    facts: ImageFacts | None = None,
-    ranks: Ranks = ALONE,
+    info: ImageInfo | None = None,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> "ImageData":
     """Find the images, and have those for training decoded if they fit on the device.
 
@@ -69,22 +69,22 @@ def load(
         config: names the data.
         device: where the batches are wanted.
         search: whether only training images may be read.
-        facts: of a checkpoint's data. Its classes, channels, size and statistics
+        info: of a checkpoint's data. Its classes, channels, size and statistics
             are used then; nothing is decoded before it is needed.
         ranks: of which each has its part of every batch.
 
     Raises:
         ConfigError: if the augmentation does not fit the images' size.
-        DataError: if the data is missing, damaged, or not what `facts` say.
+        DataError: if the data is missing, damaged, or not what `info` say.
     """
     found, cache = catalog.find(config, search), DecodedCache.of(config)
-    if facts is not None:
-        found = found.reorder(facts.classes, config.name)
+    if info is not None:
+        found = found.reorder(info.classes, config.name)
     originals = dict(found.splits)
     crop = config.augmentation == "crop"
     kept = None
-    if facts is not None:
-        channels, size = facts.channels, facts.size
+    if info is not None:
+        channels, size = info.channels, info.size
     else:
         train = found.splits["train"]
         kept = cache.find(train) if crop else None
@@ -93,15 +93,15 @@ def load(
         channels, size = kept.shape[1:3] if kept is not None else _find_shape(config, found)
     Augmentation.of(config, size)
     resident = crop and _is_resident(found, channels, size)
-    if facts is None:
+    if info is None:
         if kept is None and resident:
             kept = decoding.decode_all(train, channels=channels, size=size)
         decoded = Split(kept, train.targets) if kept is not None else train
-        facts = _measure(config.name, found, decoded, channels=channels, size=size)
+        info = _measure(config.name, found, decoded, channels=channels, size=size)
         if resident:
             found.splits["train"] = decoded
     return ImageData(
-        facts=facts,
+        info=info,
         counts=found.counts,
         config=config,
         device=device,
@@ -127,9 +127,9 @@ def _look_resident(found: Found, image_size: int | None) -> bool:
     return _is_resident(found, 1 if header.grey else 3, image_size or max(header.size))
 
 
-def _measure(name: str, found: Found, train: Split, *, channels: int, size: int) -> ImageFacts:
+def _measure(name: str, found: Found, train: Split, *, channels: int, size: int) -> ImageInfo:
     mean, std = found.statistics or decoding.compute_statistics(train, channels=channels, size=size)
-    return ImageFacts(
+    return ImageInfo(
         name=name, classes=found.classes, channels=channels, size=size, mean=mean, std=std
     )
 
@@ -144,7 +144,7 @@ def evaluation_batch(device: torch.device, ranks: Ranks) -> int:
 class ImageData:
     """The images of a run, decoded when a stream of them is first asked for."""
 
-    facts: ImageFacts
+    info: ImageInfo
     """What a checkpoint keeps."""
     counts: dict[str, int]
     """Images of every split, those included that a search does not read."""
@@ -159,18 +159,18 @@ class ImageData:
     """Splits as they were found, until they are read."""
     waiting: dict[str, Split]
     """The same, those decoded that had to be."""
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
     """Of whose batches this process reads its part."""
     sources: dict[str, Source] = field(default_factory=dict)
     """Splits that are read."""
     fingerprints: dict[str, str] = field(default_factory=dict)
     """Of those: see `Split.fingerprint`."""
 
-    def describe(self) -> Facts:
+    def describe(self) -> DatasetInfo:
         """Class names, channels, size, mean and standard deviation, as JSON values."""
-        return asdict(self.facts)
+        return asdict(self.info)
 
-    def search_streams(self, seed: int) -> Streams:
+    def search_loaders(self, seed: int) -> Loaders:
         """Half of the training images, class by class, for the weights and half for the alphas.
 
         Of the alphas' half, some are what is watched as well, in order and not augmented: with
@@ -179,12 +179,12 @@ class ImageData:
         """
         source = self._source("train")
         weights, alphas = images.split_classes(
-            source.targets.cpu(), self.config.search_portion, generator(seed, "halves")
+            source.targets.cpu(), self.config.search_portion, generator_for(seed, "halves")
         )
-        return Streams(
-            weights=self._train("weights", source, weights, seed),
-            alphas=self._train("alphas", source, alphas, seed),
-            watched=self._stream(
+        return Loaders(
+            train=self._train("weights", source, weights, seed),
+            arch=self._train("alphas", source, alphas, seed),
+            eval=self._loader(
                 source, self._draw(alphas, seed), evaluation_batch(self.device, self.ranks)
             ),
         )
@@ -194,43 +194,43 @@ class ImageData:
         most = self.config.evaluation_images
         if not 0 < most < len(numbers):
             return numbers
-        drawn = torch.randperm(len(numbers), generator=generator(seed, "watched"))[:most]
+        drawn = torch.randperm(len(numbers), generator=generator_for(seed, "watched"))[:most]
         return numbers[drawn.sort().values]
 
-    def train_streams(self, seed: int) -> Streams:
+    def train_loaders(self, seed: int) -> Loaders:
         """All training images; validation images are watched, or test images if there are none."""
         source = self._source("train")
         watched = "valid" if "valid" in self.counts else "test"
-        return Streams(
-            weights=self._train("train", source, torch.arange(len(source.targets)), seed),
-            watched=self.evaluation_stream(watched, evaluation_batch(self.device, self.ranks)),
-            watched_name=watched,
+        return Loaders(
+            train=self._train("train", source, torch.arange(len(source.targets)), seed),
+            eval=self.evaluation_loader(watched, evaluation_batch(self.device, self.ranks)),
+            eval_split=watched,
         )
 
-    def evaluation_stream(self, split: str, batch_size: int) -> ImageStream:
+    def evaluation_loader(self, split: str, batch_size: int) -> ImageLoader:
         """A split in order, not augmented; its last batch may be smaller.
 
         Raises:
             DataError: if there is no such split, or an image cannot be decoded.
         """
         source = self._source(split)
-        return self._stream(source, torch.arange(len(source.targets)), batch_size)
+        return self._loader(source, torch.arange(len(source.targets)), batch_size)
 
-    def _train(self, purpose: str, source: Source, indices: Tensor, seed: int) -> ImageStream:
-        augmentation = Augmentation.of(self.config, self.facts.size)
+    def _train(self, purpose: str, source: Source, indices: Tensor, seed: int) -> ImageLoader:
+        augmentation = Augmentation.of(self.config, self.info.size)
         training = Training(seed=seed, purpose=purpose, augmentation=augmentation)
-        return self._stream(source, indices, self.config.batch_size, training)
+        return self._loader(source, indices, self.config.batch_size, training)
 
-    def _stream(
+    def _loader(
         self, source: Source, indices: Tensor, batch_size: int, training: Training | None = None
-    ) -> ImageStream:
-        shape = (self.facts.channels, 1, 1)
-        return ImageStream(
+    ) -> ImageLoader:
+        shape = (self.info.channels, 1, 1)
+        return ImageLoader(
             source=source,
             indices=indices,
             batch_size=batch_size,
-            mean=torch.tensor(self.facts.mean, device=self.device).reshape(shape),
-            std=torch.tensor(self.facts.std, device=self.device).reshape(shape),
+            mean=torch.tensor(self.info.mean, device=self.device).reshape(shape),
+            std=torch.tensor(self.info.std, device=self.device).reshape(shape),
             training=training,
             ranks=self.ranks,
         )
@@ -249,7 +249,7 @@ class ImageData:
         return self.sources[name]
 
     def _make_source(self, split: Split) -> Source:
-        channels, size = self.facts.channels, self.facts.size
+        channels, size = self.info.channels, self.info.size
         targets = split.targets.to(self.device)
         if self.resident:
             pixels = self.cache.find_or_decode(split, channels=channels, size=size)

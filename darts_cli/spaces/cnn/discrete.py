@@ -1,14 +1,10 @@
 """The networks made of a genotype: for images of CIFAR's kind, and of ImageNet's (section 3.3)."""
 
-from collections.abc import Mapping
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.config import ConvNetworkConfig
-from darts_cli.engine.task import Output
-from darts_cli.errors import ConfigError
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.spaces.cnn.norms import synchronize
 from darts_cli.spaces.cnn.operations import (
@@ -16,9 +12,10 @@ from darts_cli.spaces.cnn.operations import (
     FactorizedReduce,
     ReLUConvBN,
     build,
+    drop_path_mask,
     is_reduction,
-    path_factors,
 )
+from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
 
 _ALL_PRIMITIVES = PRIMITIVES | DISCRETE_PRIMITIVES
@@ -65,7 +62,7 @@ class Cell(nn.Module):
                 else:
                     out = operation(state)
                 drops = self.training and drop > 0 and not isinstance(operation, nn.Identity)
-                total = _add_path(total, out, path_factors(out, drop) if drops else None)
+                total = _add_path(total, out, drop_path_mask(out, drop) if drops else None)
             if total is None:
                 raise ValueError("a node without edges")
             states.append(total)
@@ -129,7 +126,7 @@ class AuxiliaryPool(nn.Module):
         return x if x.shape[2:] == (2, 2) else F.adaptive_avg_pool2d(x, 2)
 
 
-class DiscreteNetwork(nn.Module):
+class Network(nn.Module):
     """A stack of a genotype's cells behind a stem, for small images or for ImageNet's.
 
     With the stem `cifar` the cells start at full resolution; with `imagenet`
@@ -194,7 +191,7 @@ class DiscreteNetwork(nn.Module):
         self.stem1 = nn.Sequential(nn.ReLU(), _conv(width, width, 2), nn.BatchNorm2d(width))
         return width
 
-    def forward(self, images: Tensor) -> Output:
+    def forward(self, images: Tensor) -> ImageOutput:
         """Logits `[B, classes]` of images `[B, C, H, W]`; the auxiliary ones too when training."""
         if self.stem0 is None:
             s0 = s1 = self.stem(images)
@@ -206,11 +203,7 @@ class DiscreteNetwork(nn.Module):
             s0, s1 = s1, cell(s0, s1, self.drop_path)
             if self.training and self.auxiliary_head is not None and index == self.auxiliary_after:
                 auxiliary = (self.auxiliary_head(s1),)
-        return Output(self.classifier(s1.mean(dim=(2, 3))), auxiliary)
-
-    def save_memory(self) -> None:
-        """There is no such way."""
-        raise ConfigError("--memory save: for the search of images, expected fast")
+        return ImageOutput(logits=self.classifier(s1.mean(dim=(2, 3))), auxiliary=auxiliary)
 
     def synchronize(self) -> None:
         """Make BatchNorm one over all processes of a run, from now on."""
@@ -219,14 +212,6 @@ class DiscreteNetwork(nn.Module):
     def regions(self) -> list[nn.Module]:
         """The cells, which are all alike but for their sizes."""
         return list(self.cells)
-
-    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The names are the published ones already."""
-        return dict(tensors)
-
-    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The names are the published ones already."""
-        return dict(tensors)
 
 
 def _conv(channels_in: int, channels_out: int, stride: int) -> nn.Conv2d:

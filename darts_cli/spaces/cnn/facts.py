@@ -13,7 +13,7 @@ _LARGEST = 2**14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageFacts:
+class ImageInfo:
     """What a checkpoint keeps about the images that its network was trained on."""
 
     name: str
@@ -29,7 +29,7 @@ class ImageFacts:
     std: tuple[float, ...]
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "ImageFacts":
+    def from_json(cls, values: Mapping[str, Any]) -> "ImageInfo":
         """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists.
 
         Raises:

@@ -2,7 +2,7 @@
 
 All candidate operations of the edges that leave one state are computed
 together: those without parameters once, the others side by side along the
-channels. Parameters are kept that way; `to_published` and `from_published`
+channels. Parameters are kept that way; `to_reference_names` and `from_reference_names`
 translate to the names and shapes of published checkpoints, which have a module
 an edge and operation.
 """
@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from darts_cli.config import ConvNetworkConfig
 from darts_cli.engine import heap
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Output
 from darts_cli.errors import CheckpointError
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.cnn.norms import synchronize
@@ -27,6 +26,7 @@ from darts_cli.spaces.cnn.operations import (
     ReLUConvBN,
     is_reduction,
 )
+from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.pooling import NormalizedPooling, Pooling, SharedMaps, mixed_shared
 from darts_cli.spaces.cnn.primitives import (
     CNN,
@@ -43,7 +43,7 @@ Scales = Mapping[int, Tensor] | Sequence[Tensor]
 """By the column of a primitive in the alphas."""
 
 
-class EdgeGroup(nn.Module):
+class MixedOps(nn.Module):
     """The mixed operations of all edges that leave one state of a cell.
 
     Poolings and the identity are the same function on each of these edges,
@@ -149,13 +149,13 @@ class SearchCell(nn.Module):
         before = FactorizedReduce if reduction_before else ReLUConvBN
         self.preprocess0 = before(first, channels, affine=False)
         self.preprocess1 = ReLUConvBN(second, channels, affine=False)
-        edges_from = leaving_edges(space)
+        edges_from = outgoing_edges(space)
         # On the device once, so that no step has to copy it there.
         order = torch.tensor([edge for edges in edges_from for edge in edges])
         self.register_buffer("edges_by_source", order, persistent=False)
         self.edge_counts = [len(edges) for edges in edges_from]
         self.groups = nn.ModuleList(
-            EdgeGroup(space, channels, 2 if reduction and source < space.inputs else 1, len(edges))
+            MixedOps(space, channels, 2 if reduction and source < space.inputs else 1, len(edges))
             for source, edges in enumerate(edges_from)
         )
         self.channels = channels
@@ -178,10 +178,10 @@ class SearchCell(nn.Module):
         states += incoming
         return torch.cat(states[self.inputs :], dim=1)
 
-    def _groups(self) -> Iterator[EdgeGroup]:
+    def _groups(self) -> Iterator[MixedOps]:
         """One a state that edges leave."""
         for group in self.groups:
-            if isinstance(group, EdgeGroup):
+            if isinstance(group, MixedOps):
                 yield group
 
     def _close(self, incoming: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,7 +191,7 @@ class SearchCell(nn.Module):
         return state.clone(memory_format=torch.channels_last), others
 
     def _deal(self, weights: Tensor) -> list[tuple[Tensor, Scales]]:
-        """Shares and scales of each group: see `EdgeGroup.forward`.
+        """Shares and scales of each group: see `MixedOps.forward`.
 
         For the whole cell at once, since each of these small operations costs a call.
         """
@@ -211,7 +211,7 @@ class SearchCell(nn.Module):
         return list(zip(shares, scales, strict=True))
 
 
-def leaving_edges(space: SearchSpace) -> list[list[int]]:
+def outgoing_edges(space: SearchSpace) -> list[list[int]]:
     """For every state but the last, the numbers of the edges that leave it, in order."""
     sources = space.inputs + space.nodes - 1
     return [
@@ -222,8 +222,6 @@ def leaving_edges(space: SearchSpace) -> list[list[int]]:
 
 class Supernet(nn.Module):
     """All networks of the search space in one, weighed by a mixture (section 2.2)."""
-
-    training_only: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -262,7 +260,7 @@ class Supernet(nn.Module):
         self.cells = nn.ModuleList(cells)
         self.classifier = nn.Linear(before[1], classes)
 
-    def forward(self, images: Tensor, mixture: Mixture) -> Output:
+    def forward(self, images: Tensor, mixture: Mixture) -> ImageOutput:
         """Logits `[B, classes]` of images `[B, C, H, W]`."""
         if self.training:
             if images.device.type == "cpu":
@@ -271,7 +269,7 @@ class Supernet(nn.Module):
         s0 = s1 = self.stem(images)
         for cell, kind in zip(self.cells, self.kinds, strict=True):
             s0, s1 = s1, cell(s0, s1, mixture[kind])
-        return Output(self.classifier(s1.mean(dim=(2, 3))))
+        return ImageOutput(logits=self.classifier(s1.mean(dim=(2, 3))))
 
     def _tend_heap(self) -> None:
         if self.free_limit is None:
@@ -283,7 +281,7 @@ class Supernet(nn.Module):
         """Compute separable convolutions a second time on the way back."""
         self.free_limit = 2**28
         for module in self.modules():
-            if isinstance(module, EdgeGroup):
+            if isinstance(module, MixedOps):
                 module.keep = False
 
     def synchronize(self) -> None:
@@ -299,14 +297,14 @@ class Supernet(nn.Module):
         counters = [
             layer.num_batches_tracked
             for module in self.modules()
-            if isinstance(module, EdgeGroup)
+            if isinstance(module, MixedOps)
             for layer in module.modules()
             if isinstance(layer, nn.BatchNorm2d) and layer.num_batches_tracked is not None
         ]
         # All in one call: there are some three hundred.
         torch._foreach_add_(counters, 1)
 
-    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def to_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Cut parameters, buffers or momenta into edges, and name them as published."""
         published = {}
         for name, tensor in tensors.items():
@@ -314,15 +312,15 @@ class Supernet(nn.Module):
             if match is None:
                 published[name] = tensor
                 continue
-            edges = leaving_edges(self.space)[int(match["source"])]
+            edges = outgoing_edges(self.space)[int(match["source"])]
             stacked = match["kind"] == "stacked" and tensor.dim() > 0
             parts = tensor.chunk(len(edges)) if stacked else [tensor] * len(edges)
             for edge, part in zip(edges, parts, strict=True):
                 published[_published_name(match, edge)] = part
         return published
 
-    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `to_published`, for the own names of which all parts are there.
+    def from_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of `to_reference_names`, for the own names of which all parts are there.
 
         Raises:
             CheckpointError: if the statistics of a pooling differ between edges
@@ -336,7 +334,7 @@ class Supernet(nn.Module):
                 continue
             names = [
                 _published_name(match, edge)
-                for edge in leaving_edges(self.space)[int(match["source"])]
+                for edge in outgoing_edges(self.space)[int(match["source"])]
             ]
             parts = [tensors[part] for part in names if part in tensors]
             if len(parts) < len(names):

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.engine.ranks import differentiable_sum
+from darts_cli.engine.ranks import differentiable_all_reduce
 from darts_cli.spaces.gradients import has_own_gradient
 
 _aten = torch.ops.aten
@@ -28,10 +28,10 @@ class SynchronizedNorm(nn.BatchNorm2d):
         # In less precision the moments of a large map would be worth little.
         wide = x.float() if x.dtype.itemsize < torch.float32.itemsize else x
         over = (0, 2, 3)
-        count = differentiable_sum(wide.new_full((), wide.numel() / wide.shape[1]))
-        mean = differentiable_sum(wide.sum(over)) / count
+        count = differentiable_all_reduce(wide.new_full((), wide.numel() / wide.shape[1]))
+        mean = differentiable_all_reduce(wide.sum(over)) / count
         centred = wide - mean[:, None, None]
-        variance = differentiable_sum(centred.square().sum(over)) / count
+        variance = differentiable_all_reduce(centred.square().sum(over)) / count
         if track and self.running_mean is not None and self.running_var is not None:
             with torch.no_grad():
                 self.running_mean.lerp_(mean, self.momentum or 0.0)

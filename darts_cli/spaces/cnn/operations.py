@@ -199,7 +199,7 @@ def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
             raise ValueError("a genotype never holds the zero operation")
 
 
-def path_factors(x: Tensor, probability: float) -> Tensor:
+def drop_path_mask(x: Tensor, probability: float) -> Tensor:
     """Drop path (FractalNet): zero for some samples of `[B, C, H, W]`, `[B, 1, 1, 1]`.
 
     What it is for the others keeps the mean.

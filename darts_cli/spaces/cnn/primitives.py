@@ -78,7 +78,7 @@ CNN = SearchSpace(
     cells=("normal", "reduce"),
     inputs=2,
     nodes=4,
-    kept_inputs=2,
+    edges_per_node=2,
     primitives=tuple(PRIMITIVES),
     discrete_only=tuple(DISCRETE_PRIMITIVES),
 )

@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from darts_cli.config import Config, ImageDataConfig
-from darts_cli.engine.task import Facts
+from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype import Genotype
 from darts_cli.spaces.cnn import catalog, data, images
 from darts_cli.spaces.cnn.augment import IMAGENET
-from darts_cli.spaces.cnn.facts import ImageFacts
+from darts_cli.spaces.cnn.facts import ImageInfo
 from darts_cli.spaces.cnn.operations import build, is_reduction
 from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
-from darts_cli.spaces.survey import Shapes, Survey, shape_of
+from darts_cli.spaces.survey import DetectedNetwork, Shapes, shape_of
 
 _CELL = re.compile(r"cells\.(\d{1,6})\.")
 _MIXED = re.compile(r"cells\.\d+\._ops\.\d+\._ops\.")
@@ -41,7 +41,7 @@ CIFAR_NAMES = {"cifar10": tuple(_CIFAR10.split()), "cifar100": tuple(_CIFAR100.s
 _PHOTOGRAPH_SIZE = 224
 
 
-class PublishedImages:
+class ImageInterop:
     """State dictionaries of the convolutional space."""
 
     alphas = (("alphas_normal", "normal"), ("alphas_reduce", "reduce"))
@@ -52,7 +52,7 @@ class PublishedImages:
         """Whether these are names of such a network."""
         return "cells.0.preprocess1.op.1.weight" in names
 
-    def survey(self, shapes: Shapes) -> Survey:
+    def detect(self, shapes: Shapes) -> DetectedNetwork:
         """What the network is.
 
         Raises:
@@ -76,7 +76,7 @@ class PublishedImages:
             network |= {"stem": stem, "auxiliary": 0.4 if auxiliary else 0.0}
         classes = shape_of(shapes, "classifier.weight", 2)[0]
         kind = "a supernet" if search else f"a network with {stem}'s stem"
-        return Survey(
+        return DetectedNetwork(
             command="search" if search else "train",
             recipe=stem,
             network=network,
@@ -104,12 +104,17 @@ class PublishedImages:
         return True
 
     def describe(
-        self, survey: Survey, config: Config, *, given: bool, classes: Sequence[str] | None
-    ) -> tuple[Config, Facts, str]:
+        self,
+        detected: DetectedNetwork,
+        config: Config,
+        *,
+        given: bool,
+        classes: Sequence[str] | None,
+    ) -> tuple[Config, DatasetInfo, str]:
         """What the network has to remember of its images, none of which is in the file.
 
         Args:
-            survey: Of the network.
+            detected: The network.
             config: Names the images.
             given: Whether a user did; else they are CIFAR's where there are as many classes.
             classes: Names in the order of the logits, where a user gave them.
@@ -124,8 +129,8 @@ class PublishedImages:
         settings = config.data
         if not isinstance(settings, ImageDataConfig):
             raise TypeError("settings of another space given to the convolutional one")
-        stem = survey.network.get("stem", "cifar")
-        names = self._names(survey, settings, given=given, stem=stem)
+        stem = detected.network.get("stem", "cifar")
+        names = self._names(detected, settings, given=given, stem=stem)
         known = next(
             (cifar for cifar, of in CIFAR_NAMES.items() if set(of) == set(names or ())), ""
         )
@@ -134,32 +139,32 @@ class PublishedImages:
         if stem != "imagenet" and given and not known:
             # How these were augmented is not known; as CIFAR's they may be too small for.
             settings = replace(settings, crop_padding=0, cutout=0)
-            facts = _measure(settings)
+            info = _measure(settings)
         else:
-            mean, std = _published_statistics(survey, stem, known)
+            mean, std = _published_statistics(detected, stem, known)
             usual = _PHOTOGRAPH_SIZE if stem == "imagenet" else catalog.CIFAR_SIZE
-            facts = ImageFacts(
+            info = ImageInfo(
                 name=settings.name,
-                classes=tuple(names or map(str, range(survey.outputs))),
-                channels=survey.channels,
+                classes=tuple(names or map(str, range(detected.outputs))),
+                channels=detected.channels,
                 size=settings.image_size or usual,
                 mean=mean,
                 std=std,
             )
         if classes is not None:
             if given:
-                images.check_classes(classes, facts.classes, "--classes")
-            facts = replace(facts, classes=tuple(classes))
-        _check(survey, facts)
+                images.check_classes(classes, info.classes, "--classes")
+            info = replace(info, classes=tuple(classes))
+        _check(detected, info)
         note = "classes are numbered: name them by --data DIR or --classes" if not names else ""
-        return replace(config, data=settings), asdict(facts), "" if classes else note
+        return replace(config, data=settings), asdict(info), "" if classes else note
 
     def _names(
-        self, survey: Survey, settings: ImageDataConfig, *, given: bool, stem: str
+        self, detected: DetectedNetwork, settings: ImageDataConfig, *, given: bool, stem: str
     ) -> Sequence[str] | None:
         """The classes' names, where they can be known without reading an image."""
         if not given:
-            found = [names for names in CIFAR_NAMES.values() if len(names) == survey.outputs]
+            found = [names for names in CIFAR_NAMES.values() if len(names) == detected.outputs]
             return found[0] if found and stem == "cifar" else None
         if settings.name in CIFAR_NAMES:
             return CIFAR_NAMES[settings.name]
@@ -169,13 +174,13 @@ class PublishedImages:
         return catalog.find(settings, search=False).classes
 
 
-def _measure(settings: ImageDataConfig) -> ImageFacts:
+def _measure(settings: ImageDataConfig) -> ImageInfo:
     """As a training on these images does."""
-    return data.load(settings, device=torch.device("cpu"), search=False).facts
+    return data.load(settings, device=torch.device("cpu"), search=False).info
 
 
-def _published_statistics(survey: Survey, stem: str, known: str) -> images.Statistics:
-    if survey.channels == 1:
+def _published_statistics(detected: DetectedNetwork, stem: str, known: str) -> images.Statistics:
+    if detected.channels == 1:
         raise CheckpointError(
             "found a network of grey images, whose mean and deviation nobody has published; "
             "name the images by --data DIR"
@@ -183,16 +188,16 @@ def _published_statistics(survey: Survey, stem: str, known: str) -> images.Stati
     return IMAGENET if stem == "imagenet" else catalog.CIFAR[known or "cifar10"]
 
 
-def _check(survey: Survey, facts: ImageFacts) -> None:
-    if len(facts.classes) != survey.outputs:
+def _check(detected: DetectedNetwork, info: ImageInfo) -> None:
+    if len(info.classes) != detected.outputs:
         raise CheckpointError(
-            f"classifier.weight: found {survey.outputs} classes, expected the "
-            f"{len(facts.classes)} of {facts.name}; name other images by --data, or --classes"
+            f"classifier.weight: found {detected.outputs} classes, expected the "
+            f"{len(info.classes)} of {info.name}; name other images by --data, or --classes"
         )
-    if facts.channels != survey.channels:
+    if info.channels != detected.channels:
         raise CheckpointError(
-            f"stem: found a network of images of {survey.channels} channels, expected the "
-            f"{facts.channels} of {facts.name}; name other images by --data"
+            f"stem: found a network of images of {detected.channels} channels, expected the "
+            f"{info.channels} of {info.name}; name other images by --data"
         )
 
 

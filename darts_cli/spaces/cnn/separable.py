@@ -194,18 +194,18 @@ class _MixedSeparables(torch.autograd.Function):
             to_x, *own = (next(found) if need else None for need in needed)
         else:
             statistics = iter(rest[second:third])
-            left = _Left(
+            saved = _Saved(
                 kernels=iter(ctx.kernels),
                 moments=zip(statistics, statistics, strict=True),
                 maps=iter(rest[third:]),
                 before_norm=ctx.before_norm,
             )
-            to_x, own = _WayBack(layout, x, gradient, left).run(scales, weights, needed)
+            to_x, own = _Backward(layout, x, gradient, saved).run(scales, weights, needed)
         return None, to_x, to_shared, None, *to_others, *own
 
 
 @dataclass(frozen=True, slots=True)
-class _Left:
+class _Saved:
     """What the way there leaves behind, repetition by repetition."""
 
     kernels: Iterator[Tensor]
@@ -247,15 +247,15 @@ class _Scratch:
         return self.pixels.transpose(1, 2)
 
 
-class _WayBack:
+class _Backward:
     """From the gradient of the output to those of input, scales and weights."""
 
-    def __init__(self, layout: Layout, x: Tensor, gradient: Tensor, left: _Left) -> None:
+    def __init__(self, layout: Layout, x: Tensor, gradient: Tensor, saved: _Saved) -> None:
         self.layout = layout
         self.gradient = gradient
-        self.left = left
+        self.saved = saved
         # With all that goes into BatchNorm there, only the input's size is still asked for.
-        make = _like_repeated if left.before_norm else _repeat
+        make = _like_repeated if saved.before_norm else _repeat
         self.input = Phases(make(x, layout.copies))
         most = max(len(stack.repetitions) for stack in layout.stacks)
         self.scratch = [_Scratch(gradient, layout.copies) for _ in range(most)]
@@ -275,7 +275,9 @@ class _WayBack:
             self.layout.stacks, scales, of_scales, self.layout.deal(weights), strict=True
         ):
             of_own = [next(of_weights) for _ in own]
-            to_x, to_scale, to_own = self._through(stack, scale, own, (of_x, of_scale, of_own))
+            to_x, to_scale, to_own = self._stack_backward(
+                stack, scale, own, (of_x, of_scale, of_own)
+            )
             to_scales.append(to_scale)
             to_weights += to_own
             if to_x is not None:
@@ -283,7 +285,7 @@ class _WayBack:
         to_state = None if total is None else _sum_copies(total, self.layout.copies)
         return to_state, [*to_scales, *to_weights]
 
-    def _again(self, stack: Stack, weights: Sequence[Tensor]) -> list[_Step]:
+    def _recompute(self, stack: Stack, weights: Sequence[Tensor]) -> list[_Step]:
         """Compute what each repetition of a stack needs on the way back."""
         steps: list[_Step] = []
         x = self.input
@@ -292,8 +294,8 @@ class _WayBack:
                 # From the batch's own moments again: one call, and the running ones stay.
                 norm = stack.repetitions[number - 1].norm
                 x = Phases(normalize(norm, steps[-1].mixed, None, track=False)[0].relu_())
-            kernel, kept = next(self.left.kernels), next(self.left.maps, None)
-            if kept is not None and self.left.before_norm:
+            kernel, kept = next(self.saved.kernels), next(self.saved.maps, None)
+            if kept is not None and self.saved.before_norm:
                 pixels, mixed = None, kept
             else:
                 pixels = kept
@@ -303,10 +305,10 @@ class _WayBack:
                     pixels = _by_copy(out, self.layout.copies)
                 mixed = self.scratch[number].whole
                 torch.bmm(pixels, kernel, out=self.scratch[number].pixels)
-            steps.append(_Step(x, pixels, mixed, kernel, next(self.left.moments)))
+            steps.append(_Step(x, pixels, mixed, kernel, next(self.saved.moments)))
         return steps
 
-    def _through(
+    def _stack_backward(
         self,
         stack: Stack,
         scale: Tensor,
@@ -315,7 +317,7 @@ class _WayBack:
     ) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]]:
         """The gradients of input, scale and weights of one stack, those that are needed."""
         of_x, of_scale, of_weights = needed
-        steps = self._again(stack, weights)
+        steps = self._recompute(stack, weights)
         last = len(steps) - 1
         gradient = self.gradient
         to_scale: Tensor | None = None

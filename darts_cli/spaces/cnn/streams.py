@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from darts_cli.engine.randomness import count, generator
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.randomness import generator_for, seed_for
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
 from darts_cli.spaces.cnn.augment import Augmentation, normalise, prepare_photograph
@@ -90,7 +90,7 @@ class Order:
     batch_size: int
     seed_at: Callable[[int], int] | None = None
     """The seed of the image at a place of the order; None: evaluation."""
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
 
     def size(self, step: int) -> int:
         """Images in the batch of this number, on all ranks together."""
@@ -98,7 +98,7 @@ class Order:
 
     def places(self, step: int) -> slice:
         """Where in the order this rank's part of the batch lies."""
-        first, own = step * self.batch_size, self.ranks.part(self.size(step))
+        first, own = step * self.batch_size, self.ranks.shard(self.size(step))
         return slice(first + own.start, first + own.stop)
 
 
@@ -167,7 +167,7 @@ class Training:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ImageStream:
+class ImageLoader:
     """Some images of a source in batches of float32 `[B, C, S, S]`, channels last."""
 
     source: Source
@@ -179,7 +179,7 @@ class ImageStream:
     std: Tensor
     training: Training | None = None
     """None: evaluation, in order and not augmented."""
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
     """Of whose batches this process reads its part."""
 
     def steps(self, _epoch: int) -> int:
@@ -209,17 +209,17 @@ class ImageStream:
             yield Batch(
                 self._prepare(pixels, epoch, step, size),
                 targets[numbers[places]],
-                share=share,
-                fewest=size // self.ranks.size,
+                weight=share,
+                min_rank_size=size // self.ranks.size,
             )
 
     def _order(self, epoch: int) -> Order:
         training = self.training
         if training is None:
             return Order(self.indices, self.batch_size, ranks=self.ranks)
-        shuffle = generator(training.seed, f"{training.purpose} order", epoch)
+        shuffle = generator_for(training.seed, f"{training.purpose} order", epoch)
         numbers = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
-        photograph = partial(count, training.seed, f"{training.purpose} photograph", epoch)
+        photograph = partial(seed_for, training.seed, f"{training.purpose} photograph", epoch)
         return Order(numbers, self.batch_size, photograph, self.ranks)
 
     def _prepare(self, pixels: Tensor, epoch: int, step: int, size: int) -> Tensor:
@@ -227,10 +227,10 @@ class ImageStream:
         if training is None:
             prepared = normalise(pixels, self.mean, self.std)
         else:
-            random = generator(training.seed, f"{training.purpose} augment", epoch, step)
+            random = generator_for(training.seed, f"{training.purpose} augment", epoch, step)
             # For the batches of all ranks, so that an image is augmented alike on any number.
             drawn = training.augmentation.draw(size, pixels.shape[-1], random)
-            draws = drawn[:, self.ranks.part(size)]
+            draws = drawn[:, self.ranks.shard(size)]
             prepared = training.augmentation.apply(
                 pixels, move(draws, pixels.device), self.mean, self.std
             )

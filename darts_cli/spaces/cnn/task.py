@@ -3,68 +3,64 @@
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from darts_cli.config import Config, ConvNetworkConfig, ImageDataConfig
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Description, Facts, Output
+from darts_cli.engine.task import Batch, DatasetInfo, Description
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.cnn import catalog, data
 from darts_cli.spaces.cnn.data import ImageData
-from darts_cli.spaces.cnn.discrete import DiscreteNetwork
-from darts_cli.spaces.cnn.facts import ImageFacts
+from darts_cli.spaces.cnn.discrete import Network
+from darts_cli.spaces.cnn.facts import ImageInfo
 from darts_cli.spaces.cnn.networks import Supernet
+from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import CNN
 
 
-class ImageTask:
+class ImageTrainingModule:
     """A network of images with its cross-entropy."""
 
-    measures = ("loss", "top1", "top5")
+    metric_names = ("loss", "top1", "top5")
 
-    def __init__(self, network: Supernet | DiscreteNetwork, config: Config) -> None:
+    def __init__(self, network: Supernet | Network, config: Config) -> None:
         self.network = network
         self.config = config
 
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.network
-
     def begin_epoch(self, epoch: int) -> None:
         """Raise the drop path probability linearly over the epochs (section 3.3)."""
-        if isinstance(self.network, DiscreteNetwork):
+        if isinstance(self.network, Network):
             _, settings = _settings(self.config)
             self.network.drop_path = settings.drop_path * epoch / self.config.epochs
 
-    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+    def forward(self, batch: Batch, mixture: Mixture) -> ImageOutput:
         """Logits `[B, classes]` of images `[B, C, H, W]`."""
         if isinstance(self.network, Supernet):
-            output: Output = self.network(batch.inputs, mixture)
+            output: ImageOutput = self.network(batch.inputs, mixture)
         else:
             output = self.network(batch.inputs)
         return output
 
-    def loss(self, output: Output, batch: Batch) -> Tensor:
+    def loss(self, output: ImageOutput, batch: Batch) -> Tensor:
         """The mean cross-entropy."""
-        return F.cross_entropy(output.outcome, batch.targets)
+        return F.cross_entropy(output.logits, batch.targets)
 
-    def objective(self, output: Output, batch: Batch) -> Tensor:
+    def training_loss(self, output: ImageOutput, batch: Batch) -> Tensor:
         """The cross-entropy, with smoothed labels and the auxiliary head's share where set."""
         smoothing = self.config.weights.label_smoothing
-        loss = F.cross_entropy(output.outcome, batch.targets, label_smoothing=smoothing)
+        loss = F.cross_entropy(output.logits, batch.targets, label_smoothing=smoothing)
         for logits in output.auxiliary:
             auxiliary = F.cross_entropy(logits, batch.targets, label_smoothing=smoothing)
             loss = loss + _settings(self.config)[1].auxiliary * auxiliary
         return loss
 
     @torch.no_grad()
-    def tally(self, output: Output, batch: Batch) -> Tensor:
+    def metric_sums(self, output: ImageOutput, batch: Batch) -> Tensor:
         """Sums of cross-entropy and of images right at the first and within five guesses: `[4]`."""
-        logits, targets = output.outcome, batch.targets
+        logits, targets = output.logits, batch.targets
         loss = F.cross_entropy(logits, targets, reduction="sum")
         guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
         right = guesses == targets[:, None]
@@ -73,24 +69,24 @@ class ImageTask:
             [loss, right[:, 0].sum().to(loss), right.any(dim=1).sum().to(loss), count]
         )
 
-    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         """The means alone."""
         return dict(means)
 
 
-class ImageDomain:
+class ImageTask:
     """The convolutional space with its networks and image data."""
 
     space: SearchSpace = CNN
     data_names = frozenset(catalog.DATASETS)
     evaluation_splits: tuple[str, ...] = ("test",)
 
-    def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
+    def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""
         summary = data.inspect(_settings(config)[0], search=search)
         classes = [str(index) for index in range(summary.classes)]
-        facts = {"classes": classes, "channels": summary.channels, "size": summary.size}
-        return facts, summary.counts
+        info = {"classes": classes, "channels": summary.channels, "size": summary.size}
+        return info, summary.counts
 
     def load(
         self,
@@ -98,38 +94,40 @@ class ImageDomain:
         device: torch.device,
         *,
         search: bool,
-        facts: Facts | None = None,
-        ranks: Ranks = ALONE,
+        info: DatasetInfo | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> ImageData:
         """Read the images; see `data.load`."""
-        known = None if facts is None else ImageFacts.from_json(facts)
+        known = None if info is None else ImageInfo.from_json(info)
         return data.load(
-            _settings(config)[0], device=device, search=search, facts=known, ranks=ranks
+            _settings(config)[0], device=device, search=search, info=known, ranks=ranks
         )
 
-    def check_facts(self, facts: Facts) -> None:
-        """See `Domain.check_facts`."""
-        ImageFacts.from_json(facts)
+    def check_info(self, info: DatasetInfo) -> None:
+        """See `Task.check_info`."""
+        ImageInfo.from_json(info)
 
-    def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> ImageTask:
+    def build(
+        self, config: Config, info: DatasetInfo, genotype: Genotype | None
+    ) -> ImageTrainingModule:
         """The network of a genotype, or the supernet where that is None."""
         _, settings = _settings(config)
-        classes, channels = len(facts["classes"]), facts["channels"]
-        network: Supernet | DiscreteNetwork
+        classes, channels = len(info["classes"]), info["channels"]
+        network: Supernet | Network
         if genotype is None:
             network = Supernet(settings, classes=classes, image_channels=channels)
         else:
-            network = DiscreteNetwork(settings, genotype, classes=classes, image_channels=channels)
-        return ImageTask(network.to(memory_format=torch.channels_last), config)
+            network = Network(settings, genotype, classes=classes, image_channels=channels)
+        return ImageTrainingModule(network.to(memory_format=torch.channels_last), config)
 
     def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
         """Images that are best evaluated at once."""
         return data.evaluation_batch(device, ranks)
 
-    def example(self, config: Config, facts: Facts, *, single: bool) -> Batch:
+    def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
         """Images `[B, C, H, W]` of zeros and classes `[B]`."""
         batch_size = 1 if single else config.data.batch_size
-        shape = (batch_size, facts["channels"], facts["size"], facts["size"])
+        shape = (batch_size, info["channels"], info["size"], info["size"])
         targets = torch.zeros(batch_size, dtype=torch.long)
         return Batch(torch.zeros(shape).to(memory_format=torch.channels_last), targets)
 
@@ -146,10 +144,10 @@ class ImageDomain:
         """None: an image has nothing to do with the one before."""
         return {}
 
-    def describe(self, config: Config, facts: Facts) -> Description:
+    def describe(self, config: Config, info: DatasetInfo) -> Description:
         """Words about a run, for its plan."""
         settings, network = _settings(config)
-        classes, channels, size = len(facts["classes"]), facts["channels"], facts["size"]
+        classes, channels, size = len(info["classes"]), info["channels"], info["size"]
         return Description(
             data=f"{classes} classes, {channels} x {size} x {size}",
             fields={"classes": classes},

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import TextDataConfig
-from darts_cli.engine.ranks import ALONE, Ranks
-from darts_cli.engine.task import Facts, Streams
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
+from darts_cli.engine.task import DatasetInfo, Loaders
 from darts_cli.errors import DataError
 from darts_cli.spaces.rnn import text
-from darts_cli.spaces.rnn.facts import TextFacts
-from darts_cli.spaces.rnn.streams import EvaluationStream, Lengths, SegmentStream
+from darts_cli.spaces.rnn.facts import TextInfo
+from darts_cli.spaces.rnn.streams import EvaluationLoader, Lengths, SegmentLoader
 from darts_cli.spaces.rnn.text import Lines
 
 _DIGEST_BYTES = 16
@@ -64,8 +64,8 @@ def load(
     *,
     device: torch.device,
     search: bool,
-    facts: TextFacts | None = None,
-    ranks: Ranks = ALONE,
+    info: TextInfo | None = None,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> "TextData":
     """Find a text, and number its words.
 
@@ -73,7 +73,7 @@ def load(
         config: names the text.
         device: where the batches are wanted.
         search: whether the test text is left unread.
-        facts: of a checkpoint's text, whose vocabulary is used then; not all splits have to be
+        info: of a checkpoint's text, whose vocabulary is used then; not all splits have to be
             there.
         ranks: of which each has its part of every batch.
 
@@ -81,13 +81,13 @@ def load(
         DataError: if the text is missing, damaged, too short, or has words that the
             vocabulary lacks.
     """
-    new = facts is None
+    new = info is None
     found = find(config, complete=new)
-    if facts is None:
+    if info is None:
         vocabulary = text.build_vocabulary(found["train"](), config.min_count)
-        facts = TextFacts(vocabulary=vocabulary)
+        info = TextInfo(vocabulary=vocabulary)
     splits = {name: lines for name, lines in found.items() if not (search and name == "test")}
-    loaded = TextData(facts=facts, config=config, device=device, splits=splits, ranks=ranks)
+    loaded = TextData(info=info, config=config, device=device, splits=splits, ranks=ranks)
     if new:
         # A word that training would meet only hours later is better met now.
         for split in splits:
@@ -99,21 +99,21 @@ def load(
 class TextData:
     """The words of a run, numbered when they are first asked for."""
 
-    facts: TextFacts
+    info: TextInfo
     """What a checkpoint keeps."""
     config: TextDataConfig
     device: torch.device
     """Where the batches are wanted."""
     splits: dict[str, Lines]
     """The texts that may be read."""
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
     """Of whose batches this process reads its part."""
     numbered: dict[str, Tensor] = field(default_factory=dict)
     """Numbers of words, `[N]` on the CPU, of those that were."""
 
-    def describe(self) -> Facts:
+    def describe(self) -> DatasetInfo:
         """The vocabulary, as JSON values."""
-        return asdict(self.facts)
+        return asdict(self.info)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -128,22 +128,22 @@ class TextData:
             for split, words in self.numbered.items()
         }
 
-    def search_streams(self, seed: int) -> Streams:
+    def search_loaders(self, seed: int) -> Loaders:
         """The training text for the weights, the validation text for the alphas."""
-        return Streams(
-            weights=self._segments("train", "weights", seed),
-            alphas=self._segments("valid", "alphas", seed),
-            watched=self.evaluation_stream("valid", self.config.evaluation_batch),
+        return Loaders(
+            train=self._segments("train", "weights", seed),
+            arch=self._segments("valid", "alphas", seed),
+            eval=self.evaluation_loader("valid", self.config.evaluation_batch),
         )
 
-    def train_streams(self, seed: int) -> Streams:
+    def train_loaders(self, seed: int) -> Loaders:
         """The training text for the weights; the validation text is watched."""
-        return Streams(
-            weights=self._segments("train", "train", seed),
-            watched=self.evaluation_stream("valid", self.config.evaluation_batch),
+        return Loaders(
+            train=self._segments("train", "train", seed),
+            eval=self.evaluation_loader("valid", self.config.evaluation_batch),
         )
 
-    def evaluation_stream(self, split: str, batch_size: int) -> EvaluationStream:
+    def evaluation_loader(self, split: str, batch_size: int) -> EvaluationLoader:
         """A text in order.
 
         Raises:
@@ -154,9 +154,9 @@ class TextData:
             raise DataError(
                 f"{self.config.name}: found no split {split!r} to read; use one of {known}"
             )
-        return EvaluationStream.of(self.read(split).to(self.device), batch_size, self.ranks)
+        return EvaluationLoader.of(self.read(split).to(self.device), batch_size, self.ranks)
 
-    def _segments(self, split: str, purpose: str, seed: int) -> SegmentStream:
+    def _segments(self, split: str, purpose: str, seed: int) -> SegmentLoader:
         config = self.config
         words, needed = self.read(split), config.batch_size * config.segment + 1
         if len(words) < needed:
@@ -172,7 +172,7 @@ class TextData:
             short_portion=config.short_portion if varied else 0.0,
             spread=config.segment_spread if varied else 0.0,
         )
-        return SegmentStream.of(
+        return SegmentLoader.of(
             words.to(self.device),
             config.batch_size,
             lengths=lengths,
@@ -189,5 +189,5 @@ class TextData:
         """
         if split not in self.numbered:
             what = f"{self.config.name}, {split}"
-            self.numbered[split] = text.encode(self.splits[split](), self.facts.vocabulary, what)
+            self.numbered[split] = text.encode(self.splits[split](), self.info.vocabulary, what)
         return self.numbered[split]

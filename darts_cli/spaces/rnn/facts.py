@@ -9,14 +9,14 @@ from darts_cli.errors import CheckpointError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TextFacts:
+class TextInfo:
     """What a checkpoint keeps, so that other text can be read with the same words."""
 
     vocabulary: tuple[str, ...]
     """The words, in the order of the logits."""
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> "TextFacts":
+    def from_json(cls, values: Mapping[str, Any]) -> "TextInfo":
         """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists.
 
         Raises:

@@ -1,6 +1,7 @@
 """The language model around a recurrent cell."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +10,21 @@ from torch.nn import functional as F
 from darts_cli.config import RecurrentNetworkConfig
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Output
-from darts_cli.errors import CheckpointError, ConfigError
+from darts_cli.errors import CheckpointError
 from darts_cli.spaces.rnn.cells import INIT_RANGE, RecurrentCell
 from darts_cli.spaces.rnn.projection import cross_entropy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextOutput(Output):
+    """The loss of a segment, and what its regularizers read."""
+
+    nll_sum: Tensor
+    """Sum of the words' cross-entropies, `[]`: their logits are more than memory should hold."""
+    states: Tensor
+    """The cell's output at each word, `[T, B, D]`."""
+    dropped: Tensor
+    """The same after dropout."""
 
 
 class LanguageModel(nn.Module):
@@ -22,8 +35,6 @@ class LanguageModel(nn.Module):
     embedding, the input and the states of the cell, and its output, each mask
     held for the whole segment.
     """
-
-    training_only: tuple[str, ...] = ()
 
     def __init__(self, config: RecurrentNetworkConfig, cell: RecurrentCell, words: int) -> None:
         super().__init__()
@@ -36,7 +47,7 @@ class LanguageModel(nn.Module):
 
     def forward(
         self, words: Tensor, targets: Tensor, hidden: Tensor | None, mixture: Mixture
-    ) -> Output:
+    ) -> TextOutput:
         """Predict the word after each word.
 
         Args:
@@ -64,7 +75,7 @@ class LanguageModel(nn.Module):
         states = self.cell(embedded, hidden, masks, mixture)
         dropped = self._drop(states, config.dropout_output)
         total = cross_entropy(dropped, self.encoder.weight, self.decoder_bias, targets)
-        return Output(total, auxiliary=(states, dropped), hidden=states[-1])
+        return TextOutput(nll_sum=total, states=states, dropped=dropped, hidden=states[-1])
 
     def _embed(self, words: Tensor) -> Tensor:
         """Embedded words `[T, B, D]`; in training some words of the vocabulary are zeros."""
@@ -88,23 +99,11 @@ class LanguageModel(nn.Module):
         mask = torch.empty(tuple(shape), dtype=weight.dtype, device=weight.device)
         return mask.bernoulli_(keep) / keep
 
-    def save_memory(self) -> None:
-        """There is no such way: little is kept in any case."""
-        raise ConfigError("--memory save: for the search of images, expected fast")
-
-    def synchronize(self) -> None:
-        """There is no such way: BatchNorm of the search is inside a loop over words."""
-        raise ConfigError("--sync-batchnorm: for images, leave it out for text")
-
-    def regions(self) -> list[nn.Module]:
-        """There are none: a loop over words of varying number is compiled for each of them."""
-        raise ConfigError("--compile: for images, leave it out for text")
-
-    def to_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def to_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Rename to published names; the tied decoder is not named a second time."""
         return {_rename(name, _PUBLISHED): tensor for name, tensor in tensors.items()}
 
-    def from_published(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def from_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The inverse; a decoder that is there as well has to be the embedding.
 
         Raises:

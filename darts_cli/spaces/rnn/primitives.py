@@ -10,9 +10,9 @@ RNN = SearchSpace(
     cells=("recurrent",),
     inputs=1,
     nodes=8,
-    kept_inputs=1,
+    edges_per_node=1,
     # In the order of the published alphas' columns.
     primitives=(NO_OPERATION, "tanh", "relu", "sigmoid", "identity"),
     skip="identity",
-    edges_per_node=1,
+    fixed_edges=1,
 )

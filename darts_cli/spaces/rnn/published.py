@@ -6,17 +6,17 @@ from dataclasses import asdict
 from itertools import chain
 
 from darts_cli.config import Config, TextDataConfig
-from darts_cli.engine.task import Facts
+from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype import Genotype
 from darts_cli.spaces.rnn import data, text
-from darts_cli.spaces.rnn.facts import TextFacts
-from darts_cli.spaces.survey import Shapes, Survey, shape_of
+from darts_cli.spaces.rnn.facts import TextInfo
+from darts_cli.spaces.survey import DetectedNetwork, Shapes, shape_of
 
 _NODE = re.compile(r"rnns\.0\._Ws\.\d+")
 
 
-class PublishedText:
+class TextInterop:
     """State dictionaries of the recurrent space."""
 
     alphas = (("alphas", "alphas_recurrent", "recurrent", "weights"),)
@@ -28,7 +28,7 @@ class PublishedText:
         """Whether these are names of such a network."""
         return "rnns.0._W0" in names
 
-    def survey(self, shapes: Shapes) -> Survey:
+    def detect(self, shapes: Shapes) -> DetectedNetwork:
         """What the network is.
 
         Raises:
@@ -37,7 +37,7 @@ class PublishedText:
         words, width = shape_of(shapes, "encoder.weight", 2)
         search = any(name.startswith("rnns.0.bn.") for name in shapes)
         kind = "a recurrent network of the search" if search else "a recurrent network"
-        return Survey(
+        return DetectedNetwork(
             command="search" if search else "train",
             recipe="ptb",
             network={"width": width},
@@ -51,12 +51,12 @@ class PublishedText:
 
     def describe(
         self,
-        survey: Survey,
+        detected: DetectedNetwork,
         config: Config,
         *,
         given: bool,  # noqa: ARG002 (the words of a network cannot be guessed)
         classes: Sequence[str] | None,
-    ) -> tuple[Config, Facts, str]:
+    ) -> tuple[Config, DatasetInfo, str]:
         """The vocabulary, which is in the text alone.
 
         Published code numbers the words of the training, validation and test text as they first
@@ -79,10 +79,10 @@ class PublishedText:
         own = text.build_vocabulary(lines["train"](), settings.min_count)
         published = text.build_vocabulary(whole, 1)
         for vocabulary in (published, own):
-            if len(vocabulary) == survey.outputs:
-                return config, asdict(TextFacts(vocabulary=vocabulary)), ""
+            if len(vocabulary) == detected.outputs:
+                return config, asdict(TextInfo(vocabulary=vocabulary)), ""
         raise CheckpointError(
-            f"encoder.weight: found {survey.outputs:,} words, expected the {len(published):,} of "
+            f"encoder.weight: found {detected.outputs:,} words, expected the {len(published):,} of "
             f"train, valid and test of {settings.name}, or the {len(own):,} of train; "
             "name the text that it was trained on by --data"
         )

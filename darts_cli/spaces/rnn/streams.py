@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from darts_cli.engine.randomness import generator
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.randomness import generator_for
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.task import Batch
 
 IGNORED = -100
@@ -50,7 +50,7 @@ class Lengths:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentStream:
+class SegmentLoader:
     """A text for training, cut into as many rows as a batch has; the few words left are left out.
 
     Rows are columns here: `[T, B]`, so that a segment is contiguous.
@@ -67,7 +67,7 @@ class SegmentStream:
     """What is trained, so that the streams of a search draw different lengths."""
     share: float
     """Of all columns, those that this rank has."""
-    fewest: int
+    min_rank_size: int
     """Columns of the rank that has fewest."""
 
     @classmethod
@@ -79,13 +79,13 @@ class SegmentStream:
         lengths: Lengths,
         seed: int,
         purpose: str,
-        ranks: Ranks = ALONE,
-    ) -> "SegmentStream":
+        ranks: Ranks = SINGLE_PROCESS,
+    ) -> "SegmentLoader":
         """Cut the numbers of words `[N]`, of which there have to be more than `batch_size`.
 
         Each rank has some of the columns.
         """
-        rows, own = (len(words) - 1) // batch_size, ranks.part(batch_size)
+        rows, own = (len(words) - 1) // batch_size, ranks.shard(batch_size)
         inputs, targets = (
             part[: rows * batch_size].view(batch_size, rows)[own].t().contiguous()
             for part in (words, words[1:])
@@ -97,7 +97,7 @@ class SegmentStream:
             seed=seed,
             purpose=purpose,
             share=(own.stop - own.start) / batch_size,
-            fewest=batch_size // ranks.size,
+            min_rank_size=batch_size // ranks.size,
         )
 
     def steps(self, epoch: int) -> int:
@@ -113,20 +113,20 @@ class SegmentStream:
             yield Batch(
                 self.inputs[segment],
                 self.targets[segment],
-                continues=step > 0,
+                carries_hidden=step > 0,
                 lr_scale=length / self.lengths.segment,
-                share=self.share,
-                fewest=self.fewest,
+                weight=self.share,
+                min_rank_size=self.min_rank_size,
             )
             place += length
 
     def _cut(self, epoch: int) -> list[int]:
-        random = generator(self.seed, f"{self.purpose} segments", epoch)
+        random = generator_for(self.seed, f"{self.purpose} segments", epoch)
         return self.lengths.draw(len(self.inputs), random)
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationStream:
+class EvaluationLoader:
     """A whole text in order: every word but the first is predicted once, whatever the batch size.
 
     Each row of the batch begins with a fresh state, which is all that the size changes.
@@ -138,14 +138,16 @@ class EvaluationStream:
     """The word after each; `IGNORED` past the end."""
 
     @classmethod
-    def of(cls, words: Tensor, batch_size: int, ranks: Ranks = ALONE) -> "EvaluationStream":
+    def of(
+        cls, words: Tensor, batch_size: int, ranks: Ranks = SINGLE_PROCESS
+    ) -> "EvaluationLoader":
         """Cut the numbers of words `[N]`, of which there are two or more, into columns.
 
         Each rank has some of them: none, where there are fewer columns than ranks.
         """
         predictions = len(words) - 1
         batch_size = min(batch_size, predictions)
-        rows, own = -(-predictions // batch_size), ranks.part(batch_size)
+        rows, own = -(-predictions // batch_size), ranks.shard(batch_size)
         padding = rows * batch_size - predictions
         inputs, targets = (
             torch.nn.functional.pad(part, (0, padding), value=value)
@@ -168,4 +170,4 @@ class EvaluationStream:
         """From number `start` on: words and next words, `[T, B]` each."""
         for step in range(start, self.steps(0)):
             part = slice(step * self._length, (step + 1) * self._length)
-            yield Batch(self.inputs[part], self.targets[part], continues=step > 0)
+            yield Batch(self.inputs[part], self.targets[part], carries_hidden=step > 0)

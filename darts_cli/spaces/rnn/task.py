@@ -4,53 +4,48 @@ import math
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, Description, Facts, Output
+from darts_cli.engine.task import Batch, DatasetInfo, Description
 from darts_cli.errors import ConfigError
 from darts_cli.genotype import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.rnn import data
 from darts_cli.spaces.rnn.cells import DiscreteCell, RecurrentCell, SearchCell
 from darts_cli.spaces.rnn.data import TextData
-from darts_cli.spaces.rnn.facts import TextFacts
-from darts_cli.spaces.rnn.networks import LanguageModel
+from darts_cli.spaces.rnn.facts import TextInfo
+from darts_cli.spaces.rnn.networks import LanguageModel, TextOutput
 from darts_cli.spaces.rnn.primitives import RNN
 from darts_cli.spaces.rnn.streams import IGNORED
 
 
-class TextTask:
+class TextTrainingModule:
     """A language model with its cross-entropy a word, in nats."""
 
-    measures = ("loss",)
+    metric_names = ("loss",)
 
     def __init__(self, network: LanguageModel) -> None:
         self.network = network
 
-    @property
-    def module(self) -> nn.Module:
-        """The network."""
-        return self.network
-
     def begin_epoch(self, epoch: int) -> None:
         """Nothing changes from epoch to epoch."""
 
-    def forward(self, batch: Batch, mixture: Mixture) -> Output:
+    def forward(self, batch: Batch, mixture: Mixture) -> TextOutput:
         """Read words `[T, B]`, and predict those after them."""
-        output: Output = self.network(batch.inputs, batch.targets, batch.hidden, mixture)
+        output: TextOutput = self.network(batch.inputs, batch.targets, batch.hidden, mixture)
         return output
 
-    def loss(self, output: Output, batch: Batch) -> Tensor:
+    def loss(self, output: TextOutput, batch: Batch) -> Tensor:
         """The mean cross-entropy of a word."""
-        return output.outcome / (batch.targets != IGNORED).sum()
+        return output.nll_sum / (batch.targets != IGNORED).sum()
 
-    def objective(self, output: Output, batch: Batch) -> Tensor:
+    def training_loss(self, output: TextOutput, batch: Batch) -> Tensor:
         """The cross-entropy, with the activation and slowness of the cell's output."""
         config = self.network.config
-        states, dropped = output.auxiliary
+        states, dropped = output.states, output.dropped
         loss = self.loss(output, batch)
         if config.activation:
             loss = loss + config.activation * dropped.square().mean()
@@ -60,12 +55,12 @@ class TextTask:
         return loss
 
     @torch.no_grad()
-    def tally(self, output: Output, batch: Batch) -> Tensor:
+    def metric_sums(self, output: TextOutput, batch: Batch) -> Tensor:
         """The sum of the cross-entropies and the number of predicted words: `[2]`."""
         count = (batch.targets != IGNORED).sum()
-        return torch.stack([output.outcome, count.to(output.outcome)])
+        return torch.stack([output.nll_sum, count.to(output.nll_sum)])
 
-    def report(self, means: Mapping[str, float]) -> dict[str, float]:
+    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         """The loss, its perplexity, and the same in bits a word."""
         if "loss" not in means:
             return {}
@@ -74,18 +69,18 @@ class TextTask:
         return {"loss": loss, "perplexity": perplexity, "bits_per_word": loss / math.log(2)}
 
 
-class TextDomain:
+class TextTask:
     """The recurrent space with its networks and text."""
 
     space: SearchSpace = RNN
     data_names = frozenset(data.CORPORA)
     evaluation_splits: tuple[str, ...] = ("valid", "test")
 
-    def outline(self, config: Config, *, search: bool) -> tuple[Facts, Mapping[str, int]]:
+    def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Vocabulary and counts, for which the text has to be read."""
         found = data.load(_settings(config)[0], device=torch.device("cpu"), search=search)
         # A text that is too short for a run is too short for its plan.
-        _ = found.search_streams(config.seed) if search else found.train_streams(config.seed)
+        _ = found.search_loaders(config.seed) if search else found.train_loaders(config.seed)
         return found.describe(), found.counts
 
     def load(
@@ -94,20 +89,22 @@ class TextDomain:
         device: torch.device,
         *,
         search: bool,
-        facts: Facts | None = None,
-        ranks: Ranks = ALONE,
+        info: DatasetInfo | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> TextData:
         """Read the text; see `data.load`."""
-        known = None if facts is None else TextFacts.from_json(facts)
+        known = None if info is None else TextInfo.from_json(info)
         return data.load(
-            _settings(config)[0], device=device, search=search, facts=known, ranks=ranks
+            _settings(config)[0], device=device, search=search, info=known, ranks=ranks
         )
 
-    def check_facts(self, facts: Facts) -> None:
-        """See `Domain.check_facts`."""
-        TextFacts.from_json(facts)
+    def check_info(self, info: DatasetInfo) -> None:
+        """See `Task.check_info`."""
+        TextInfo.from_json(info)
 
-    def build(self, config: Config, facts: Facts, genotype: Genotype | None) -> TextTask:
+    def build(
+        self, config: Config, info: DatasetInfo, genotype: Genotype | None
+    ) -> TextTrainingModule:
         """The language model with the cell of a genotype, or that of the search.
 
         Raises:
@@ -129,13 +126,13 @@ class TextDomain:
             cell = SearchCell(RNN, network.width)
         else:
             cell = DiscreteCell(genotype, network.width)
-        return TextTask(LanguageModel(network, cell, len(facts["vocabulary"])))
+        return TextTrainingModule(LanguageModel(network, cell, len(info["vocabulary"])))
 
     def evaluation_batch(self, _device: torch.device, _ranks: Ranks) -> int:
         """One: a text is evaluated as one sequence."""
         return 1
 
-    def example(self, config: Config, _facts: Facts, *, single: bool) -> Batch:
+    def example(self, config: Config, _facts: DatasetInfo, *, single: bool) -> Batch:
         """One word, or a batch of segments, `[T, B]`."""
         settings, _ = _settings(config)
         shape = (1, 1) if single else (settings.segment, settings.batch_size)
@@ -161,9 +158,9 @@ class TextDomain:
         shape = (settings.batch_size, network.width)
         return {"weights": shape, "alphas": shape} if search else {"weights": shape}
 
-    def describe(self, config: Config, facts: Facts) -> Description:
+    def describe(self, config: Config, info: DatasetInfo) -> Description:
         """Words about a run, for its plan."""
-        words = len(facts["vocabulary"])
+        words = len(info["vocabulary"])
         settings, network = _settings(config)
         return Description(
             data=f"vocabulary {words:,}",

@@ -84,7 +84,7 @@ class AlphaTable {
     this.run = run;
     this.cell = cell;
     // The same scale in all epochs, so that colours can be compared.
-    const shares = run.moments.flatMap((moment) => moment.probabilities[cell].flat());
+    const shares = run.snapshots.flatMap((snapshot) => snapshot.probabilities[cell].flat());
     this.least = shares.reduce((a, b) => Math.min(a, b));
     this.most = shares.reduce((a, b) => Math.max(a, b));
     this.readout = html("output", { class: "readout" }, "Point at a value, or walk with the arrows.");
@@ -120,12 +120,12 @@ class AlphaTable {
     );
   }
 
-  show(moment) {
-    this.moment = moment;
+  show(snapshot) {
+    this.snapshot = snapshot;
     this.cells.forEach((row, edge) =>
       row.forEach((td, column) => {
-        const share = moment.probabilities[this.cell][edge][column];
-        const chosen = moment.chosen[this.cell][edge] === column;
+        const share = snapshot.probabilities[this.cell][edge][column];
+        const chosen = snapshot.chosen[this.cell][edge] === column;
         td.textContent = (share / 100).toFixed(1);
         const strength = (share - this.least) / (this.most - this.least || 1);
         td.style.setProperty("--share", `${100 * strength}%`);
@@ -145,10 +145,10 @@ class AlphaTable {
   tell() {
     const [row, column] = this.at;
     const [source, node] = this.run.edges[row];
-    const share = this.moment.probabilities[this.cell][row][column] / 10000;
-    const chosen = this.moment.chosen[this.cell][row] === column ? ", chosen" : "";
+    const share = this.snapshot.probabilities[this.cell][row][column] / 10000;
+    const chosen = this.snapshot.chosen[this.cell][row] === column ? ", chosen" : "";
     this.readout.textContent =
-      `epoch ${this.moment.epoch}, ${namedText(source)} → ${node}, ` +
+      `epoch ${this.snapshot.epoch}, ${namedText(source)} → ${node}, ` +
       `${this.run.primitives[column]}: ${share.toFixed(4)}${chosen}`;
   }
 
@@ -167,16 +167,16 @@ class AlphaTable {
 
 // Cells and alphas after one epoch, and what chooses the epoch.
 function explorer(run, level) {
-  const { moments } = run;
+  const { snapshots } = run;
   const id = freshId();
-  const names = Object.keys(moments[0].cells);
+  const names = Object.keys(snapshots[0].cells);
   // One box a cell, in which one stays where one has scrolled to.
   const pictures = names.map((name) => scrolled(`${name} cell`));
   const tables = names.map((name) => new AlphaTable(run, name));
   const told = html("p", { class: "told", "aria-live": "polite" });
   const output = html("output", { for: id, class: "epoch" });
   const slider = html("input", {
-    type: "range", id, min: 0, max: moments.length - 1, step: 1, value: moments.length - 1,
+    type: "range", id, min: 0, max: snapshots.length - 1, step: 1, value: snapshots.length - 1,
     oninput: () => show(),
   });
   const button = (text, step) =>
@@ -185,18 +185,18 @@ function explorer(run, level) {
   const next = button("Next", 1);
 
   function show() {
-    const moment = moments[slider.valueAsNumber];
-    output.textContent = `epoch ${whole(moment.epoch)} of ${whole(run.planned)}`;
+    const snapshot = snapshots[slider.valueAsNumber];
+    output.textContent = `epoch ${whole(snapshot.epoch)} of ${whole(run.planned)}`;
     slider.ariaValueText = output.textContent;
-    told.textContent = moment.text;
+    told.textContent = snapshot.text;
     // Not `disabled`, which would take the focus away from the last press.
     previous.ariaDisabled = String(slider.valueAsNumber === 0);
-    next.ariaDisabled = String(slider.valueAsNumber === moments.length - 1);
+    next.ariaDisabled = String(slider.valueAsNumber === snapshots.length - 1);
     names.forEach((name, index) => {
-      const label = `${name} cell after epoch ${moment.epoch}`;
+      const label = `${name} cell after epoch ${snapshot.epoch}`;
       pictures[index].ariaLabel = label;
-      pictures[index].replaceChildren(drawCell(page.layouts[moment.cells[name]], label, LARGE));
-      tables[index].show(moment);
+      pictures[index].replaceChildren(drawCell(page.layouts[snapshot.cells[name]], label, LARGE));
+      tables[index].show(snapshot);
     });
   }
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from darts_cli.collapse import Moment
+from darts_cli.collapse import SearchSnapshot
 from darts_cli.genotype import CellGenotype, Genotype, softmax
 from darts_cli.space import SearchSpace
 from darts_cli.viz.drawing.layout import Box, Layout, Plan
@@ -102,26 +102,28 @@ def plain_edges(space: SearchSpace, genotype: Genotype) -> list[list[str]]:
     ]
 
 
-def plain_moment(moment: Moment, space: SearchSpace, pictures: Pictures) -> dict[str, Any]:
+def plain_snapshot(
+    snapshot: SearchSnapshot, space: SearchSpace, pictures: Pictures
+) -> dict[str, Any]:
     """What the page shows of a search after an epoch."""
-    alphas = moment.alphas
+    alphas = snapshot.alphas
     return {
-        "epoch": moment.epoch,
-        "cells": pictures.number_all(moment.genotype, space),
+        "epoch": snapshot.epoch,
+        "cells": pictures.number_all(snapshot.genotype, space),
         "probabilities": {
             cell: [[round(SHARES * share) for share in softmax(row)] for row in alphas[cell]]
             for cell in space.cells
         },
-        "chosen": {cell: _chosen(moment, space, cell) for cell in space.cells},
-        "text": _tell(moment.signals.unchanged_epochs, moment.signals.skip_connections, space),
+        "chosen": {cell: _chosen(snapshot, space, cell) for cell in space.cells},
+        "text": _tell(snapshot.signals.unchanged_epochs, snapshot.signals.skip_connections, space),
     }
 
 
-def _chosen(moment: Moment, space: SearchSpace, cell: str) -> list[int]:
+def _chosen(snapshot: SearchSnapshot, space: SearchSpace, cell: str) -> list[int]:
     """For each edge the column of the primitive that the genotype keeps; -1: none of them."""
     rows = {edge: row for row, edge in enumerate(space.edges)}
     columns = [-1] * len(rows)
-    for choice in moment.choices:
+    for choice in snapshot.choices:
         if choice.cell == cell:
             row = rows[choice.node - space.inputs, choice.edge.source]
             columns[row] = space.primitives.index(choice.edge.operation)
@@ -134,7 +136,7 @@ def _tell(unchanged: int, skips: Mapping[str, int], space: SearchSpace) -> str:
         if unchanged
         else "The genotype is new in this epoch"
     )
-    edges, kind = space.nodes * space.kept_inputs, space.skip.removesuffix("_connect")
+    edges, kind = space.nodes * space.edges_per_node, space.skip.removesuffix("_connect")
     cells = (f"{count} of {edges} edges of the {cell} cell" for cell, count in skips.items())
     return f"{when}; {kind} connections: {', '.join(cells)}."
 

@@ -11,9 +11,9 @@ from urllib.parse import quote
 from darts_cli import __version__
 from darts_cli.collapse import Signals
 from darts_cli.history import History
-from darts_cli.progress import format_measures
+from darts_cli.progress import format_metrics
 from darts_cli.run import Run
-from darts_cli.viz.page.cells import Pictures, plain_edges, plain_moment, spread
+from darts_cli.viz.page.cells import Pictures, plain_edges, plain_snapshot, spread
 
 RULE = (
     "Multiply-adds of convolutions and linear layers for one example, batch 1, evaluation mode, "
@@ -57,7 +57,7 @@ class RunPage:
 class Limits:
     """How much a page shows of each run; more is thinned out evenly."""
 
-    moments: int
+    snapshots: int
     """Epochs with their cells and alphas."""
     rows: int
     """Epochs in curves."""
@@ -110,7 +110,7 @@ def _plain_run(
 ) -> dict[str, Any]:
     history, space = page.history, page.history.space
     genotype, size = history.genotype, page.size
-    moments = spread(history.moments, limits.moments)
+    snapshots = spread(history.snapshots, limits.snapshots)
     columns = _columns(history)
     epochs = sorted({epoch for column in columns.values() for epoch in column})
     rows = spread(epochs, limits.rows)
@@ -123,7 +123,7 @@ def _plain_run(
         "notes": [
             f"{what} {len(shown):,} of {len(all_):,} epochs, evenly spread, to keep the page small."
             for what, shown, all_ in (
-                ("The slider has", moments, history.moments),
+                ("The slider has", snapshots, history.snapshots),
                 ("Curves and their tables have", rows, epochs),
             )
             if len(shown) < len(all_)
@@ -137,8 +137,8 @@ def _plain_run(
             name: [column.get(epoch) for epoch in rows] for name, column in columns.items()
         },
         "primitives": space.primitives,
-        "edges": plain_edges(space, moments[-1].genotype) if moments else [],
-        "moments": [plain_moment(moment, space, pictures) for moment in moments],
+        "edges": plain_edges(space, snapshots[-1].genotype) if snapshots else [],
+        "snapshots": [plain_snapshot(snapshot, space, pictures) for snapshot in snapshots],
         "cells": pictures.number_all(genotype, space) if genotype is not None else {},
     }
 
@@ -158,12 +158,12 @@ def _columns(history: History) -> dict[str, dict[int, float | None]]:
             values = value if isinstance(value, Mapping) else {"": value}
             for measure, number in values.items() if key not in names else ():
                 columns.setdefault(f"{key} {measure}".strip(), {})[epoch] = _number(number)
-    for moment in history.moments:
+    for snapshot in history.snapshots:
         for field, called in _SIGNALS.items():
-            for cell, number in getattr(moment.signals, field).items():
-                columns.setdefault(f"{called} {cell}", {})[moment.epoch] = _number(number)
-        unchanged = moment.signals.unchanged_epochs
-        columns.setdefault("epochs unchanged", {})[moment.epoch] = unchanged
+            for cell, number in getattr(snapshot.signals, field).items():
+                columns.setdefault(f"{called} {cell}", {})[snapshot.epoch] = _number(number)
+        unchanged = snapshot.signals.unchanged_epochs
+        columns.setdefault("epochs unchanged", {})[snapshot.epoch] = unchanged
     return columns
 
 
@@ -189,7 +189,7 @@ def _summary(history: History) -> list[list[str]]:
     else:
         rows["Task"] = f"training of a genotype's network on {data}"
     done = max((r["epoch"] for r in history.records if type(r.get("epoch")) is int), default=0)
-    done = max([done, *(moment.epoch for moment in history.moments)])
+    done = max([done, *(snapshot.epoch for snapshot in history.snapshots)])
     rows["Epochs"] = f"{done:,} of {history.epochs:,}"
     rows |= _measures(history.records)
     if history.command == "train":
@@ -224,7 +224,7 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if isinstance(value, Mapping) and key not in Signals.__slots__
     )
     for split in splits:
-        told = [measures for record in records if (measures := _finite(_inner(record, split)))]
+        told = [metrics for record in records if (metrics := _finite(_inner(record, split)))]
         if told:
             rows[f"Last {split}"] = _say(told[-1])
     return rows
@@ -233,19 +233,19 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The epoch of `best.safetensors`: that of the smallest validation loss."""
     told = [(record.get("epoch"), _finite(_inner(record, "valid"))) for record in records]
-    told = [(epoch, measures) for epoch, measures in told if "loss" in measures]
+    told = [(epoch, metrics) for epoch, metrics in told if "loss" in metrics]
     if not told:
         return {}
-    epoch, measures = min(told, key=lambda pair: pair[1]["loss"])
-    return {"Best valid": f"{_say(measures)} (epoch {epoch})"}
+    epoch, metrics = min(told, key=lambda pair: pair[1]["loss"])
+    return {"Best valid": f"{_say(metrics)} (epoch {epoch})"}
 
 
-def _say(measures: Mapping[str, float]) -> str:
-    return format_measures(measures).replace("  ", ", ")
+def _say(metrics: Mapping[str, float]) -> str:
+    return format_metrics(metrics).replace("  ", ", ")
 
 
-def _finite(measures: Mapping[str, Any]) -> dict[str, float]:
-    numbers = ((name, _number(value)) for name, value in measures.items())
+def _finite(metrics: Mapping[str, Any]) -> dict[str, float]:
+    numbers = ((name, _number(value)) for name, value in metrics.items())
     return {name: value for name, value in numbers if value is not None}
 
 

@@ -25,7 +25,7 @@ function sizes(run) {
 }
 
 function cells(run, level) {
-  if (run.moments.length) return explorer(run, level + 1);
+  if (run.snapshots.length) return explorer(run, level + 1);
   const names = Object.keys(run.cells);
   if (!names.length) return [nothing("cells")];
   return names.map((name) =>

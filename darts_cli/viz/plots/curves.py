@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from darts_cli.errors import CheckpointError
 from darts_cli.history import History
-from darts_cli.progress import format_measures
+from darts_cli.progress import format_metrics
 from darts_cli.viz.canvas import TEXT_SIZE, font
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import HEADER, MARGIN, TICK_SIZE, Sheet
@@ -20,7 +20,7 @@ from darts_cli.viz.style import DEFAULT, Style
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 """What a record may have measures of, in the order of their colours."""
 
-MEASURES: dict[str, str] = {
+METRICS: dict[str, str] = {
     "loss": "loss",
     "top1": "top-1 accuracy",
     "top5": "top-5 accuracy",
@@ -101,14 +101,12 @@ def _panels(records: Sequence[Mapping[str, Any]]) -> list[_Panel]:
     parts = [record.get(split) for record in records for split in SPLITS]
     there = [name for part in parts if isinstance(part, Mapping) for name in part]
     panels = []
-    for name in dict.fromkeys([*MEASURES, *there]):
+    for name in dict.fromkeys([*METRICS, *there]):
         if name == SAME_AS_LOSS:
             continue
         curves = {split: _curve(records, (split, name)) for split in SPLITS}
         found = {split: curve for split, curve in curves.items() if curve[0]}
-        panels.append(
-            _Panel(name=name, title=MEASURES.get(name, name), height=HEIGHT, curves=found)
-        )
+        panels.append(_Panel(name=name, title=METRICS.get(name, name), height=HEIGHT, curves=found))
     rate = {RATE: curve} if (curve := _curve(records, (RATE,)))[0] else {}
     panels.append(_Panel(name=RATE, title="learning rate", height=RATE_HEIGHT, curves=rate))
     return [panel for panel in panels if panel.curves]
@@ -172,7 +170,7 @@ def _tell_newest(axes: Axes, panel: _Panel, newest: Mapping[str, float]) -> None
 
 def _format(name: str, value: float) -> str:
     """As on the console, without the measure's name."""
-    return format_measures({name: value}).removeprefix(f"{name} ")
+    return format_metrics({name: value}).removeprefix(f"{name} ")
 
 
 def _legend(sheet: Sheet, colours: Mapping[str, str]) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from darts_cli.collapse import Moment
+from darts_cli.collapse import SearchSnapshot
 from darts_cli.errors import CheckpointError
 from darts_cli.history import History
 
 
-def moments(history: History) -> Sequence[Moment]:
+def snapshots(history: History) -> Sequence[SearchSnapshot]:
     """A search after each of its epochs.
 
     Raises:
@@ -22,9 +22,9 @@ def moments(history: History) -> Sequence[Moment]:
             f"{history.path}: found a training, which has no alphas, expected a search; "
             "of a training there are the learning curves"
         )
-    if not history.moments:
+    if not history.snapshots:
         raise _nothing_yet(history)
-    return history.moments
+    return history.snapshots
 
 
 def records(history: History) -> Sequence[Mapping[str, Any]]:

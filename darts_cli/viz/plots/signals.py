@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from darts_cli.collapse import CLOSE, SETTLED_EPOCHS, UNDECIDED, Moment
+from darts_cli.collapse import CLOSE, SETTLED_EPOCHS, UNDECIDED, SearchSnapshot
 from darts_cli.history import History
 from darts_cli.space import SearchSpace
 from darts_cli.viz.canvas import TEXT_SIZE, font
@@ -59,20 +59,20 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     Raises:
         CheckpointError: if there are no alphas.
     """
-    moments = epochs.moments(history)
-    panels = _panels(history.space, moments)
-    words = _words(history, moments[-1].epoch)
+    snapshots = epochs.snapshots(history)
+    panels = _panels(history.space, snapshots)
+    words = _words(history, snapshots[-1].epoch)
     top = HEADER + LEGEND
     height = top + len(panels) * (HEIGHT + GAP) + 22 + WARNING_LINE * len(words) + MARGIN / 2
     sheet = Sheet(WIDTH, height, style.colours)
-    sheet.title(history, f"signs of collapse, {epochs.progress(history, moments[-1].epoch)}")
+    sheet.title(history, f"signs of collapse, {epochs.progress(history, snapshots[-1].epoch)}")
     colours = {
         cell: sheet.theme.series[place % len(sheet.theme.series)]
         for place, cell in enumerate(history.space.cells)
     }
     _legend(sheet, colours)
-    numbers = [moment.epoch for moment in moments]
-    changed = [one.epoch for one in moments[1:] if one.signals.unchanged_epochs == 0]
+    numbers = [snapshot.epoch for snapshot in snapshots]
+    changed = [one.epoch for one in snapshots[1:] if one.signals.unchanged_epochs == 0]
     for panel in panels:
         axes = sheet.axes(MARGIN + LEFT, top, WIDTH - 2 * MARGIN - LEFT - RIGHT, HEIGHT)
         sheet.text(MARGIN + LEFT, top - 5, panel.title, TEXT_SIZE, bold=True)
@@ -88,9 +88,9 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     return sheet.figure
 
 
-def _panels(space: SearchSpace, moments: Sequence[Moment]) -> list[_Panel]:
-    signals = [moment.signals for moment in moments]
-    cells, count = space.cells, space.nodes * space.kept_inputs
+def _panels(space: SearchSpace, snapshots: Sequence[SearchSnapshot]) -> list[_Panel]:
+    signals = [snapshot.signals for snapshot in snapshots]
+    cells, count = space.cells, space.nodes * space.edges_per_node
     kind = f"{space.skip.removesuffix('_connect')} connections"
     return [
         _Panel(

@@ -79,20 +79,20 @@ def edges(history: History) -> list[Edge]:
     Raises:
         CheckpointError: if there are no alphas.
     """
-    moments = epochs.moments(history)
+    snapshots = epochs.snapshots(history)
     chosen: dict[tuple[str, int, int], dict[int, str]] = {}
-    for moment in moments:
-        for choice in moment.choices:
+    for snapshot in snapshots:
+        for choice in snapshot.choices:
             place = choice.cell, choice.node, choice.edge.source
-            chosen.setdefault(place, {})[moment.epoch] = choice.edge.operation
+            chosen.setdefault(place, {})[snapshot.epoch] = choice.edge.operation
     inputs = history.space.inputs
     return [
         Edge(
             cell=cell,
             node=node + inputs,
             source=source,
-            epochs=tuple(moment.epoch for moment in moments),
-            probabilities=np.array([softmax(moment.alphas[cell][row]) for moment in moments]),
+            epochs=tuple(snapshot.epoch for snapshot in snapshots),
+            probabilities=np.array([softmax(snapshot.alphas[cell][row]) for snapshot in snapshots]),
             chosen=chosen.get((cell, node + inputs, source), {}),
         )
         for cell in history.space.cells

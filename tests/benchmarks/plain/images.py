@@ -2,7 +2,7 @@
 
 Straight from the formulas (DARTS, section 2 and appendix A), channels first.
 Modules have the published names, so that weights go from the project's networks
-into these by `to_published`.
+into these by `to_reference_names`.
 """
 
 import torch

@@ -66,9 +66,9 @@ class PlainSearch:
         self.alphas_optimizer.step()
         return gradients
 
-    def move_weights(self, objective: PlainLoss) -> None:
+    def move_weights(self, training_loss: PlainLoss) -> None:
         """A step of SGD on the weights."""
-        self._backward(self.network, objective)
+        self._backward(self.network, training_loss)
         nn.utils.clip_grad_norm_(self.network.parameters(), self.clip)
         self.weights_optimizer.step()
 

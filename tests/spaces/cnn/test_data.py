@@ -17,14 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
-from darts_cli.engine.ranks import ALONE, Ranks
+from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.task import Batch
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.spaces.cnn import data
 from darts_cli.spaces.cnn.data import ImageData, evaluation_batch
-from darts_cli.spaces.cnn.facts import ImageFacts
+from darts_cli.spaces.cnn.facts import ImageInfo
 from darts_cli.spaces.cnn.images import LAYOUT
-from darts_cli.spaces.cnn.streams import ImageStream, Resident, Streamed
+from darts_cli.spaces.cnn.streams import ImageLoader, Resident, Streamed
 
 CPU = torch.device("cpu")
 DIGITS = ImageDataConfig(name="digits")
@@ -63,8 +63,8 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
     )
 
 
-def all_images(stream: ImageStream) -> Tensor:
-    return torch.cat([batch.inputs for batch in stream.batches(0)])
+def all_images(loader: ImageLoader) -> Tensor:
+    return torch.cat([batch.inputs for batch in loader.batches(0)])
 
 
 @pytest.fixture
@@ -87,35 +87,35 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return paths
 
 
-def search_streams(images: ImageData, seed: int) -> tuple[ImageStream, ImageStream, ImageStream]:
+def search_loaders(images: ImageData, seed: int) -> tuple[ImageLoader, ImageLoader, ImageLoader]:
     """Of the weights, of the alphas, and what is watched."""
-    streams = images.search_streams(seed)
-    weights, alphas, watched = streams.weights, streams.alphas, streams.watched
-    assert isinstance(weights, ImageStream)
-    assert isinstance(alphas, ImageStream)
-    assert isinstance(watched, ImageStream)
+    loaders = images.search_loaders(seed)
+    weights, alphas, watched = loaders.train, loaders.arch, loaders.eval
+    assert isinstance(weights, ImageLoader)
+    assert isinstance(alphas, ImageLoader)
+    assert isinstance(watched, ImageLoader)
     return weights, alphas, watched
 
 
-def train_stream(images: ImageData) -> ImageStream:
+def train_stream(images: ImageData) -> ImageLoader:
     """Of the weights."""
-    stream = images.train_streams(0).weights
-    assert isinstance(stream, ImageStream)
-    return stream
+    loader = images.train_loaders(0).train
+    assert isinstance(loader, ImageLoader)
+    return loader
 
 
 def test_digits_are_the_images_of_scikit_learn_scaled_to_bytes() -> None:
     from sklearn.datasets import load_digits
 
     images = load(replace(DIGITS, batch_size=2000))
-    mean, std = images.facts.mean[0], images.facts.std[0]
+    mean, std = images.info.mean[0], images.info.std[0]
 
-    parts = [all_images(images.evaluation_stream(split, 2000)) for split in ("train", "test")]
+    parts = [all_images(images.evaluation_loader(split, 2000)) for split in ("train", "test")]
     pixels = ((torch.cat(parts) * std + mean) * 255).round().reshape(-1, 64).numpy()
 
     expected = np.rint(load_digits().images * 255 / 16).reshape(-1, 64)
-    assert images.facts.classes == tuple("0123456789")
-    assert (images.facts.channels, images.facts.size) == (1, 8)
+    assert images.info.classes == tuple("0123456789")
+    assert (images.info.channels, images.info.size) == (1, 8)
     assert images.counts == {"train": 1618, "test": 179}
     np.testing.assert_array_equal(pixels[np.lexsort(pixels.T)], expected[np.lexsort(expected.T)])
 
@@ -123,14 +123,14 @@ def test_digits_are_the_images_of_scikit_learn_scaled_to_bytes() -> None:
 def test_statistics_are_those_of_the_training_images_alone() -> None:
     images = load(DIGITS)
 
-    pixels = all_images(images.evaluation_stream("train", 2000)).double()
+    pixels = all_images(images.evaluation_loader("train", 2000)).double()
 
     assert abs(pixels.mean()) < 1e-6
     assert abs(pixels.std(correction=0) - 1) < 1e-6
 
 
 def test_test_images_are_a_tenth_of_each_class_and_the_same_in_every_load() -> None:
-    first, second = (list(load(DIGITS).evaluation_stream("test", 64).batches(0)) for _ in range(2))
+    first, second = (list(load(DIGITS).evaluation_loader("test", 64).batches(0)) for _ in range(2))
 
     assert same(first, second)
     targets = torch.cat([batch.targets for batch in first])
@@ -140,7 +140,7 @@ def test_test_images_are_a_tenth_of_each_class_and_the_same_in_every_load() -> N
 def test_a_search_halves_every_class_and_validates_on_the_half_of_the_alphas(
     folder: ImageDataConfig,
 ) -> None:
-    weights, alphas, valid = search_streams(load(folder, search=True), 0)
+    weights, alphas, valid = search_loaders(load(folder, search=True), 0)
     assert sorted(torch.cat([weights.indices, alphas.indices]).tolist()) == list(range(21))
     targets = weights.source.targets
     # 12 and 9 images are left of 13 and 10; 9 / 2 is rounded to the even 4.
@@ -153,7 +153,7 @@ def test_a_search_halves_every_class_and_validates_on_the_half_of_the_alphas(
 
 def test_the_halves_of_a_search_follow_from_its_seed(folder: ImageDataConfig) -> None:
     images = load(folder, search=True)
-    first, again, other = (search_streams(images, seed)[0].indices for seed in (0, 0, 1))
+    first, again, other = (search_loaders(images, seed)[0].indices for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
@@ -161,8 +161,8 @@ def test_the_halves_of_a_search_follow_from_its_seed(folder: ImageDataConfig) ->
 def test_a_search_watches_as_many_images_as_it_is_told_to(folder: ImageDataConfig) -> None:
     def watched(most: int, seed: int = 0) -> list[int]:
         images = load(replace(folder, evaluation_images=most), search=True)
-        _, alphas, stream = search_streams(images, seed)
-        numbers: list[int] = stream.indices.tolist()
+        _, alphas, loader = search_loaders(images, seed)
+        numbers: list[int] = loader.indices.tolist()
         assert set(numbers) <= set(alphas.indices.tolist())
         assert numbers == sorted(numbers)
         return numbers
@@ -174,12 +174,12 @@ def test_a_search_watches_as_many_images_as_it_is_told_to(folder: ImageDataConfi
 
 def test_evaluation_takes_few_images_at_once_on_a_cpu_and_many_elsewhere() -> None:
     devices = [torch.device(kind) for kind in ("cpu", "cuda", "mps", "meta")]
-    assert [evaluation_batch(device, ALONE) for device in devices] == [32, 256, 256, 256]
+    assert [evaluation_batch(device, SINGLE_PROCESS) for device in devices] == [32, 256, 256, 256]
     assert [evaluation_batch(device, Ranks(1, 3)) for device in devices] == [96, 768, 768, 768]
 
 
 def test_the_streams_of_a_search_draw_different_numbers(folder: ImageDataConfig) -> None:
-    weights, alphas, _ = search_streams(load(folder, search=True), 0)
+    weights, alphas, _ = search_loaders(load(folder, search=True), 0)
     alphas = replace(alphas, indices=weights.indices)
     assert not same(list(weights.batches(0)), list(alphas.batches(0)))
 
@@ -193,13 +193,13 @@ def test_streamed_batches_equal_resident_ones_bit_for_bit(
     streamed = load(replace(folder, workers=workers))
     before = torch.get_rng_state()
 
-    assert streamed.facts == resident.facts
+    assert streamed.info == resident.info
     pairs = [
-        (train_stream(images), images.evaluation_stream("test", 2))
+        (train_stream(images), images.evaluation_loader("test", 2))
         for images in (resident, streamed)
     ]
-    assert [type(stream.source) for stream in pairs[0]] == [Resident, Resident]
-    assert [type(stream.source) for stream in pairs[1]] == [Streamed, Streamed]
+    assert [type(loader.source) for loader in pairs[0]] == [Resident, Resident]
+    assert [type(loader.source) for loader in pairs[1]] == [Streamed, Streamed]
     for first, second in zip(*pairs, strict=True):
         assert same(list(first.batches(1)), list(second.batches(1)))
         assert same(list(first.batches(1, 1)), list(second.batches(1, 1)))
@@ -213,15 +213,15 @@ def test_photographs_are_cropped_at_random_and_evaluated_at_their_centres(tmp_pa
 
     images = load(config)
 
-    assert images.facts.mean == (0.485, 0.456, 0.406)
-    assert images.facts.std == (0.229, 0.224, 0.225)
-    stream = train_stream(images)
-    first, second = (next(stream.batches(epoch)).inputs for epoch in (0, 1))
+    assert images.info.mean == (0.485, 0.456, 0.406)
+    assert images.info.std == (0.229, 0.224, 0.225)
+    loader = train_stream(images)
+    first, second = (next(loader.batches(epoch)).inputs for epoch in (0, 1))
     assert first.shape == (9, 3, 14, 14)
     assert not torch.equal(first.sort(dim=0).values, second.sort(dim=0).values)
-    test = images.evaluation_stream("test", 3)
+    test = images.evaluation_loader("test", 3)
     assert same(list(test.batches(0)), list(test.batches(1)))
-    assert load(replace(config, image_size=None), search=True).facts.size == 224
+    assert load(replace(config, image_size=None), search=True).info.size == 224
 
 
 def test_a_search_never_opens_test_images(
@@ -236,14 +236,14 @@ def test_a_search_never_opens_test_images(
     for threshold in (10**9, 0):
         monkeypatch.setattr(data, "RESIDENT_BYTES", threshold)
         images = load(config, search=True)
-        for stream in search_streams(images, 0)[::2]:
-            list(stream.batches(0))
+        for loader in search_loaders(images, 0)[::2]:
+            list(loader.batches(0))
         assert images.counts == {"train": 6, "test": 6, "valid": 6}
 
     assert len(opened) >= 12
     assert all("/train/" in path for path in opened)
     for split in ("test", "valid"):
-        assert message(lambda split=split: images.evaluation_stream(split, 2)) == (  # type: ignore[misc]
+        assert message(lambda split=split: images.evaluation_loader(split, 2)) == (  # type: ignore[misc]
             f"{tmp_path}: found no split {split!r} to read; use one of train"
         )
 
@@ -252,11 +252,11 @@ def test_a_search_never_opens_the_images_that_are_set_aside(
     folder: ImageDataConfig, opened: list[str]
 ) -> None:
     images = load(folder, search=True)
-    list(search_streams(images, 0)[2].batches(0))
+    list(search_loaders(images, 0)[2].batches(0))
     searched = set(opened)
     assert len(searched) == images.counts["train"] == 21
     opened.clear()
-    list(load(folder, facts=images.facts).evaluation_stream("test", 4).batches(0))
+    list(load(folder, info=images.info).evaluation_loader("test", 4).batches(0))
     assert len(set(opened)) == images.counts["test"] == 2
     assert searched.isdisjoint(opened)
 
@@ -264,35 +264,35 @@ def test_a_search_never_opens_the_images_that_are_set_aside(
 def test_an_absent_split_is_told_those_present(folder: ImageDataConfig) -> None:
     images = load(folder)
     train_stream(images)
-    assert message(lambda: images.evaluation_stream("valid", 4)) == (
+    assert message(lambda: images.evaluation_loader("valid", 4)) == (
         f"{folder.name}: found no split 'valid' to read; use one of test, train"
     )
 
 
 def test_a_checkpoints_facts_decide_how_other_images_are_read(tmp_path: Path) -> None:
     make_folder(tmp_path, {str(digit): 2 for digit in range(10)}, (12, 10))
-    known = load(DIGITS).facts
+    known = load(DIGITS).info
     reordered = replace(known, classes=tuple(reversed(known.classes)))
 
-    images = load(ImageDataConfig(name=str(tmp_path)), facts=reordered)
+    images = load(ImageDataConfig(name=str(tmp_path)), info=reordered)
 
-    batch = next(images.evaluation_stream("test", 20).batches(0))
+    batch = next(images.evaluation_loader("test", 20).batches(0))
     assert batch.inputs.shape == (10, 1, 8, 8)
     assert batch.targets.tolist() == list(range(9, -1, -1))
-    assert images.facts == reordered
+    assert images.info == reordered
 
 
 def test_other_classes_than_a_checkpoints_are_named(folder: ImageDataConfig) -> None:
-    facts = replace(load(folder).facts, classes=("cat", "cow"))
-    assert message(lambda: load(folder, facts=facts)) == (
+    info = replace(load(folder).info, classes=("cat", "cow"))
+    assert message(lambda: load(folder, info=info)) == (
         f"{folder.name}: expected classes cat, cow, found cat, dog"
         " (missing: cow; unknown: dog); use data of the same classes"
     )
 
 
 def test_facts_survive_json(folder: ImageDataConfig) -> None:
-    facts = load(folder).facts
-    assert ImageFacts.from_json(json.loads(json.dumps(asdict(facts)))) == facts
+    info = load(folder).info
+    assert ImageInfo.from_json(json.loads(json.dumps(asdict(info)))) == info
 
 
 def test_what_is_inspected_is_what_is_loaded(folder: ImageDataConfig) -> None:
@@ -300,9 +300,9 @@ def test_what_is_inspected_is_what_is_loaded(folder: ImageDataConfig) -> None:
     for config in (folder, DIGITS, replace(folder, image_size=12), photographs):
         for search in (False, True):
             summary, images = data.inspect(config, search=search), load(config, search=search)
-            facts = images.facts
-            assert (summary.name, summary.classes) == (facts.name, len(facts.classes))
-            assert (summary.channels, summary.size) == (facts.channels, facts.size)
+            info = images.info
+            assert (summary.name, summary.classes) == (info.name, len(info.classes))
+            assert (summary.channels, summary.size) == (info.channels, info.size)
             assert summary.counts == images.counts
 
 
@@ -382,13 +382,13 @@ def test_cifar_is_read_from_torchvision_with_its_published_statistics(
     images = load(ImageDataConfig(batch_size=8))
 
     assert capsys.readouterr().out == ""
-    assert images.facts.mean == (0.49139968, 0.48215827, 0.44653124)
-    assert images.facts.std == (0.24703233, 0.24348505, 0.26158768)
+    assert images.info.mean == (0.49139968, 0.48215827, 0.44653124)
+    assert images.info.std == (0.24703233, 0.24348505, 0.26158768)
     assert searched.counts == {"train": 40, "test": 10_000}
     assert images.counts == {"train": 40, "test": 40}
     pixels = fake(Path(), train=True, download=True).data.transpose(0, 3, 1, 2) / 255
-    mean, std = (np.array(v)[:, None, None] for v in (images.facts.mean, images.facts.std))
-    test = all_images(images.evaluation_stream("test", 8))
+    mean, std = (np.array(v)[:, None, None] for v in (images.info.mean, images.info.std))
+    test = all_images(images.evaluation_loader("test", 8))
     np.testing.assert_allclose(test.numpy(), (pixels - mean) / std, atol=1e-5)
     summary = data.inspect(ImageDataConfig(), search=True)
     assert (summary.classes, summary.size) == (10, 32)

@@ -98,16 +98,16 @@ def test_a_run_finds_what_another_kept_with_the_same_facts_and_opens_no_image(
 
     def load() -> tuple[object, list[Tensor]]:
         loaded = data.load(config, device=CPU, search=False)
-        loaded.train_streams(0)
+        loaded.train_loaders(0)
         sources = [loaded.sources[name] for name in ("train", "test")]
         assert all(isinstance(source, Resident) for source in sources)
-        return loaded.facts, [source.images for source in sources if isinstance(source, Resident)]
+        return loaded.info, [source.images for source in sources if isinstance(source, Resident)]
 
-    facts, pixels = load()
+    info, pixels = load()
     closed()
     again, found = load()
 
-    assert again == facts
+    assert again == info
     assert all(torch.equal(one, other) for one, other in zip(pixels, found, strict=True))
 
 
@@ -119,7 +119,7 @@ def test_a_search_neither_reads_nor_keeps_test_images(tmp_path: Path, folder: Pa
     config = ImageDataConfig(name=str(tmp_path / "all"), root=str(tmp_path / "root"), batch_size=2)
 
     for _ in range(2):
-        data.load(config, device=CPU, search=True).search_streams(0)
+        data.load(config, device=CPU, search=True).search_loaders(0)
 
     assert len(list((tmp_path / "root" / "decoded").iterdir())) == 1
 
@@ -347,7 +347,7 @@ def test_pixels_in_memory_and_photographs_are_not_kept(tmp_path: Path, folder: P
     photographs = ImageDataConfig(
         name=str(folder), root=root, augmentation="imagenet", image_size=8, workers=0
     )
-    data.load(photographs, device=CPU, search=False).train_streams(0)
+    data.load(photographs, device=CPU, search=False).train_loaders(0)
     assert not (tmp_path / "root").exists()
 
 
@@ -357,7 +357,7 @@ def test_a_set_that_is_streamed_is_neither_counted_nor_kept(
     monkeypatch.setattr(data, "RESIDENT_BYTES", 0)
     monkeypatch.setattr(decoding, "_digest", None)
     config = ImageDataConfig(name=str(folder), root=str(tmp_path / "root"), workers=0)
-    data.load(config, device=CPU, search=False).train_streams(0)
+    data.load(config, device=CPU, search=False).train_loaders(0)
     assert not (tmp_path / "root").exists()
 
 

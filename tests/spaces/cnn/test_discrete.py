@@ -12,8 +12,8 @@ from darts_cli.config import ConvNetworkConfig
 from darts_cli.genotype import CellGenotype, Edge, Genotype
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import AuxiliaryHead, Cell, DiscreteNetwork
-from darts_cli.spaces.cnn.operations import path_factors
+from darts_cli.spaces.cnn.discrete import AuxiliaryHead, Cell, Network
+from darts_cli.spaces.cnn.operations import drop_path_mask
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -39,7 +39,7 @@ PAPER = {
 }
 
 
-def weights_of(network: DiscreteNetwork) -> tuple[int, int]:
+def weights_of(network: Network) -> tuple[int, int]:
     """Parameters without and with the auxiliary head."""
     whole = sum(weight.numel() for weight in network.parameters())
     head = network.auxiliary_head
@@ -50,7 +50,7 @@ def weights_of(network: DiscreteNetwork) -> tuple[int, int]:
 def test_every_published_network_has_its_exact_size(genotype: str, kind: str) -> None:
     config, classes, size = PAPER[kind]
     with torch.device("meta"):
-        network = DiscreteNetwork(config, load(genotype, SPACES), classes=classes).eval()
+        network = Network(config, load(genotype, SPACES), classes=classes).eval()
         with FlopCounterMode(display=False) as counter:
             network(torch.empty(1, 3, size, size))
     found = (*weights_of(network), counter.get_total_flops() // 2)
@@ -60,7 +60,7 @@ def test_every_published_network_has_its_exact_size(genotype: str, kind: str) ->
 @pytest.mark.parametrize(("genotype", "size"), [("darts_v1", 3_221_344), ("darts_v2", 3_401_272)])
 def test_networks_for_cifar100_have_their_exact_size(genotype: str, size: int) -> None:
     with torch.device("meta"):
-        network = DiscreteNetwork(PAPER["cifar"][0], load(genotype, SPACES), classes=100)
+        network = Network(PAPER["cifar"][0], load(genotype, SPACES), classes=100)
     assert weights_of(network)[0] == size
 
 
@@ -82,19 +82,19 @@ def test_logits_equal_the_golden_ones(file: str, genotype: str, tolerance: float
     config = ConvNetworkConfig(
         stem="imagenet" if stem == "imagenet" else "cifar", channels=4, layers=5, auxiliary=0.4
     )
-    network = DiscreteNetwork(config, load(genotype, SPACES), classes=classes)
+    network = Network(config, load(genotype, SPACES), classes=classes)
     network.to(tensors["input"].dtype)
     state = {
         name.removeprefix("state."): tensor
         for name, tensor in tensors.items()
         if name.startswith("state.")
     }
-    network.load_state_dict(network.from_published(state))
+    network.load_state_dict(state)
     network.eval()
-    assert_close(network(tensors["input"]).outcome, tensors["eval.logits"], tolerance)
+    assert_close(network(tensors["input"]).logits, tensors["eval.logits"], tolerance)
     network.train()
     output = network(tensors["input"])
-    assert_close(output.outcome, tensors["train.logits"], tolerance)
+    assert_close(output.logits, tensors["train.logits"], tolerance)
     assert_close(output.auxiliary[0], tensors["train.logits_aux"], tolerance)
 
 
@@ -105,7 +105,7 @@ def assert_close(found: Tensor, expected: Tensor, tolerance: float) -> None:
 
 def test_drop_path_drops_whole_samples_and_keeps_the_mean() -> None:
     torch.manual_seed(0)
-    factors = path_factors(torch.ones(4000, 2, 3, 3), 0.25)
+    factors = drop_path_mask(torch.ones(4000, 2, 3, 3), 0.25)
     assert factors.shape == (4000, 1, 1, 1)
     assert factors.unique().tolist() == [0, pytest.approx(4 / 3)]
     assert factors.mean().item() == pytest.approx(1, abs=0.03)
@@ -127,7 +127,7 @@ def test_a_cell_is_the_sum_of_its_edges_each_by_itself(name: str, double_precisi
                 operation = next(operations)
                 out = operation(states[edge.source])
                 if not isinstance(operation, torch.nn.Identity):
-                    out = out * path_factors(out, drop)
+                    out = out * drop_path_mask(out, drop)
                 outs.append(out)
             states.append(torch.stack(outs).sum(dim=0))
         return torch.cat([states[state] for state in genotype.concat], dim=1)
@@ -152,35 +152,35 @@ def skips_only(reduction_source: int) -> Genotype:
 
 
 def test_a_stride_1_identity_is_never_dropped() -> None:
-    network = DiscreteNetwork(ConvNetworkConfig(channels=4, layers=1), skips_only(1), classes=3)
+    network = Network(ConvNetworkConfig(channels=4, layers=1), skips_only(1), classes=3)
     # One cell: it is the reduction cell, whose skips are factorized reductions and are dropped.
     network.drop_path = 0.999999
     images = torch.randn(2, 3, 8, 8)
     torch.manual_seed(0)
-    assert torch.allclose(network(images).outcome, network.classifier.bias)
-    plain = DiscreteNetwork(ConvNetworkConfig(channels=4, layers=4), skips_only(1), classes=3)
+    assert torch.allclose(network(images).logits, network.classifier.bias)
+    plain = Network(ConvNetworkConfig(channels=4, layers=4), skips_only(1), classes=3)
     plain.cells = plain.cells[:1]
     plain.classifier = torch.nn.Linear(4, 3)
     plain.drop_path = 0.999999
-    assert not torch.allclose(plain(images).outcome, plain.classifier.bias)
+    assert not torch.allclose(plain(images).logits, plain.classifier.bias)
 
 
 def test_drop_path_is_off_in_evaluation() -> None:
     config = ConvNetworkConfig(channels=4, layers=3)
-    network = DiscreteNetwork(config, load("darts_v2", SPACES), classes=3).eval()
+    network = Network(config, load("darts_v2", SPACES), classes=3).eval()
     images = torch.randn(2, 3, 8, 8)
-    plain = network(images).outcome
+    plain = network(images).logits
     network.drop_path = 0.9
-    assert torch.equal(network(images).outcome, plain)
+    assert torch.equal(network(images).logits, plain)
 
 
 @pytest.mark.parametrize("size", [8, 13, 20, 32, 40])
 def test_the_auxiliary_head_takes_maps_of_any_size(size: int) -> None:
     config = ConvNetworkConfig(channels=2, layers=3, auxiliary=0.4)
-    network = DiscreteNetwork(config, load("darts_v2", SPACES), classes=5)
+    network = Network(config, load("darts_v2", SPACES), classes=5)
     output = network(torch.randn(2, 3, size, size))
     (auxiliary,) = output.auxiliary
-    assert auxiliary.shape == output.outcome.shape == (2, 5)
+    assert auxiliary.shape == output.logits.shape == (2, 5)
 
 
 def test_the_imagenet_head_has_no_batch_norm_behind_its_second_convolution() -> None:
@@ -197,5 +197,5 @@ def test_a_cell_may_have_any_number_of_nodes_and_edges() -> None:
         (3,),
     )
     genotype = Genotype(space="cnn", name="odd", cells={"normal": cell, "reduce": cell})
-    network = DiscreteNetwork(ConvNetworkConfig(channels=4, layers=3), genotype, classes=3)
-    assert network(torch.randn(2, 3, 8, 8)).outcome.shape == (2, 3)
+    network = Network(ConvNetworkConfig(channels=4, layers=3), genotype, classes=3)
+    assert network(torch.randn(2, 3, 8, 8)).logits.shape == (2, 3)

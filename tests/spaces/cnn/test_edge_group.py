@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from darts_cli.spaces.cnn import pooling, separable
-from darts_cli.spaces.cnn.networks import EdgeGroup
+from darts_cli.spaces.cnn.networks import MixedOps
 from darts_cli.spaces.cnn.primitives import CNN
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -16,15 +16,15 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 EDGES, CHANNELS = 2, 4
 
 
-def run(group: EdgeGroup, x: Tensor, weights: Tensor) -> Tensor:
+def run(group: MixedOps, x: Tensor, weights: Tensor) -> Tensor:
     """All edges, from the weights of the candidates `[edges, O]`."""
     shares = weights[:, group.get_buffer("shared_columns")]
     scales = list(weights.t().repeat_interleave(CHANNELS, dim=1))
     return torch.stack(group(x, shares, scales))
 
 
-def make(stride: int) -> tuple[EdgeGroup, Tensor, Tensor]:
-    group = EdgeGroup(CNN, CHANNELS, stride, EDGES)
+def make(stride: int) -> tuple[MixedOps, Tensor, Tensor]:
+    group = MixedOps(CNN, CHANNELS, stride, EDGES)
     x = torch.randn(3, CHANNELS, 6, 6).to(memory_format=torch.channels_last).requires_grad_()
     return group, x, torch.rand(EDGES, len(CNN.primitives)).requires_grad_()
 
@@ -128,7 +128,7 @@ def test_products_are_not_repeated_for_gradients_of_the_shares_alone(
     assert products.number == expected * 6
 
 
-def kept_bytes(group: EdgeGroup, x: Tensor, weights: Tensor) -> int:
+def kept_bytes(group: MixedOps, x: Tensor, weights: Tensor) -> int:
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ def kept_bytes(group: EdgeGroup, x: Tensor, weights: Tensor) -> int:
 
 def test_little_is_kept_and_less_when_memory_is_saved(plain: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
-    group = EdgeGroup(CNN, 4, 1, 4)
+    group = MixedOps(CNN, 4, 1, 4)
     x = torch.randn(8, 4, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
     weights = torch.rand(4, len(CNN.primitives)).requires_grad_()
     of_plain = kept_bytes(group, x, weights)

@@ -10,8 +10,8 @@ from darts_cli.engine.architect import Architect
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import DiscreteNetwork
-from darts_cli.spaces.cnn.networks import Supernet, leaving_edges
+from darts_cli.spaces.cnn.discrete import Network
+from darts_cli.spaces.cnn.networks import Supernet, outgoing_edges
 from darts_cli.spaces.cnn.primitives import CNN
 from tests.spaces.recorded import assert_golden, read, starting_with
 
@@ -24,11 +24,11 @@ class GoldenSearch:
     """A recorded search of three steps, and ours made ready to follow it."""
 
     def __init__(self, order: str) -> None:
-        self.tensors, facts = read(f"cnn_search_{order}")
-        config = ConvNetworkConfig(channels=int(facts["C"]), layers=int(facts["layers"]))
-        self.network = Supernet(config, classes=int(facts["num_classes"]))
+        self.tensors, info = read(f"cnn_search_{order}")
+        config = ConvNetworkConfig(channels=int(info["C"]), layers=int(info["layers"]))
+        self.network = Supernet(config, classes=int(info["num_classes"]))
         self.network.load_state_dict(
-            self.network.from_published(starting_with(self.tensors, "state."))
+            self.network.from_reference_names(starting_with(self.tensors, "state."))
         )
         self.network.to(memory_format=torch.channels_last)
         alphas = {cell: self.tensors[f"alphas_{cell}"].clone() for cell in CNN.cells}
@@ -38,19 +38,19 @@ class GoldenSearch:
         )
         self.optimizer = torch.optim.SGD(
             self.network.parameters(),
-            lr=float(facts["lr"]),
-            momentum=float(facts["momentum"]),
-            weight_decay=float(facts["weight_decay"]),
+            lr=float(info["lr"]),
+            momentum=float(info["momentum"]),
+            weight_decay=float(info["weight_decay"]),
             foreach=True,
         )
-        self.clip = float(facts["grad_clip"])
+        self.clip = float(info["grad_clip"])
 
     def loss(self, step: int, split: str) -> Tensor:
         images = self.tensors[f"step{step}.{split}.input"]
         output = self.network(
             images.to(memory_format=torch.channels_last), self.architect.mixture()
         )
-        return F.cross_entropy(output.outcome, self.tensors[f"step{step}.{split}.target"])
+        return F.cross_entropy(output.logits, self.tensors[f"step{step}.{split}.target"])
 
     def weight_step(self, step: int) -> tuple[Tensor, Tensor]:
         self.optimizer.zero_grad()
@@ -80,7 +80,7 @@ def test_three_search_steps_equal_the_golden_ones(order: str) -> None:
         loss, norm = golden.weight_step(step)
         assert_golden(loss, golden.tensors[f"step{step}.train_loss"])
         assert_golden(norm, golden.tensors[f"step{step}.grad_norm"])
-    final = golden.network.to_published(golden.network.state_dict())
+    final = golden.network.to_reference_names(golden.network.state_dict())
     expected = starting_with(golden.tensors, "final.")
     assert final.keys() | {"final_eval_logits"} == expected.keys() | {"final_eval_logits"}
     for name, tensor in final.items():
@@ -95,7 +95,7 @@ def test_logits_equal_the_golden_ones_in_both_memory_formats() -> None:
     mixture = {cell: golden.tensors[f"alphas_{cell}"].softmax(-1) for cell in CNN.cells}
     for memory_format in (torch.contiguous_format, torch.channels_last):
         output = golden.network(images.to(memory_format=memory_format), mixture)
-        assert_golden(output.outcome, golden.tensors["step0.logits"])
+        assert_golden(output.logits, golden.tensors["step0.logits"])
 
 
 def test_the_papers_supernet_has_its_published_size() -> None:
@@ -108,7 +108,7 @@ def test_the_papers_supernet_has_its_published_size() -> None:
 def test_no_1x1_convolution_has_a_stride() -> None:
     # With one, the weight gradient corrupts memory on channels-last maps (see FactorizedReduce).
     supernet = Supernet(ConvNetworkConfig(channels=2, layers=6), classes=3)
-    discrete = DiscreteNetwork(
+    discrete = Network(
         ConvNetworkConfig(stem="imagenet", channels=4, layers=6, auxiliary=0.4),
         load("darts_v2", SPACES),
         classes=3,
@@ -129,34 +129,34 @@ def test_the_published_layout_round_trips_bit_for_bit() -> None:
         for tensor in network.state_dict().values():
             tensor.copy_(torch.rand(tensor.shape) * 5)
     own = network.state_dict()
-    back = network.from_published(network.to_published(own))
+    back = network.from_reference_names(network.to_reference_names(own))
     assert back.keys() == own.keys()
     assert all(torch.equal(back[name], own[name]) for name in own)
 
 
 def test_a_weight_of_one_edge_is_cut_out_of_its_stack() -> None:
     network = Supernet(TINY, classes=3)
-    published = network.to_published(network.state_dict())
+    published = network.to_reference_names(network.state_dict())
     # Edge 8 joins state 3 to node 3: the second of the edges that leave state 3.
-    assert leaving_edges(CNN)[3] == [8, 12]
+    assert outgoing_edges(CNN)[3] == [8, 12]
     stack = network.state_dict()["cells.0.groups.3.stacked.5.op.1.weight"]
     assert torch.equal(published["cells.0._ops.8._ops.5.op.1.weight"], stack[:2])
     assert torch.equal(published["cells.0._ops.12._ops.5.op.1.weight"], stack[2:])
 
 
 def test_edges_count_node_by_node_as_published() -> None:
-    for state, edges in enumerate(leaving_edges(CNN)):
+    for state, edges in enumerate(outgoing_edges(CNN)):
         expected = [node * (node + 3) // 2 + state for node in range(4) if state < node + 2]
         assert edges == expected
 
 
 def test_pooling_statistics_that_differ_between_edges_are_refused() -> None:
     network = Supernet(TINY, classes=3)
-    published = network.to_published(network.state_dict())
+    published = network.to_reference_names(network.state_dict())
     name = "cells.0._ops.2._ops.1.1.running_mean"
     published[name] = published[name] + 1
     with pytest.raises(CheckpointError, match="differ between edges that leave one state"):
-        network.from_published(published)
+        network.from_reference_names(published)
 
 
 @pytest.mark.parametrize("size", [8, 9, 11])
@@ -164,8 +164,8 @@ def test_odd_sizes_work_and_the_gradient_reaches_every_weight(size: int) -> None
     network = Supernet(TINY, classes=3)
     mixture = {cell: torch.rand(14, 8) for cell in CNN.cells}
     output = network(torch.randn(2, 3, size, size), mixture)
-    output.outcome.sum().backward()
-    assert output.outcome.shape == (2, 3)
+    output.logits.sum().backward()
+    assert output.logits.shape == (2, 3)
     assert all(weight.grad is not None for weight in network.parameters())
 
 
@@ -177,7 +177,7 @@ def test_a_mixture_that_chooses_one_operation_is_that_operation() -> None:
     for weights in nothing.values():
         weights[:, 0] = 1
     bias = network.classifier.bias
-    torch.testing.assert_close(network(images, nothing).outcome, bias.expand(2, 3))
+    torch.testing.assert_close(network(images, nothing).logits, bias.expand(2, 3))
 
 
 def test_every_batchnorm_counts_the_batches_of_training_and_no_others() -> None:
@@ -188,7 +188,7 @@ def test_every_batchnorm_counts_the_batches_of_training_and_no_others() -> None:
         network(torch.randn(2, 3, 8, 8), mixture)
     counts = {
         name: int(count)
-        for name, count in network.to_published(network.state_dict()).items()
+        for name, count in network.to_reference_names(network.state_dict()).items()
         if name.endswith("num_batches_tracked")
     }
     # Stem and preprocessing; for each edge two poolings and six of the separable convolutions;

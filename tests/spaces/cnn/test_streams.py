@@ -19,7 +19,7 @@ from darts_cli.spaces.cnn.augment import Augmentation
 from darts_cli.spaces.cnn.images import Split
 from darts_cli.spaces.cnn.parallel import attend_parent
 from darts_cli.spaces.cnn.streams import (
-    ImageStream,
+    ImageLoader,
     Resident,
     Source,
     Streamed,
@@ -30,10 +30,10 @@ from tests.spaces.cnn.pictures import FEW, random_pixels
 
 def make_stream(
     images: int, batch_size: int, training: bool, seed: int = 0, source: Source | None = None
-) -> ImageStream:
+) -> ImageLoader:
     augmentation = Augmentation(padding=1, flip=True, cutout=2)
     training_ = Training(seed=seed, purpose="test", augmentation=augmentation)
-    return ImageStream(
+    return ImageLoader(
         source=source or Resident(random_pixels(images, 3, 8), torch.arange(images)),
         indices=torch.arange(images),
         batch_size=batch_size,
@@ -81,9 +81,9 @@ def test_training_leaves_out_a_last_batch_of_one_image_and_evaluation_keeps_it(
 
 
 def test_an_epoch_holds_every_image_once_in_an_order_of_its_own() -> None:
-    stream = make_stream(12, 5, training=True)
+    loader = make_stream(12, 5, training=True)
 
-    first, second = (torch.cat([b.targets for b in stream.batches(e)]) for e in (0, 1))
+    first, second = (torch.cat([b.targets for b in loader.batches(e)]) for e in (0, 1))
 
     assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(12))
     assert not torch.equal(first, second)
@@ -173,21 +173,21 @@ def test_the_parts_of_all_ranks_are_the_batches_of_one(training: bool, workers: 
     apart = [replace(alone, ranks=Ranks(rank, 3)) for rank in range(3)]
     if training:
         # The last five images are too few for three ranks, whose BatchNorm needs two each.
-        assert [stream.steps(1) for stream in (alone, *apart)] == [4, 3, 3, 3]
+        assert [loader.steps(1) for loader in (alone, *apart)] == [4, 3, 3, 3]
         whole = whole[:3]
-    parts = [list(stream.batches(1)) for stream in apart]
+    parts = [list(loader.batches(1)) for loader in apart]
     assert [len(batches) for batches in parts] == [len(whole)] * 3
     for batch, *own in zip(whole, *parts, strict=True):
-        assert sum(part.share for part in own) == pytest.approx(1)
+        assert sum(part.weight for part in own) == pytest.approx(1)
         assert torch.equal(torch.cat([part.inputs for part in own]), batch.inputs)
         assert torch.equal(torch.cat([part.targets for part in own]), batch.targets)
 
 
 def test_a_rank_reads_nothing_where_there_are_fewer_images_than_ranks() -> None:
-    stream = replace(make_stream(7, 6, training=False), ranks=Ranks(0, 3))
+    loader = replace(make_stream(7, 6, training=False), ranks=Ranks(0, 3))
     # The seventh image is that of the last rank.
-    assert [len(batch.targets) for batch in stream.batches(0)] == [2]
-    last = replace(stream, ranks=Ranks(2, 3))
+    assert [len(batch.targets) for batch in loader.batches(0)] == [2]
+    last = replace(loader, ranks=Ranks(2, 3))
     assert [len(batch.targets) for batch in last.batches(0)] == [2, 1]
 
 

@@ -7,14 +7,15 @@ import torch
 from torch.nn import functional as F
 
 from darts_cli.config import Config, ConvNetworkConfig
-from darts_cli.engine.task import Batch, Output
+from darts_cli.engine.task import Batch
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import DiscreteNetwork
+from darts_cli.spaces.cnn.discrete import Network
 from darts_cli.spaces.cnn.networks import Supernet
+from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import CNN, DISCRETE_PRIMITIVES, PRIMITIVES
-from darts_cli.spaces.cnn.task import ImageDomain, ImageTask
+from darts_cli.spaces.cnn.task import ImageTask, ImageTrainingModule
 
 FACTS = {"classes": list("abcdefg"), "channels": 3, "size": 8}
 TRAIN = replace(
@@ -24,15 +25,15 @@ TRAIN = replace(
 )
 
 
-def make_task(config: Config = TRAIN) -> ImageTask:
+def make_module(config: Config = TRAIN) -> ImageTrainingModule:
     torch.manual_seed(0)
-    return ImageDomain().build(config, FACTS, load("darts_v2", SPACES))
+    return ImageTask().build(config, FACTS, load("darts_v2", SPACES))
 
 
 def test_the_tally_counts_losses_and_guesses() -> None:
     logits, targets = torch.randn(9, 7), torch.randint(7, (9,))
     batch = Batch(torch.empty(9, 3, 8, 8), targets)
-    loss, top1, top5, count = make_task().tally(Output(logits), batch).tolist()
+    loss, top1, top5, count = make_module().metric_sums(ImageOutput(logits=logits), batch).tolist()
     ranks = [
         sum(other > row[target] for other in row)
         for row, target in zip(logits.tolist(), targets.tolist(), strict=True)
@@ -45,8 +46,8 @@ def test_the_tally_counts_losses_and_guesses() -> None:
 
 def test_with_three_classes_every_guess_is_within_five() -> None:
     batch = Batch(torch.empty(4, 3, 8, 8), torch.tensor([0, 1, 2, 0]))
-    tally = make_task().tally(Output(torch.randn(4, 3)), batch)
-    assert tally[2] == tally[3] == 4
+    metric_sums = make_module().metric_sums(ImageOutput(logits=torch.randn(4, 3)), batch)
+    assert metric_sums[2] == metric_sums[3] == 4
 
 
 def test_the_objective_adds_the_auxiliary_heads_share_and_smooths_labels() -> None:
@@ -59,19 +60,21 @@ def test_the_objective_adds_the_auxiliary_heads_share_and_smooths_labels() -> No
         right = logs[torch.arange(5), targets]
         return -(0.9 * right + 0.1 * logs.mean(1)).mean()
 
-    found = make_task(config).objective(Output(logits, (auxiliary,)), batch)
+    found = make_module(config).training_loss(
+        ImageOutput(logits=logits, auxiliary=(auxiliary,)), batch
+    )
     torch.testing.assert_close(found, smoothed(logits) + 0.4 * smoothed(auxiliary))
-    plain = make_task(config).loss(Output(logits, (auxiliary,)), batch)
+    plain = make_module(config).loss(ImageOutput(logits=logits, auxiliary=(auxiliary,)), batch)
     torch.testing.assert_close(plain, F.cross_entropy(logits, targets))
 
 
 def test_drop_path_grows_with_the_epochs() -> None:
-    task = make_task()
-    assert isinstance(task.network, DiscreteNetwork)
+    module = make_module()
+    assert isinstance(module.network, Network)
     found = []
     for epoch in range(10):
-        task.begin_epoch(epoch)
-        found.append(task.network.drop_path)
+        module.begin_epoch(epoch)
+        found.append(module.network.drop_path)
     assert found == pytest.approx([0.02 * epoch for epoch in range(10)])
 
 
@@ -79,16 +82,16 @@ def test_a_search_is_of_the_supernet_and_training_of_the_genotype() -> None:
     search = replace(
         RECIPES["search"]["cnn"]["cifar"], network=ConvNetworkConfig(channels=2, layers=2)
     )
-    assert isinstance(ImageDomain().build(search, FACTS, None).network, Supernet)
-    assert isinstance(make_task().network, DiscreteNetwork)
+    assert isinstance(ImageTask().build(search, FACTS, None).network, Supernet)
+    assert isinstance(make_module().network, Network)
 
 
 def test_an_example_fits_the_network() -> None:
-    task = make_task()
+    module = make_module()
     for single, size in ((True, 1), (False, 96)):
-        batch = ImageDomain().example(TRAIN, FACTS, single=single)
-        task.module.train(not single)
-        assert task.forward(batch, {}).outcome.shape == (size, 7)
+        batch = ImageTask().example(TRAIN, FACTS, single=single)
+        module.network.train(not single)
+        assert module.forward(batch, {}).logits.shape == (size, 7)
 
 
 def test_the_primitives_are_the_published_ones_in_their_order() -> None:

@@ -10,8 +10,8 @@ from darts_cli.config import TextDataConfig
 from darts_cli.errors import DataError
 from darts_cli.spaces.rnn import data
 from darts_cli.spaces.rnn.data import TextData
-from darts_cli.spaces.rnn.facts import TextFacts
-from darts_cli.spaces.rnn.streams import SegmentStream
+from darts_cli.spaces.rnn.facts import TextInfo
+from darts_cli.spaces.rnn.streams import SegmentLoader
 
 CPU = torch.device("cpu")
 LINES = "the cat sat\nthe dog ran\n"
@@ -34,34 +34,34 @@ def load(folder: Path, *, search: bool = False, **settings: object) -> TextData:
 def test_a_folder_is_read_with_one_eos_a_line(corpus: Path) -> None:
     text = load(corpus)
     assert text.counts == {"train": 160, "valid": 48, "test": 24}
-    assert text.facts.vocabulary == ("the", "cat", "sat", "<eos>", "dog", "ran")
+    assert text.info.vocabulary == ("the", "cat", "sat", "<eos>", "dog", "ran")
 
 
 def test_a_search_never_reads_the_test_text(corpus: Path) -> None:
     (corpus / "test.txt").write_bytes(b"\xff")
     text = load(corpus, search=True)
     assert text.counts.keys() == {"train", "valid"}
-    streams = text.search_streams(0)
-    assert streams.alphas is not None
-    assert streams.watched_name == "valid"
+    loaders = text.search_loaders(0)
+    assert loaders.arch is not None
+    assert loaders.eval_split == "valid"
     with pytest.raises(DataError, match="found no split 'test' to read; use one of train, valid"):
-        text.evaluation_stream("test", 1)
+        text.evaluation_loader("test", 1)
 
 
 def test_the_alphas_text_is_cut_in_usual_segments(corpus: Path) -> None:
-    streams = load(corpus, segment_spread=3.0).search_streams(0)
-    assert isinstance(streams.alphas, SegmentStream)
-    lengths = [len(batch.inputs) for batch in streams.alphas.batches(0)]
+    loaders = load(corpus, segment_spread=3.0).search_loaders(0)
+    assert isinstance(loaders.arch, SegmentLoader)
+    lengths = [len(batch.inputs) for batch in loaders.arch.batches(0)]
     assert lengths == [4, 4, 4, 4, 4, 3]
-    assert isinstance(streams.weights, SegmentStream)
-    assert streams.weights.lengths.spread == 3.0
+    assert isinstance(loaders.train, SegmentLoader)
+    assert loaders.train.lengths.spread == 3.0
 
 
 def test_a_text_shorter_than_one_batch_of_segments_is_refused_with_the_numbers(
     corpus: Path,
 ) -> None:
     with pytest.raises(DataError) as refusal:
-        load(corpus, batch_size=40).train_streams(0)
+        load(corpus, batch_size=40).train_loaders(0)
     assert str(refusal.value) == (
         f"{corpus}, train: found 160 words, expected 161 or more for one batch of 40 segments "
         "of 4; use more text, a smaller --batch-size or a smaller --set data.segment=N"
@@ -69,19 +69,19 @@ def test_a_text_shorter_than_one_batch_of_segments_is_refused_with_the_numbers(
 
 
 def test_the_vocabulary_of_a_checkpoint_is_kept_to(corpus: Path) -> None:
-    facts = TextFacts(vocabulary=("<unk>", "<eos>", "dog"))
+    info = TextInfo(vocabulary=("<unk>", "<eos>", "dog"))
     config = TextDataConfig(name=str(corpus))
-    text = data.load(config, device=CPU, search=False, facts=facts)
-    assert text.facts == facts
+    text = data.load(config, device=CPU, search=False, info=info)
+    assert text.info == info
     assert text.read("test")[:8].tolist() == [0, 0, 0, 1, 0, 2, 0, 1]
-    assert TextFacts.from_json(text.describe()) == facts
+    assert TextInfo.from_json(text.describe()) == info
 
 
 def test_words_that_only_valid_has_need_unk(corpus: Path) -> None:
     (corpus / "valid.txt").write_text("a new word\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"valid, line 1: found 'a', .* train with --min-count 2"):
         load(corpus)
-    assert "<unk>" in load(corpus, min_count=2).facts.vocabulary
+    assert "<unk>" in load(corpus, min_count=2).info.vocabulary
 
 
 @pytest.mark.parametrize("name", ["ptb", "wikitext2"])

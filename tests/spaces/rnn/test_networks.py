@@ -12,16 +12,16 @@ from darts_cli.engine.architect import Architect
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import search_step, train_step
-from darts_cli.engine.task import Batch, Output
+from darts_cli.engine.task import Batch
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.cells import DiscreteCell, SearchCell, multiply
-from darts_cli.spaces.rnn.networks import LanguageModel
+from darts_cli.spaces.rnn.networks import LanguageModel, TextOutput
 from darts_cli.spaces.rnn.operations import ACTIVATIONS
 from darts_cli.spaces.rnn.primitives import RNN
-from darts_cli.spaces.rnn.task import TextTask
+from darts_cli.spaces.rnn.task import TextTrainingModule
 from tests.spaces.recorded import assert_golden, read, starting_with
 
 pytestmark = pytest.mark.usefixtures("double_precision")
@@ -37,24 +37,24 @@ def make_search(width: int = 6, words: int = 11, **dropouts: float) -> LanguageM
     return LanguageModel(config, SearchCell(RNN, width), words)
 
 
-def log_probabilities(model: LanguageModel, output: Output) -> Tensor:
-    """Of all words, `[T, B, V]`: what the outcome adds up, at the targets, is theirs."""
-    _, dropped = output.auxiliary
+def log_probabilities(model: LanguageModel, output: TextOutput) -> Tensor:
+    """Of all words, `[T, B, V]`: what the loss adds up, at the targets, is theirs."""
+    dropped = output.dropped
     return F.linear(dropped, model.encoder.weight, model.decoder_bias).log_softmax(-1)
 
 
 @pytest.mark.parametrize("genotype", GENOTYPES)
 def test_a_discrete_model_equals_the_golden_one(genotype: str) -> None:
-    tensors, facts = read(f"rnn_{genotype}")
-    width, words = int(facts["nhid"]), int(facts["vocab"])
+    tensors, info = read(f"rnn_{genotype}")
+    width, words = int(info["nhid"]), int(info["vocab"])
     cell = DiscreteCell(load(GENOTYPES[genotype], SPACES), width)
     model = LanguageModel(RecurrentNetworkConfig(width=width), cell, words)
-    model.load_state_dict(model.from_published(starting_with(tensors, "state.")))
+    model.load_state_dict(model.from_reference_names(starting_with(tensors, "state.")))
     targets = torch.randint(words, tensors["input"].shape)
     output = model.eval()(tensors["input"], targets, tensors["hidden"][0], {})
     assert_golden(log_probabilities(model, output), tensors["log_prob"])
     expected = -tensors["log_prob"].gather(-1, targets[..., None]).sum()
-    assert_golden(output.outcome, expected)
+    assert_golden(output.nll_sum, expected)
     assert output.hidden is not None
     assert_golden(output.hidden, tensors["hidden_next"][0])
 
@@ -91,41 +91,41 @@ class GoldenSearch:
     """A recorded search of three steps, and ours made ready to follow it."""
 
     def __init__(self, order: str) -> None:
-        self.tensors, facts = read(f"rnn_search_{order}")
-        width, words = int(facts["nhid"]), int(facts["vocab"])
+        self.tensors, info = read(f"rnn_search_{order}")
+        width, words = int(info["nhid"]), int(info["vocab"])
         config = RecurrentNetworkConfig(
             width=width,
-            slowness=float(facts["beta"]),
+            slowness=float(info["beta"]),
             **NO_DROPOUT,
         )
         self.network = LanguageModel(config, SearchCell(RNN, width), words)
         self.network.load_state_dict(
-            self.network.from_published(starting_with(self.tensors, "state."))
+            self.network.from_reference_names(starting_with(self.tensors, "state."))
         )
-        self.task = TextTask(self.network)
-        self.clip = float(facts["clip"])
+        self.module = TextTrainingModule(self.network)
+        self.clip = float(info["clip"])
         self.architect = Architect(
             {"recurrent": self.tensors["alphas"].clone()},
             AlphasConfig(
-                lr=float(facts["arch_lr"]),
+                lr=float(info["arch_lr"]),
                 betas=(0.9, 0.999),
                 order="first" if order == "first" else "second",
                 virtual_clip=self.clip,
             ),
         )
         self.optimizer = torch.optim.SGD(
-            self.network.parameters(), lr=float(facts["lr"]), weight_decay=float(facts["wdecay"])
+            self.network.parameters(), lr=float(info["lr"]), weight_decay=float(info["wdecay"])
         )
 
     def batch(self, step: int, split: str) -> Batch:
         inputs, targets, hidden = (
             self.tensors[f"step{step}.{split}.{name}"] for name in ("input", "target", "hidden")
         )
-        return Batch(inputs, targets, hidden=hidden[0], continues=True)
+        return Batch(inputs, targets, hidden=hidden[0], carries_hidden=True)
 
     def loss(self, step: int, split: str) -> Tensor:
         batch = self.batch(step, split)
-        return self.task.loss(self.task.forward(batch, self.architect.mixture()), batch)
+        return self.module.loss(self.module.forward(batch, self.architect.mixture()), batch)
 
 
 @pytest.mark.parametrize("order", ["first", "second"])
@@ -143,14 +143,14 @@ def test_three_search_steps_with_carried_states_equal_the_golden_ones(order: str
             golden.architect.alphas["recurrent"], golden.tensors[f"step{step}.alphas_after"]
         )
         batch = golden.batch(step, "train")
-        output = golden.task.forward(batch, golden.architect.mixture())
+        output = golden.module.forward(batch, golden.architect.mixture())
         found = log_probabilities(golden.network, output)
         assert_golden(found, golden.tensors[f"step{step}.log_prob"])
-        assert_golden(golden.task.loss(output, batch), golden.tensors[f"step{step}.raw_loss"])
-        objective = golden.task.objective(output, batch)
-        assert_golden(objective, golden.tensors[f"step{step}.loss"])
+        assert_golden(golden.module.loss(output, batch), golden.tensors[f"step{step}.raw_loss"])
+        training_loss = golden.module.training_loss(output, batch)
+        assert_golden(training_loss, golden.tensors[f"step{step}.loss"])
         golden.optimizer.zero_grad()
-        objective.backward()
+        training_loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(golden.network.parameters(), golden.clip)
         assert_golden(norm, golden.tensors[f"step{step}.grad_norm"])
         golden.optimizer.step()
@@ -160,7 +160,7 @@ def test_three_search_steps_with_carried_states_equal_the_golden_ones(order: str
             assert output.hidden is not None
             assert_golden(output.hidden, carried)
     expected = starting_with(golden.tensors, "final.")
-    for name, tensor in golden.network.to_published(golden.network.state_dict()).items():
+    for name, tensor in golden.network.to_reference_names(golden.network.state_dict()).items():
         # Statistics are left out: the recording moved them in virtual passes too.
         if "running_" not in name and "num_batches_tracked" not in name:
             assert_golden(tensor, expected[name])
@@ -170,10 +170,10 @@ def test_three_search_steps_with_carried_states_equal_the_golden_ones(order: str
 def test_the_engine_carries_states_and_alphas_as_recorded(order: str) -> None:
     golden = GoldenSearch(order)
     state = State(
-        task=golden.task,
+        module=golden.module,
         optimizer=golden.optimizer,
         architect=golden.architect,
-        meter=Meter(golden.task.measures, torch.device("cpu")),
+        meter=Meter(golden.module.metric_names, torch.device("cpu")),
     )
     config = RECIPES["search"]["rnn"]["ptb"]
     config = replace(config, weights=replace(config.weights, clip=golden.clip))
@@ -181,7 +181,8 @@ def test_the_engine_carries_states_and_alphas_as_recorded(order: str) -> None:
     for step in range(3):
         # Only the first is given its state: the engine carries those of the others.
         train, valid = (
-            replace(golden.batch(step, split), continues=step > 0) for split in ("train", "valid")
+            replace(golden.batch(step, split), carries_hidden=step > 0)
+            for split in ("train", "valid")
         )
         if step:
             train, valid = replace(train, hidden=None), replace(valid, hidden=None)
@@ -196,7 +197,7 @@ def test_the_engine_carries_states_and_alphas_as_recorded(order: str) -> None:
                 assert_golden(state.hidden[name], recorded)
         state.position.step += 1
     expected = starting_with(golden.tensors, "final.")
-    for name, tensor in golden.network.to_published(golden.network.state_dict()).items():
+    for name, tensor in golden.network.to_reference_names(golden.network.state_dict()).items():
         if "running_" not in name and "num_batches_tracked" not in name:
             assert_golden(tensor, expected[name])
 
@@ -277,7 +278,7 @@ def test_the_search_cell_is_the_sum_over_edges_and_operations() -> None:
     found = log_probabilities(model, output)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     total = F.nll_loss(expected.flatten(0, 1), words.flatten(), reduction="sum")
-    torch.testing.assert_close(output.outcome, total, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(output.nll_sum, total, rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(output.hidden, last, rtol=1e-10, atol=1e-10)
 
 
@@ -289,9 +290,9 @@ def test_reading_in_two_parts_with_the_state_carried_is_reading_at_once() -> Non
     whole = model(words, words, None, {})
     first = model(words[:4], words[:4], None, {})
     second = model(words[4:], words[4:], first.hidden, {})
-    states = torch.cat([first.auxiliary[0], second.auxiliary[0]])
-    torch.testing.assert_close(states, whole.auxiliary[0])
-    torch.testing.assert_close(first.outcome + second.outcome, whole.outcome)
+    states = torch.cat([first.states, second.states])
+    torch.testing.assert_close(states, whole.states)
+    torch.testing.assert_close(first.nll_sum + second.nll_sum, whole.nll_sum)
     torch.testing.assert_close(second.hidden, whole.hidden)
 
 
@@ -317,23 +318,23 @@ def test_masks_are_the_same_at_every_word_and_off_in_evaluation(name: str) -> No
     assert all(torch.equal(step, dropped[0]) for step in dropped)
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     words, mixture = torch.randint(11, (4, 3)), {"recurrent": torch.full((36, 5), 0.2)}
-    one, other = (model(words, words, None, mixture).outcome for _ in range(2))
+    one, other = (model(words, words, None, mixture).nll_sum for _ in range(2))
     assert not torch.equal(one, other)
     model.eval()
-    one, other = (model(words, words, None, mixture).outcome for _ in range(2))
+    one, other = (model(words, words, None, mixture).nll_sum for _ in range(2))
     assert torch.equal(one, other)
 
 
 def test_the_published_layout_round_trips_and_a_tied_decoder_is_one_tensor() -> None:
     model = make_search()
     own = model.state_dict()
-    published = model.to_published(own)
+    published = model.to_reference_names(own)
     assert "decoder.weight" not in published
     assert {"encoder.weight", "decoder.bias", "rnns.0._W0", "rnns.0._Ws.7"} <= published.keys()
     assert published["rnns.0.bn.running_mean"].shape == (6,)
     tied = published | {"decoder.weight": published["encoder.weight"].clone()}
-    back = model.from_published(tied)
+    back = model.from_reference_names(tied)
     assert back.keys() == own.keys()
     assert all(torch.equal(back[name], own[name]) for name in own)
     with pytest.raises(CheckpointError, match=r"differs from encoder\.weight, expected a tied"):
-        model.from_published(published | {"decoder.weight": torch.zeros(11, 6)})
+        model.from_reference_names(published | {"decoder.weight": torch.zeros(11, 6)})

@@ -15,92 +15,92 @@ from darts_cli.engine.architect import Architect
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES
-from darts_cli.engine.task import Batch, Output
+from darts_cli.engine.task import Batch
 from darts_cli.genotype_file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.cells import DiscreteCell, SearchCell
-from darts_cli.spaces.rnn.networks import LanguageModel
+from darts_cli.spaces.rnn.networks import LanguageModel, TextOutput
 from darts_cli.spaces.rnn.primitives import RNN
 from darts_cli.spaces.rnn.streams import IGNORED
-from darts_cli.spaces.rnn.task import TextDomain, TextTask
+from darts_cli.spaces.rnn.task import TextTask, TextTrainingModule
 
 FACTS = {"name": "x", "vocabulary": [str(number) for number in range(11)]}
 
 
-def make_task(**settings: float) -> TextTask:
+def make_module(**settings: float) -> TextTrainingModule:
     torch.manual_seed(0)
     cell = DiscreteCell(load("rnn_darts_v2", SPACES), 6)
     config = RecurrentNetworkConfig(width=6, **settings)
-    return TextTask(LanguageModel(config, cell, 11))
+    return TextTrainingModule(LanguageModel(config, cell, 11))
 
 
 def test_the_tally_sums_nats_over_the_words_that_are_predicted() -> None:
     words, targets = torch.randint(11, (4, 3)), torch.randint(11, (4, 3))
     targets[2:, 1] = IGNORED
-    task, batch = make_task(), Batch(words, targets)
-    task.module.eval()
-    output = task.forward(batch, {})
-    loss, count = task.tally(output, batch).tolist()
-    _, states = output.auxiliary
-    network = task.network
+    module, batch = make_module(), Batch(words, targets)
+    module.network.eval()
+    output = module.forward(batch, {})
+    loss, count = module.metric_sums(output, batch).tolist()
+    states = output.dropped
+    network = module.network
     logs = F.linear(states, network.encoder.weight, network.decoder_bias).log_softmax(-1)
     expected = -sum(
         logs[t, b, targets[t, b]].item() for t in range(4) for b in range(3) if targets[t, b] >= 0
     )
     assert loss == pytest.approx(expected, rel=1e-5)
     assert count == 10
-    assert task.loss(output, batch).item() == pytest.approx(expected / 10, rel=1e-5)
+    assert module.loss(output, batch).item() == pytest.approx(expected / 10, rel=1e-5)
 
 
 def test_a_report_gives_perplexity_and_bits_of_the_loss() -> None:
-    report = make_task().report({"loss": math.log(80)})
+    report = make_module().summarize({"loss": math.log(80)})
     assert report["perplexity"] == pytest.approx(80)
     assert report["bits_per_word"] == pytest.approx(math.log2(80))
-    assert make_task().report({"loss": 1e4})["perplexity"] == math.inf
-    assert make_task().report({}) == {}
+    assert make_module().summarize({"loss": 1e4})["perplexity"] == math.inf
+    assert make_module().summarize({}) == {}
 
 
 def test_the_objective_adds_activation_and_slowness() -> None:
     states, dropped, logits = torch.randn(5, 2, 6), torch.randn(5, 2, 6), torch.randn(5, 2, 11)
     batch = Batch(torch.zeros(5, 2), torch.randint(11, (5, 2)))
-    task = make_task(activation=2.0, slowness=0.5)
+    module = make_module(activation=2.0, slowness=0.5)
     total = F.cross_entropy(logits.view(10, 11), batch.targets.view(10), reduction="sum")
-    output = Output(total, (states, dropped))
+    output = TextOutput(nll_sum=total, states=states, dropped=dropped)
     change = torch.stack([(states[t + 1] - states[t]).square() for t in range(4)]).mean()
     expected = F.cross_entropy(logits.view(10, 11), batch.targets.view(10))
-    torch.testing.assert_close(task.loss(output, batch), expected)
+    torch.testing.assert_close(module.loss(output, batch), expected)
     expected = expected + 2.0 * dropped.square().mean() + 0.5 * change
-    torch.testing.assert_close(task.objective(output, batch), expected)
+    torch.testing.assert_close(module.training_loss(output, batch), expected)
 
 
 def test_a_segment_of_one_word_has_no_slowness() -> None:
-    task = make_task(slowness=0.5)
+    module = make_module(slowness=0.5)
     words = torch.randint(11, (1, 2))
     batch = Batch(words, words)
-    assert task.objective(task.forward(batch, {}), batch).isfinite()
+    assert module.training_loss(module.forward(batch, {}), batch).isfinite()
 
 
 def test_the_domain_builds_what_a_config_says_on_any_device() -> None:
-    domain = TextDomain()
+    task = TextTask()
     search, train = RECIPES["search"]["rnn"]["ptb"], RECIPES["train"]["rnn"]["ptb"]
     with torch.device("meta"):
         for single, shape in ((True, (1, 1)), (False, (35, 256))):
-            batch = domain.example(search, FACTS, single=single)
-            task = domain.build(search, FACTS, None)
-            task.module.train(not single)
-            output = task.forward(batch, {"recurrent": torch.zeros(36, 5)})
-            assert output.outcome.shape == ()
-            assert output.auxiliary[0].shape == (*shape, 300)
-        discrete = domain.build(train, FACTS, load("rnn_enas", SPACES))
-    assert isinstance(task.network.cell, SearchCell)
+            batch = task.example(search, FACTS, single=single)
+            module = task.build(search, FACTS, None)
+            module.network.train(not single)
+            output = module.forward(batch, {"recurrent": torch.zeros(36, 5)})
+            assert output.nll_sum.shape == ()
+            assert output.states.shape == (*shape, 300)
+        discrete = task.build(train, FACTS, load("rnn_enas", SPACES))
+    assert isinstance(module.network.cell, SearchCell)
     assert isinstance(discrete.network.cell, DiscreteCell)
     assert discrete.network.cell.width == 850
 
 
 def test_settings_of_the_other_space_are_a_mistake() -> None:
     with pytest.raises(TypeError, match="of the space 'cnn' given to the recurrent one"):
-        TextDomain().build(RECIPES["search"]["cnn"]["cifar"], FACTS, None)
+        TextTask().build(RECIPES["search"]["cnn"]["cifar"], FACTS, None)
 
 
 def alphas_gradient(seed: int, method: Literal["finite-difference", "exact"]) -> Tensor:
@@ -118,12 +118,12 @@ def alphas_gradient(seed: int, method: Literal["finite-difference", "exact"]) ->
     recorded: list[Tensor] = []
     step = architect.step
     architect.step = lambda **closures: recorded.extend(step(**closures)) or recorded  # type: ignore[method-assign, func-returns-value]
-    task = TextTask(model)
+    module = TextTrainingModule(model)
     state = State(
-        task=task,
+        module=module,
         optimizer=torch.optim.SGD(model.parameters(), lr=20.0, weight_decay=5e-7),
         architect=architect,
-        meter=Meter(task.measures, torch.device("cpu")),
+        meter=Meter(module.metric_names, torch.device("cpu")),
     )
     train, valid = (
         Batch(torch.randint(words, (6, 8)), torch.randint(words, (6, 8))) for _ in range(2)
@@ -150,28 +150,28 @@ def test_under_the_papers_dropout_the_finite_difference_is_close_to_the_exact_pr
 def test_without_the_replay_of_the_masks_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     # What `search_step` seeds with goes on counting, as a generator that is not set back would.
     calls = iter(range(1000))
-    monkeypatch.setattr(steps, "count", lambda *_position: next(calls))
+    monkeypatch.setattr(steps, "seed_for", lambda *_position: next(calls))
     assert min(cosine(seed) for seed in range(5)) < 0.8
 
 
 def test_hidden_states_of_weights_and_alphas_are_carried_apart() -> None:
     torch.manual_seed(0)
     config = RECIPES["search"]["rnn"]["pydoc"]
-    task = TextDomain().build(config, FACTS, None)
+    module = TextTask().build(config, FACTS, None)
     assert config.alphas is not None
     alphas = STRATEGIES["darts"].initial(RNN, 1e-3, None)
     state = State(
-        task=task,
-        optimizer=torch.optim.SGD(task.module.parameters(), lr=1.0),
+        module=module,
+        optimizer=torch.optim.SGD(module.network.parameters(), lr=1.0),
         architect=Architect(alphas, config.alphas),
-        meter=Meter(task.measures, torch.device("cpu")),
+        meter=Meter(module.metric_names, torch.device("cpu")),
     )
     seen: list[Tensor | None] = []
-    forward = task.forward
-    task.forward = lambda batch, mixture: seen.append(batch.hidden) or forward(batch, mixture)  # type: ignore[method-assign, func-returns-value]
+    forward = module.forward
+    module.forward = lambda batch, mixture: seen.append(batch.hidden) or forward(batch, mixture)  # type: ignore[method-assign, func-returns-value]
     words = torch.randint(11, (4, 3))
     for step in range(2):
-        batch = Batch(words, words, continues=step > 0)
+        batch = Batch(words, words, carries_hidden=step > 0)
         steps.search_step(state, batch, batch, seed=0)
         after_alphas = dict(state.hidden)
         steps.train_step(state, batch, config)

@@ -18,8 +18,8 @@ def points(axes: Axes) -> list[list[list[float]]]:
 
 
 def text_record(epoch: int, perplexity: float) -> dict[str, Any]:
-    measures = {"loss": 4.0, "perplexity": perplexity, "bits_per_word": 6.0}
-    return {"epoch": epoch, "lr": 20.0, "train": measures, "valid": measures}
+    metrics = {"loss": 4.0, "perplexity": perplexity, "bits_per_word": 6.0}
+    return {"epoch": epoch, "lr": 20.0, "train": metrics, "valid": metrics}
 
 
 def titles(picture: Figure) -> list[str]:

@@ -81,7 +81,7 @@ def test_every_edge_has_a_panel_and_primitives_are_named_once_a_row(
     assert len(panels) == edges
     rows = len(history.space.cells) * history.space.nodes
     assert words(picture).count(history.space.primitives[1]) == rows
-    for choice in history.moments[-1].choices:
+    for choice in history.snapshots[-1].choices:
         label = f"{choice.edge.source} → {choice.node} {choice.edge.operation}"
         assert label in words(picture)
     lefts = {round(axes.get_position().x0, 6) for axes in panels}
@@ -90,7 +90,7 @@ def test_every_edge_has_a_panel_and_primitives_are_named_once_a_row(
 
 def test_an_epoch_whose_alphas_are_missing_is_empty() -> None:
     history = search(SMALL, small(*EPOCHS))
-    history = replace(history, moments=[history.moments[0], history.moments[2]])
+    history = replace(history, snapshots=[history.snapshots[0], history.snapshots[2]])
     axes = axes_titled(figure(history), "0 → 1 skip_connect")
     assert np.isnan(np.ma.filled(pixels(axes), np.nan)).any(axis=0).tolist() == [False, True, False]
     assert marks(axes) == [([0.5, 1.5], 1), ([2.5, 3.5], 2)]

@@ -59,7 +59,7 @@ def values(axes: Axes) -> list[list[float]]:
 
 
 def test_every_signal_is_drawn_for_each_cell(history: History, picture: Figure) -> None:
-    signals = [moment.signals for moment in history.moments]
+    signals = [snapshot.signals for snapshot in history.snapshots]
     drawn = [values(axes_titled(picture, title)) for title in TITLES]
     assert drawn == [
         [[0, 0, 2, 2, 2, 0]],
@@ -106,7 +106,7 @@ def test_warnings_are_written_below_and_wrapped() -> None:
     undecided = search(CNN, wander(CNN, 4))
     warnings = undecided.warnings()
     heading, *lines = (text.get_text() for text in below(figure(undecided)))
-    assert heading == f"Warnings after epoch {len(undecided.moments)}"
+    assert heading == f"Warnings after epoch {len(undecided.snapshots)}"
     assert " ".join(" ".join(lines).split()) == " ".join(f"• {warning}" for warning in warnings)
     assert len(lines) > len(warnings) > 1
 
@@ -117,8 +117,8 @@ def test_a_search_without_warnings_says_so() -> None:
 
 
 def test_epochs_that_are_missing_are_a_gap(history: History) -> None:
-    moments = [moment for moment in history.moments if moment.epoch != 3]
-    axes = axes_titled(figure(replace(history, moments=moments)), next(iter(TITLES)))
+    snapshots = [snapshot for snapshot in history.snapshots if snapshot.epoch != 3]
+    axes = axes_titled(figure(replace(history, snapshots=snapshots)), next(iter(TITLES)))
     assert values(axes) == [[0, 0], [2, 2, 0]]
 
 
