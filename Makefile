@@ -33,7 +33,7 @@ test: setup lint typecheck  ## everything that continuous integration runs
 torture: setup  ## kill runs two hundred times, and have many thousands of bad files read
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.kills
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.files
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=torture tests/torture/test_files.py tests/test_genotype_paste.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --hypothesis-profile=torture tests/torture/test_files.py tests/genotype/test_pasted.py
 
 lint: setup  ## format, rules, and the direction of imports
 	$(BIN)/ruff format --check

@@ -54,7 +54,7 @@ from darts_cli.flags import (
     ThemeName,
     Width,
 )
-from darts_cli.streams import CheckedStdout, OutputError, give_up_unwritten
+from darts_cli.terminal.stdio import CheckedStdout, OutputError, give_up_unwritten
 
 app = typer.Typer(
     name="darts",
@@ -419,7 +419,7 @@ def import_(
 
     Runs nothing that is in the file. Prints what was made.
     """
-    from darts_cli.commands import importing as command
+    from darts_cli.commands import import_ as command
 
     command.import_file(
         command.Request(
@@ -453,7 +453,7 @@ def export(
 
     Prints the file, or the genotype; a supernet's alphas are in another file beside it.
     """
-    from darts_cli.commands import exporting as command
+    from darts_cli.commands import export as command
 
     command.export(source, output)
 

@@ -16,7 +16,8 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
-from darts_cli import checkpoint, cli
+from darts_cli import cli
+from darts_cli.run import checkpoint
 
 # For `make torture`: of each test as many.
 settings.register_profile("torture", max_examples=2000)

@@ -10,7 +10,7 @@ import pytest
 
 from darts_cli import __version__
 from darts_cli.commands import search as search_command
-from darts_cli.genotype_file import load, shipped
+from darts_cli.genotype.file import load, shipped
 from darts_cli.spaces import SPACES
 from tests.conftest import TINY, Darts
 

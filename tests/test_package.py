@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from darts_cli.genotype_file import shipped
+from darts_cli.genotype.file import shipped
 from darts_cli.viz.history import PLOTS
 from tests.conftest import Darts
 
@@ -34,7 +34,7 @@ def test_an_installed_wheel_finds_the_shipped_genotypes(tmp_path: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(installed)
     code = (
-        "from darts_cli.genotype_file import load, shipped; from darts_cli.spaces import SPACES;"
+        "from darts_cli.genotype.file import load, shipped; from darts_cli.spaces import SPACES;"
         "print([load(name, SPACES).name for name in shipped()])"
     )
     environment = os.environ | {"PYTHONPATH": str(installed)}

@@ -4,21 +4,21 @@ from typing import Any
 
 import torch
 
-from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options
+from darts_cli.commands.run_spec import RunSpec
 from darts_cli.config import AlphasConfig, Config
 from darts_cli.engine import strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.capabilities import regions, save_memory, synchronize_batchnorm
-from darts_cli.engine.compilation import Compilation
-from darts_cli.engine.computation import StepExecution
+from darts_cli.engine.execution import StepExecution
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.precision import GradScaler, Precision
-from darts_cli.engine.randomness import generator_for, seed_for
-from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.state import State, build_optimizer
 from darts_cli.engine.task import DatasetInfo, TrainingModule
 from darts_cli.errors import ConfigError
+from darts_cli.runtime.compilation import Compilation
+from darts_cli.runtime.precision import GradScaler, Precision
+from darts_cli.runtime.randomness import generator_for, seed_for
+from darts_cli.runtime.ranks import Ranks
 
 
 def build_state(

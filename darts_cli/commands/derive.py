@@ -5,14 +5,15 @@ from pathlib import Path
 
 from rich.table import Table
 
-from darts_cli.collapse import CLOSE
 from darts_cli.commands.reading import read_alphas
 from darts_cli.engine.artifacts import origin
 from darts_cli.errors import CheckpointError
-from darts_cli.files import write_text
-from darts_cli.genotype import Choice, derive, dump
-from darts_cli.progress import error_console
-from darts_cli.run import Run
+from darts_cli.genotype.derivation import Choice, derive
+from darts_cli.genotype.file import dump
+from darts_cli.run.directory import Run
+from darts_cli.run.files import write_text
+from darts_cli.run.signals import CLOSE
+from darts_cli.terminal.console import error_console
 
 
 def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> None:

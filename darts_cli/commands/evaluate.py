@@ -5,20 +5,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from darts_cli import checkpoint
-from darts_cli.commands.claims import check_size, naming
-from darts_cli.commands.job import check_fingerprints, read_spec, with_own_root
+from darts_cli.commands.checkpoint_checks import check_size, naming
+from darts_cli.commands.run_spec import check_fingerprints, read_spec, with_own_root
 from darts_cli.config_file import override
-from darts_cli.engine import devices
-from darts_cli.engine.computation import StepExecution
-from darts_cli.engine.precision import Precision
-from darts_cli.engine.ranks import joined, started
+from darts_cli.engine.execution import StepExecution
 from darts_cli.engine.state import load_network
 from darts_cli.engine.steps import evaluate
 from darts_cli.errors import CheckpointError
-from darts_cli.files import write_text
-from darts_cli.progress import bar, error_console, format_metrics
-from darts_cli.run import Run
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.run.files import write_text
+from darts_cli.runtime import devices
+from darts_cli.runtime.precision import Precision
+from darts_cli.runtime.ranks import joined, started
+from darts_cli.terminal.console import bar, error_console, format_metrics
 
 
 def evaluate_checkpoint(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
-from darts_cli.commands.board import check_installed
+from darts_cli.commands.tensorboard import check_installed
 from darts_cli.config import ComputeConfig, Config
 from darts_cli.errors import ConfigError
 from darts_cli.recipes import recipe

@@ -12,15 +12,16 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from darts_cli import config_file
-from darts_cli.commands.job import RunSpec
+from darts_cli.commands.run_spec import RunSpec
 from darts_cli.config import Config
-from darts_cli.engine import capabilities, devices, strategies
+from darts_cli.engine import capabilities, strategies
 from darts_cli.engine.probe import Probe
-from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, DatasetInfo, Description, Task, TrainingModule
-from darts_cli.genotype import Genotype
-from darts_cli.progress import error_console, format_seconds, plan_table
+from darts_cli.genotype.types import Genotype
+from darts_cli.runtime import devices
+from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
+from darts_cli.terminal.console import error_console, format_seconds, plan_table
 
 _FLOAT_BYTES = 4
 

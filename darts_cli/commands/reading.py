@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from darts_cli import checkpoint, config_file
-from darts_cli.collapse import SearchSnapshot, misfit, take_snapshot
+from darts_cli import config_file
 from darts_cli.engine.artifacts import checked_alphas, origin
 from darts_cli.errors import CheckpointError
-from darts_cli.genotype import Alphas, Genotype
-from darts_cli.genotype_file import load
-from darts_cli.history import History
-from darts_cli.run import Run
+from darts_cli.genotype.file import load
+from darts_cli.genotype.types import Alphas, Genotype
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.run.history import History
+from darts_cli.run.signals import SearchSnapshot, misfit, take_snapshot
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 

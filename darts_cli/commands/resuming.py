@@ -10,13 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darts_cli import checkpoint
 from darts_cli.commands import plan
 from darts_cli.commands.building import build_state
-from darts_cli.commands.claims import check_hidden, check_position, check_size, naming
-from darts_cli.commands.job import RunSpec, check_fingerprints, read_spec, with_own_root
+from darts_cli.commands.checkpoint_checks import (
+    check_hidden,
+    check_position,
+    check_size,
+    naming,
+)
 from darts_cli.commands.options import Options, change_execution, refuse_changes
 from darts_cli.commands.reading import read_epoch, read_records
+from darts_cli.commands.run_spec import (
+    RunSpec,
+    check_fingerprints,
+    read_spec,
+    with_own_root,
+)
 from darts_cli.commands.running import (
     carry_out,
     check_memory,
@@ -28,14 +37,15 @@ from darts_cli.commands.running import (
     write_settings,
 )
 from darts_cli.engine import artifacts
-from darts_cli.engine.determinism import deterministically
-from darts_cli.engine.interruption import exit_on_signal
-from darts_cli.engine.ranks import Ranks, joined
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data
 from darts_cli.errors import CheckpointError, ConfigError, DataError
-from darts_cli.progress import error_console
-from darts_cli.run import Run
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.runtime.determinism import deterministically
+from darts_cli.runtime.interruption import exit_on_signal
+from darts_cli.runtime.ranks import Ranks, joined
+from darts_cli.terminal.console import error_console
 
 
 def resume(words: str, options: Options) -> None:

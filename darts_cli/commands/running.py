@@ -8,25 +8,25 @@ from rich.console import Console
 
 from darts_cli import config_file
 from darts_cli.commands import plan
-from darts_cli.commands.board import TensorBoardWriter
-from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options
 from darts_cli.commands.plan import Plan
+from darts_cli.commands.run_spec import RunSpec
+from darts_cli.commands.tensorboard import TensorBoardWriter
 from darts_cli.config import Config
-from darts_cli.engine import devices
 from darts_cli.engine.artifacts import RunContext, versions
-from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.loop import fit
 from darts_cli.engine.probe import take
-from darts_cli.engine.ranks import Ranks, started
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data, Loaders
 from darts_cli.errors import ConfigError, DataError
-from darts_cli.files import write_text
-from darts_cli.genotype import dump
-from darts_cli.progress import error_console
-from darts_cli.reporter import Mode, Reporter
-from darts_cli.run import Run
+from darts_cli.genotype.file import dump
+from darts_cli.run.directory import Run
+from darts_cli.run.files import write_text
+from darts_cli.runtime import devices
+from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.ranks import Ranks, started
+from darts_cli.terminal.console import error_console
+from darts_cli.terminal.reporter import Mode, Reporter
 from darts_cli.viz.style import colour
 
 

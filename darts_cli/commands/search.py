@@ -1,8 +1,8 @@
 """`darts search`: find a cell by gradient descent on alphas and weights together."""
 
 from darts_cli.commands import resuming, starting
-from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options, settle
+from darts_cli.commands.run_spec import RunSpec
 
 
 def search(space: str, options: Options) -> None:

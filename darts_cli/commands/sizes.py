@@ -1,15 +1,15 @@
 """How large the network of a run's genotype is, for the run's page."""
 
-from darts_cli import checkpoint
-from darts_cli.commands.claims import check_size
-from darts_cli.commands.job import RunSpec, read_spec
+from darts_cli.commands.checkpoint_checks import check_size
 from darts_cli.commands.plan import measure
+from darts_cli.commands.run_spec import RunSpec, read_spec
 from darts_cli.config import Config
 from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import DartsError
-from darts_cli.history import History
 from darts_cli.recipes import recipe
-from darts_cli.run import Run
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.run.history import History
 from darts_cli.viz.page.data import NetworkSize
 
 

@@ -9,8 +9,8 @@ import torch
 
 from darts_cli.commands import plan
 from darts_cli.commands.building import build_state
-from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options
+from darts_cli.commands.run_spec import RunSpec
 from darts_cli.commands.running import (
     carry_out,
     check_memory,
@@ -22,12 +22,12 @@ from darts_cli.commands.running import (
     write_settings,
 )
 from darts_cli.config import Config
-from darts_cli.engine.determinism import deterministically
-from darts_cli.engine.interruption import exit_on_signal
-from darts_cli.engine.ranks import Ranks, joined
-from darts_cli.files import write_text
-from darts_cli.genotype import dump
-from darts_cli.run import Run
+from darts_cli.genotype.file import dump
+from darts_cli.run.directory import Run
+from darts_cli.run.files import write_text
+from darts_cli.runtime.determinism import deterministically
+from darts_cli.runtime.interruption import exit_on_signal
+from darts_cli.runtime.ranks import Ranks, joined
 
 
 def start(spec: RunSpec, options: Options) -> None:

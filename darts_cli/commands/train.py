@@ -1,10 +1,10 @@
 """`darts train`: train the network that a genotype describes from scratch."""
 
 from darts_cli.commands import resuming, starting
-from darts_cli.commands.job import RunSpec
 from darts_cli.commands.options import Options, settle
+from darts_cli.commands.run_spec import RunSpec
 from darts_cli.errors import ConfigError
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
 from darts_cli.spaces import SPACES
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from darts_cli.errors import ConfigError, GenotypeError
-from darts_cli.genotype import Genotype
-from darts_cli.genotype_file import load
-from darts_cli.run import Run
+from darts_cli.genotype.file import load
+from darts_cli.genotype.types import Genotype
+from darts_cli.run.directory import Run
 from darts_cli.spaces import SPACES
 from darts_cli.viz import comparison, text
 from darts_cli.viz.style import DEFAULT, Style

@@ -18,7 +18,7 @@ from torch.nn.utils import get_total_norm
 
 from darts_cli.config import AlphasConfig
 from darts_cli.engine import strategies
-from darts_cli.engine.computation import DEFAULT, Loss, StepExecution
+from darts_cli.engine.execution import DEFAULT, Loss, StepExecution
 from darts_cli.engine.strategies import Alphas, Mixture
 
 _RADIUS = 0.01

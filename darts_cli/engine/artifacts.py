@@ -12,18 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from darts_cli import __version__, checkpoint
-from darts_cli.collapse import SearchSnapshot, Signals, take_snapshot
+from darts_cli import __version__
 from darts_cli.config import Config
-from darts_cli.engine.ranks import Ranks
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Loaders
 from darts_cli.errors import CheckpointError, ConfigError, DivergenceError
-from darts_cli.files import WriteError, write_text
-from darts_cli.genotype import Alphas, dump
-from darts_cli.reporter import Reporter
-from darts_cli.run import Run
+from darts_cli.genotype.file import dump
+from darts_cli.genotype.types import Alphas
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.run.files import WriteError, write_text
+from darts_cli.run.signals import SearchSnapshot, Signals, take_snapshot
+from darts_cli.runtime.ranks import Ranks
 from darts_cli.space import SearchSpace
+from darts_cli.terminal.reporter import Reporter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

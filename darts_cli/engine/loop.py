@@ -7,20 +7,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
-from darts_cli import checkpoint
-from darts_cli.collapse import SearchSnapshot
 from darts_cli.config import WeightsConfig
 from darts_cli.engine import artifacts, reports
 from darts_cli.engine.artifacts import RunContext
-from darts_cli.engine.clock import Clock
-from darts_cli.engine.interruption import StopRequest, graceful_signals
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, BatchLoader
 from darts_cli.errors import DivergenceError, Interrupted
-from darts_cli.files import WriteError
-from darts_cli.progress import format_metrics
+from darts_cli.run import checkpoint
+from darts_cli.run.files import WriteError
+from darts_cli.run.signals import SearchSnapshot
+from darts_cli.runtime.clock import Clock
+from darts_cli.runtime.interruption import StopRequest, graceful_signals
+from darts_cli.terminal.console import format_metrics
 
 
 def fit(state: State, context: RunContext) -> bool:
@@ -85,7 +85,7 @@ def _train_epoch(state: State, context: RunContext, request: StopRequest) -> boo
         step=position.step,
         steps=loader.steps(reading),
     )
-    clock = Clock(context)
+    clock = Clock(context.checkpoint_seconds, context.checkpoint_steps)
     alphas_batches = _endless(context.loaders.arch, position.total)
     for batch in _waited_for(loader.batches(reading, position.step), request):
         if context.max_steps is not None and position.total >= context.max_steps:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from darts_cli.config import Config
-from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, BatchLoader, Loaders
+from darts_cli.runtime.memory import Footprint
 
 _STEPS = 4
 """Timed, behind one that warms up."""

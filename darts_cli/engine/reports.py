@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from darts_cli.display.picture import Past
 from darts_cli.engine import artifacts
 from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.errors import CheckpointError
+from darts_cli.terminal.picture import Past
 
 
 def show(state: State, context: RunContext, metrics: Mapping[str, float]) -> None:

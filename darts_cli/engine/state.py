@@ -14,13 +14,13 @@ from darts_cli.engine import optimizers
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.averaging import Average
 from darts_cli.engine.capabilities import from_reference_names, to_reference_names
-from darts_cli.engine.compilation import Compilation
-from darts_cli.engine.computation import DEFAULT, StepExecution
+from darts_cli.engine.execution import DEFAULT, StepExecution
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.randomness import seed_for
 from darts_cli.engine.task import TrainingModule
 from darts_cli.errors import CheckpointError, DivergenceError
-from darts_cli.files import WriteError
+from darts_cli.run.files import WriteError
+from darts_cli.runtime.compilation import Compilation
+from darts_cli.runtime.randomness import seed_for
 
 _EPOCHS_APART = 2**20
 """More epochs than any run has, so that those after a rollback are others."""

@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from darts_cli.config import Config
-from darts_cli.engine.computation import DEFAULT, Loss, StepExecution
+from darts_cli.engine.execution import DEFAULT, Loss, StepExecution
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.randomness import seed_for
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, BatchLoader, TrainingModule
+from darts_cli.runtime.randomness import seed_for
 
 
 def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Tensor]:

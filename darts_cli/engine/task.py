@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli.config import Config
-from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.types import Genotype
+from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.space import SearchSpace
 
 DatasetInfo = Mapping[str, Any]

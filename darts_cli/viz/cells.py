@@ -5,8 +5,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from darts_cli.files import replacing
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.types import Genotype
+from darts_cli.run.files import replacing
 from darts_cli.space import SearchSpace
 from darts_cli.viz.canvas import METADATA, check, measure, save
 from darts_cli.viz.drawing.layout import Plan

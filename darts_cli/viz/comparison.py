@@ -10,9 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from darts_cli.difference import Surplus, compare, summarize, surplus
-from darts_cli.files import replacing
-from darts_cli.genotype import CellGenotype, Genotype
+from darts_cli.genotype.difference import Surplus, compare, summarize, surplus
+from darts_cli.genotype.types import CellGenotype, Genotype
+from darts_cli.run.files import replacing
 from darts_cli.space import SearchSpace
 from darts_cli.viz.style import DEFAULT, Style
 from darts_cli.viz.text import Names, names, term, title

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from darts_cli.collapse import SearchSnapshot
-from darts_cli.genotype import CellGenotype, Edge, Genotype
-from darts_cli.history import History
+from darts_cli.genotype.types import CellGenotype, Edge, Genotype
+from darts_cli.run.history import History
+from darts_cli.run.signals import SearchSnapshot
 from darts_cli.viz import cells
 from darts_cli.viz.canvas import TEXT_SIZE, check, plain_settings
 from darts_cli.viz.drawing.panels import MARGIN

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from darts_cli.files import replacing
+from darts_cli.run.files import replacing
 
 COLOURS = 255
 """One less than a GIF has: Pillow takes one for pixels that stay as they were."""

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from darts_cli.errors import ConfigError
-from darts_cli.files import replacing
-from darts_cli.history import History
+from darts_cli.run.files import replacing
+from darts_cli.run.history import History
 from darts_cli.viz.canvas import DPI, METADATA, check, plain_settings, save
 from darts_cli.viz.plots import curves, heatmaps, lines, signals
 from darts_cli.viz.style import DEFAULT, Style

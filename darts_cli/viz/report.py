@@ -11,7 +11,7 @@ from string import Template
 from typing import Any
 
 from darts_cli.errors import ConfigError
-from darts_cli.files import write_text
+from darts_cli.run.files import write_text
 from darts_cli.viz.page.data import Limits, RunPage, page_data, title
 
 SIZE_LIMIT = 2_000_000

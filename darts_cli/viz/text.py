@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.panel import Panel
 from rich.text import Text
 
-from darts_cli.genotype import CellGenotype, Edge, Genotype
+from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.viz.style import THEMES, colour
 

@@ -19,12 +19,12 @@ from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State, build_optimizer
 from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch, DatasetInfo, Task
-from darts_cli.genotype import Genotype
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
+from darts_cli.genotype.types import Genotype
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import Network
-from darts_cli.spaces.domains import TASKS
+from darts_cli.spaces.cnn.network import Network
+from darts_cli.spaces.tasks import TASKS
 from tests.benchmarks.plain.images import PlainNetwork, PlainSupernet
 from tests.benchmarks.plain.step import PlainSearch
 from tests.benchmarks.plain.text import PlainLanguageModel

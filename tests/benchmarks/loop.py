@@ -24,16 +24,16 @@ from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, BatchLoader, Loaders
 from darts_cli.recipes import RECIPES
-from darts_cli.reporter import REFRESH_SECONDS, Reporter
-from darts_cli.run import Run
-from darts_cli.spaces.cnn.data import ImageData
-from darts_cli.spaces.cnn.decoded import DecodedCache
-from darts_cli.spaces.cnn.facts import ImageInfo
-from darts_cli.spaces.cnn.images import Split
-from darts_cli.spaces.domains import TASKS
+from darts_cli.run.directory import Run
+from darts_cli.spaces.cnn.data.cache import DecodedCache
+from darts_cli.spaces.cnn.data.folder import Split
+from darts_cli.spaces.cnn.data.images import ImageData
+from darts_cli.spaces.cnn.data.info import ImageInfo
+from darts_cli.spaces.tasks import TASKS
+from darts_cli.terminal.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.viz.style import colour
 from tests.benchmarks.cases import make_state
-from tests.display.pictures import DEVICE, make_past
+from tests.terminal.pictures import DEVICE, make_past
 
 _IMAGES = 50_000
 _FILES = 20_000

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from darts_cli.engine.steps import evaluate
-from darts_cli.genotype_file import parse
+from darts_cli.genotype.file import parse
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.rnn.networks import LanguageModel
-from darts_cli.spaces.rnn.streams import EvaluationLoader
+from darts_cli.spaces.rnn.language_model import LanguageModel
+from darts_cli.spaces.rnn.loader import EvaluationLoader
 from darts_cli.spaces.rnn.task import TextTask, TextTrainingModule
 
 ROUNDS = 7

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from darts_cli import checkpoint
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
 from tests.conftest import Darts, contents
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from darts_cli import checkpoint
 from darts_cli.config import Config
+from darts_cli.run import checkpoint
 from darts_cli.spaces.cnn.task import ImageTask
 from tests.conftest import Darts, Images, read_metrics
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from darts_cli import checkpoint
-from darts_cli.spaces.cnn import images
-from darts_cli.spaces.cnn.images import Split
+from darts_cli.run import checkpoint
+from darts_cli.spaces.cnn.data import folder
+from darts_cli.spaces.cnn.data.folder import Split, find_images
 from tests.conftest import TINY, Darts, contents, make_images
 
 SIZE = (*TINY, "--batch-size", 4, "--epochs", 2, "--order", "first")
@@ -47,7 +47,7 @@ def test_a_search_goes_on_with_the_images_that_it_began_with_alone(
     make_images(Path("pets/train"))
     make_images(Path("pets/test"), count=2)
     if streamed:
-        monkeypatch.setattr("darts_cli.spaces.cnn.data.RESIDENT_BYTES", 0)
+        monkeypatch.setattr("darts_cli.spaces.cnn.data.images.RESIDENT_BYTES", 0)
     workers = ("--set", "data.workers=0")
     darts("search", "cnn", "--data", "pets", *SIZE, *workers, "--out", "run", "--max-steps", 1)
     change(Path("pets/train"))
@@ -68,9 +68,9 @@ def test_where_the_images_lie_and_what_a_search_does_not_read_make_no_difference
     darts("search", "cnn", "--data", "pets", *SIZE, "--out", "run", "--max-steps", 1)
     turn(Path("pets/test/cat/00.png"))
     assert darts("search", "cnn", "--resume", "run", "--max-steps", 2).status == 0
-    split = images.find(Path("pets")).splits["train"]
+    split = find_images(Path("pets")).splits["train"]
     shutil.copytree("pets", "elsewhere")
-    assert images.find(Path("elsewhere")).splits["train"].fingerprint() == split.fingerprint()
+    assert find_images(Path("elsewhere")).splits["train"].fingerprint() == split.fingerprint()
 
 
 def test_an_evaluation_measures_what_the_run_knows_or_what_is_named(darts: Darts) -> None:
@@ -118,11 +118,11 @@ def test_a_checkpoint_of_format_1_knows_no_fingerprint_and_is_gone_on_from(
 def test_of_many_files_all_names_and_some_contents_count(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "_READ", 5)
+    monkeypatch.setattr(folder, "_READ", 5)
     shutil.copytree(pets, tmp_path / "pets")
 
     def fingerprint() -> str:
-        split: Split = images.find(tmp_path / "pets").splits["train"]
+        split: Split = find_images(tmp_path / "pets").splits["train"]
         return split.fingerprint()
 
     first = fingerprint()
@@ -132,7 +132,7 @@ def test_of_many_files_all_names_and_some_contents_count(
         opened.append(path)
         return Path(path).read_bytes()
 
-    monkeypatch.setattr(images, "read_bytes", read)
+    monkeypatch.setattr(folder, "read_bytes", read)
     assert fingerprint() == first
     assert len(opened) == 5
     Path(opened[-1]).write_bytes(b"other")

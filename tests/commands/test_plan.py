@@ -6,11 +6,11 @@ import pytest
 
 from darts_cli.commands import plan
 from darts_cli.config import Config, ConvNetworkConfig
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.task import ImageTask
-from darts_cli.spaces.domains import TASKS
+from darts_cli.spaces.tasks import TASKS
 
 CIFAR = {"classes": [str(index) for index in range(10)], "channels": 3, "size": 32}
 DIGITS = {"classes": [str(index) for index in range(10)], "channels": 1, "size": 8}

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from darts_cli import checkpoint
 from darts_cli.engine import probe
-from darts_cli.engine.ranks import Ranks
+from darts_cli.run import checkpoint
+from darts_cli.runtime.ranks import Ranks
 from tests.conftest import Darts, Images, Result, call, read_metrics
-from tests.engine.processes import Together, as_command, environment, workers
+from tests.runtime.processes import Together, as_command, environment, workers
 
 TINY = ("--channels", 2, "--layers", 3, "--device", "cpu", "--batch-size", 256)
 DIGITS = ("search", "cnn", "--data", "digits", *TINY, "--order", "first", "--epochs", 2)

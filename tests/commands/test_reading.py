@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_cli import checkpoint
 from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
 from tests.conftest import Darts, contents, read_metrics
 

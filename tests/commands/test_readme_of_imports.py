@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli.spaces.cnn.published import CIFAR_NAMES
-from tests.commands.test_importing import as_published_for_imagenet, make_photographs
+from darts_cli.interop.images import CIFAR_NAMES
+from tests.commands.test_import_ import as_published_for_imagenet, make_photographs
 from tests.conftest import Darts
-from tests.published import save, state_of, write_words
+from tests.interop.published import save, state_of, write_words
 from tests.spaces.recorded import read
 from tests.test_package import code_block
 

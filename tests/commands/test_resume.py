@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli import checkpoint
 from darts_cli.commands import resuming, running, starting
 from darts_cli.errors import ConfigError, RunError
-from darts_cli.files import WriteError, replacing
-from darts_cli.run import Run
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.run.files import WriteError, replacing
 from tests.conftest import TINY, Darts, assert_same_bits, call, contents
 
 SEARCH = ("search", "cnn", "--data", "digits", *TINY, "--batch-size", 256, "--order", "first")
@@ -25,7 +25,7 @@ SEARCH = ("search", "cnn", "--data", "digits", *TINY, "--batch-size", 256, "--or
 HOLD = """
 import sys
 from pathlib import Path
-from darts_cli.run import Run
+from darts_cli.run.directory import Run
 with Run(Path(sys.argv[1])).locked():
     print("locked", flush=True)
     sys.stdin.read()

@@ -19,13 +19,21 @@ import torchvision.datasets
 import yaml
 from PIL import Image
 
-from darts_cli import checkpoint
 from darts_cli.engine import probe
-from darts_cli.genotype import derive
-from darts_cli.genotype_file import load
+from darts_cli.genotype.derivation import derive
+from darts_cli.genotype.file import load
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.task import ImageTrainingModule
-from tests.conftest import TINY, Darts, Images, assert_same_bits, call, contents, read_metrics
+from tests.conftest import (
+    TINY,
+    Darts,
+    Images,
+    assert_same_bits,
+    call,
+    contents,
+    read_metrics,
+)
 
 SIZES = (*TINY, "--batch-size", 4, "--epochs", 2)
 """With `pets`, three steps an epoch."""

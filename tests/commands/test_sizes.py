@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli import checkpoint
 from darts_cli.commands import plan
 from darts_cli.commands.reading import read_history
 from darts_cli.commands.sizes import derived_size
 from darts_cli.config import ConvNetworkConfig
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
 from darts_cli.recipes import RECIPES
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.domains import TASKS
+from darts_cli.spaces.tasks import TASKS
 from darts_cli.viz.page.data import NetworkSize
 from tests.conftest import Darts
 

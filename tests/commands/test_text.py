@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli import checkpoint
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
 from tests.conftest import Darts, assert_same_bits, call, contents, read_metrics
 

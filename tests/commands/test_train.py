@@ -10,8 +10,8 @@ import pytest
 import torch
 import yaml
 
-from darts_cli import checkpoint
-from darts_cli.genotype_file import load, shipped
+from darts_cli.genotype.file import load, shipped
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.task import ImageTrainingModule
 from tests.conftest import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli.genotype_file import load, shipped
+from darts_cli.genotype.file import load, shipped
 from darts_cli.spaces import SPACES
 from tests.conftest import TINY, Darts, contents
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from darts_cli.config import AlphasConfig
 from darts_cli.engine.architect import Architect, VirtualStep, hypergradient, next_step
-from darts_cli.engine.computation import Loss
+from darts_cli.engine.execution import Loss
 
 
 class TwoVariables:

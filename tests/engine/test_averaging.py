@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_cli import checkpoint
 from darts_cli.engine.averaging import Average
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import load_network
 from darts_cli.errors import CheckpointError
+from darts_cli.run import checkpoint
 from tests.engine.toy import ToyModule, make_config, make_context, make_state
 
 

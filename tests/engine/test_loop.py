@@ -7,15 +7,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_cli import checkpoint
-from darts_cli.collapse import Signals, take_snapshot
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, search_step, train_step
 from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import CheckpointError, DivergenceError
-from darts_cli.genotype import derive
-from darts_cli.genotype_file import parse
+from darts_cli.genotype.derivation import derive
+from darts_cli.genotype.file import parse
+from darts_cli.run import checkpoint
+from darts_cli.run.signals import Signals, take_snapshot
 from tests.engine.toy import (
     SPACE,
     ToyLoader,

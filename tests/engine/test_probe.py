@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from darts_cli.engine import footprint as footprint_module
 from darts_cli.engine import probe
-from darts_cli.engine.footprint import Footprint
 from darts_cli.engine.task import Loaders
+from darts_cli.runtime import memory as footprint_module
+from darts_cli.runtime.memory import Footprint
 from tests.engine.toy import ToyLoader, make_config, make_state
 
 

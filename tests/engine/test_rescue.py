@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli import checkpoint
 from darts_cli.engine.loop import fit
 from darts_cli.engine.task import Batch
-from darts_cli.files import WriteError
+from darts_cli.run import checkpoint
+from darts_cli.run.files import WriteError
 from tests.engine.test_stops import assert_ends_as_one_never_stopped, send
 from tests.engine.toy import ToyLoader, make_config, make_context, make_state
 

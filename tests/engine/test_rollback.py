@@ -11,14 +11,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_cli import checkpoint
 from darts_cli.config import Config
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import DivergenceError, Interrupted
-from darts_cli.run import Run
-from tests.engine.toy import ToyLoader, ToyModule, ToyOutput, make_config, make_context, make_state
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from tests.engine.toy import (
+    ToyLoader,
+    ToyModule,
+    ToyOutput,
+    make_config,
+    make_context,
+    make_state,
+)
 
 
 class Failing(ToyModule):

@@ -11,15 +11,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from darts_cli import checkpoint
-from darts_cli.engine import clock
 from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.loop import fit
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import Interrupted
-from tests.engine.toy import ToyLoader, ToyModule, ToyOutput, make_config, make_context, make_state
+from darts_cli.run import checkpoint
+from darts_cli.runtime import clock
+from tests.engine.toy import (
+    ToyLoader,
+    ToyModule,
+    ToyOutput,
+    make_config,
+    make_context,
+    make_state,
+)
 
 
 def send(*numbers: signal.Signals) -> None:

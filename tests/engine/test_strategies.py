@@ -2,8 +2,8 @@
 
 import torch
 
-from darts_cli.engine.randomness import generator_for
 from darts_cli.engine.strategies import STRATEGIES
+from darts_cli.runtime.randomness import generator_for
 from darts_cli.spaces.cnn.primitives import CNN
 
 

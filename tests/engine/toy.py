@@ -11,17 +11,23 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.config import AlphasConfig, Config, ConvNetworkConfig, ImageDataConfig, WeightsConfig
+from darts_cli.config import (
+    AlphasConfig,
+    Config,
+    ConvNetworkConfig,
+    ImageDataConfig,
+    WeightsConfig,
+)
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.meter import Meter
-from darts_cli.engine.randomness import generator_for
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES, Mixture
 from darts_cli.engine.task import Batch, BatchLoader, Loaders, Output
-from darts_cli.reporter import Reporter
-from darts_cli.run import Run
+from darts_cli.run.directory import Run
+from darts_cli.runtime.randomness import generator_for
 from darts_cli.space import SearchSpace
+from darts_cli.terminal.reporter import Reporter
 
 SPACE = SearchSpace(
     name="toy",

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from darts_cli.config import ConvNetworkConfig, RecurrentNetworkConfig
 from darts_cli.engine.capabilities import to_reference_names
-from darts_cli.engine.randomness import seed_for
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch
+from darts_cli.runtime.randomness import seed_for
 from tests.benchmarks.cases import Case, make_cases, make_plain, make_state
 from tests.benchmarks.plain.step import PlainSearch
 

@@ -29,32 +29,38 @@ from numpy.random import Generator
 from PIL import Image
 from torch import Tensor
 
-from darts_cli import checkpoint, config_file
-from darts_cli.collapse import SearchSnapshot, take_snapshot
+from darts_cli import config_file
 from darts_cli.commands.building import build_state
-from darts_cli.commands.claims import check_hidden, check_position, check_size, naming
-from darts_cli.commands.importing import Request, import_file
-from darts_cli.commands.job import RunSpec, read_spec, with_own_root
+from darts_cli.commands.checkpoint_checks import (
+    check_hidden,
+    check_position,
+    check_size,
+    naming,
+)
+from darts_cli.commands.import_ import Request, import_file
 from darts_cli.commands.options import Options
 from darts_cli.commands.reading import read_alphas, read_history, read_records
+from darts_cli.commands.run_spec import RunSpec, read_spec, with_own_root
 from darts_cli.config import ConvNetworkConfig
-from darts_cli.display.picture import Past
 from darts_cli.engine.artifacts import origin
-from darts_cli.engine.footprint import Footprint
-from darts_cli.engine.ranks import SINGLE_PROCESS
 from darts_cli.engine.state import State, load_network
 from darts_cli.engine.steps import search_step, train_step
 from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import DartsError
-from darts_cli.genotype import derive, dump
-from darts_cli.genotype_file import load, shipped
-from darts_cli.genotype_paste import write_pasted
+from darts_cli.genotype.derivation import derive
+from darts_cli.genotype.file import dump, load, shipped
+from darts_cli.genotype.pasted import write_pasted
 from darts_cli.recipes import RECIPES
-from darts_cli.run import Run
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
+from darts_cli.run.signals import SearchSnapshot, take_snapshot
+from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.ranks import SINGLE_PROCESS
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import Network
-from darts_cli.spaces.cnn.images import Split
+from darts_cli.spaces.cnn.data.folder import Split
+from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
+from darts_cli.terminal.picture import Past
 from darts_cli.viz.page.data import Limits, RunPage, page_data
 
 SECONDS = 1.0

@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from darts_cli import checkpoint, cli
+from darts_cli import cli
 from darts_cli.commands import search, train
-from darts_cli.run import Run
+from darts_cli.run import checkpoint
+from darts_cli.run.directory import Run
 
 TINY_IMAGES = ("--data", "images", "--channels", "2", "--layers", "3", "--batch-size", "8")
 TINY_TEXT = ("--data", "text", "--width", "6", "--batch-size", "4", "--lr", "5")

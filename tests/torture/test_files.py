@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from darts_cli import checkpoint
-from darts_cli.commands.job import read_spec
+from darts_cli.commands.run_spec import read_spec
 from darts_cli.errors import DartsError
-from darts_cli.genotype_file import parse
+from darts_cli.genotype.file import parse
+from darts_cli.run import checkpoint
 from darts_cli.spaces import SPACES
 from tests.torture.files import (
     Tally,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from darts_cli.genotype import CellGenotype, Edge, Genotype
-from darts_cli.genotype_file import load, shipped
+from darts_cli.genotype.file import load, shipped
+from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 from darts_cli.viz.style import COLOURS

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from darts_cli.collapse import SearchSnapshot, take_snapshot
-from darts_cli.genotype import Alphas
-from darts_cli.history import History
+from darts_cli.genotype.types import Alphas
+from darts_cli.run.history import History
+from darts_cli.run.signals import SearchSnapshot, take_snapshot
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 

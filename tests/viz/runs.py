@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from darts_cli.collapse import SearchSnapshot, take_snapshot
-from darts_cli.genotype_file import load
-from darts_cli.history import History
+from darts_cli.genotype.file import load
+from darts_cli.run.history import History
+from darts_cli.run.signals import SearchSnapshot, take_snapshot
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 

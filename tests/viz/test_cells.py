@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 from darts_cli.errors import ConfigError
-from darts_cli.files import WriteError
-from darts_cli.genotype import Genotype
-from darts_cli.genotype_file import shipped
+from darts_cli.genotype.file import shipped
+from darts_cli.genotype.types import Genotype
+from darts_cli.run.files import WriteError
 from darts_cli.spaces import SPACES
 from darts_cli.viz.cells import draw, figure
 from darts_cli.viz.style import COLOURS, THEMES, Style

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from rich.console import Console
 
-from darts_cli.difference import compare, summarize
 from darts_cli.errors import ConfigError, GenotypeError
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.difference import compare, summarize
+from darts_cli.genotype.types import Genotype
 from darts_cli.viz.comparison import draw, figure, terminal
 from darts_cli.viz.style import COLOURS, THEMES, Style, mix
 from tests.viz.genotypes import (

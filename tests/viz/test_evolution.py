@@ -13,7 +13,7 @@ from PIL import Image, ImageColor
 
 from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError, ConfigError
-from darts_cli.genotype import Edge
+from darts_cli.genotype.types import Edge
 from darts_cli.viz import cells
 from darts_cli.viz.canvas import measure
 from darts_cli.viz.evolution import END, Frame, draw, durations, join, tell

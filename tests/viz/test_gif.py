@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from darts_cli.files import WriteError
+from darts_cli.run.files import WriteError
 from darts_cli.viz.gif import COLOURS, Palette, Pixels, write
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError, ConfigError
-from darts_cli.files import WriteError
-from darts_cli.history import History
+from darts_cli.run.files import WriteError
+from darts_cli.run.history import History
 from darts_cli.viz.canvas import METADATA
 from darts_cli.viz.history import PLOTS, draw, figure
 from darts_cli.viz.style import Style

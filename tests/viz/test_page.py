@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from darts_cli.genotype import softmax
+from darts_cli.genotype.derivation import softmax
 from darts_cli.viz import report
 from darts_cli.viz.page.data import NetworkSize, RunPage
 from tests.viz.contrast import contrast, luminance

@@ -15,8 +15,8 @@ import pytest
 
 from darts_cli.commands.reading import read_history
 from darts_cli.errors import ConfigError
-from darts_cli.files import WriteError
-from darts_cli.genotype import softmax
+from darts_cli.genotype.derivation import softmax
+from darts_cli.run.files import WriteError
 from darts_cli.viz import report
 from darts_cli.viz.page.cells import spread
 from darts_cli.viz.page.data import RULE, Limits, NetworkSize, RunPage, page_data

@@ -5,7 +5,7 @@ import re
 import pytest
 from rich.console import Console
 
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.types import Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 from darts_cli.viz.style import COLOURS, THEMES

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.spaces.cnn.depthwise import depthwise
-from darts_cli.spaces.cnn.norms import plain_normalize
-from darts_cli.spaces.cnn.pooling import Pooling
+from darts_cli.spaces.cnn.kernels.depthwise import depthwise
+from darts_cli.spaces.cnn.kernels.norms import plain_normalize
+from darts_cli.spaces.cnn.kernels.pooling import Pooling
+from darts_cli.spaces.cnn.kernels.separable import Repetition, Stack
 from darts_cli.spaces.cnn.primitives import (
     DepthwiseConv,
     FactorizedConv,
@@ -17,7 +18,6 @@ from darts_cli.spaces.cnn.primitives import (
     Skip,
     Zero,
 )
-from darts_cli.spaces.cnn.separable import Repetition, Stack
 
 
 def is_reduction(index: int, layers: int) -> bool:

@@ -7,18 +7,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from darts_cli.config import Config, ConvNetworkConfig, ImageDataConfig
-from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, DatasetInfo, Description
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.types import Genotype
+from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.space import SearchSpace
-from darts_cli.spaces.cnn import catalog, data
-from darts_cli.spaces.cnn.data import ImageData
-from darts_cli.spaces.cnn.discrete import Network
-from darts_cli.spaces.cnn.facts import ImageInfo
-from darts_cli.spaces.cnn.networks import Supernet
+from darts_cli.spaces.cnn.data import datasets, images
+from darts_cli.spaces.cnn.data.images import ImageData
+from darts_cli.spaces.cnn.data.info import ImageInfo
+from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import CNN
+from darts_cli.spaces.cnn.supernet import Supernet
 
 
 class ImageTrainingModule:
@@ -78,12 +78,12 @@ class ImageTask:
     """The convolutional space with its networks and image data."""
 
     space: SearchSpace = CNN
-    data_names = frozenset(catalog.DATASETS)
+    data_names = frozenset(datasets.DATASETS)
     evaluation_splits: tuple[str, ...] = ("test",)
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""
-        summary = data.inspect(_settings(config)[0], search=search)
+        summary = images.inspect(_settings(config)[0], search=search)
         classes = [str(index) for index in range(summary.classes)]
         info = {"classes": classes, "channels": summary.channels, "size": summary.size}
         return info, summary.counts
@@ -97,9 +97,9 @@ class ImageTask:
         info: DatasetInfo | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> ImageData:
-        """Read the images; see `data.load`."""
+        """Read the images; see `images.load`."""
         known = None if info is None else ImageInfo.from_json(info)
-        return data.load(
+        return images.load(
             _settings(config)[0], device=device, search=search, info=known, ranks=ranks
         )
 
@@ -122,7 +122,7 @@ class ImageTask:
 
     def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
         """Images that are best evaluated at once."""
-        return data.evaluation_batch(device, ranks)
+        return images.evaluation_batch(device, ranks)
 
     def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
         """Images `[B, C, H, W]` of zeros and classes `[B]`."""

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from darts_cli.engine.strategies import Mixture
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.types import Genotype
 from darts_cli.space import SearchSpace
+from darts_cli.spaces.rnn.kernels.segment import CellLayout, SearchSegment, masked
 from darts_cli.spaces.rnn.operations import ACTIVATIONS
-from darts_cli.spaces.rnn.segment import CellLayout, SearchSegment, masked
 
 INIT_RANGE = 0.04
 """Weights start uniform between minus this and this, as published."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import TextDataConfig
-from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.task import DatasetInfo, Loaders
 from darts_cli.errors import DataError
+from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.spaces.rnn import text
-from darts_cli.spaces.rnn.facts import TextInfo
-from darts_cli.spaces.rnn.streams import EvaluationLoader, Lengths, SegmentLoader
+from darts_cli.spaces.rnn.info import TextInfo
+from darts_cli.spaces.rnn.loader import EvaluationLoader, Lengths, SegmentLoader
 from darts_cli.spaces.rnn.text import Lines
 
 _DIGEST_BYTES = 16

@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 
 from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
-from darts_cli.engine.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.engine.strategies import Mixture
 from darts_cli.engine.task import Batch, DatasetInfo, Description
 from darts_cli.errors import ConfigError
-from darts_cli.genotype import Genotype
+from darts_cli.genotype.types import Genotype
+from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.space import SearchSpace
 from darts_cli.spaces.rnn import data
 from darts_cli.spaces.rnn.cells import DiscreteCell, RecurrentCell, SearchCell
 from darts_cli.spaces.rnn.data import TextData
-from darts_cli.spaces.rnn.facts import TextInfo
-from darts_cli.spaces.rnn.networks import LanguageModel, TextOutput
+from darts_cli.spaces.rnn.info import TextInfo
+from darts_cli.spaces.rnn.language_model import LanguageModel, TextOutput
+from darts_cli.spaces.rnn.loader import IGNORED
 from darts_cli.spaces.rnn.primitives import RNN
-from darts_cli.spaces.rnn.streams import IGNORED
 
 
 class TextTrainingModule:

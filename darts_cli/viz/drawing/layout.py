@@ -10,8 +10,8 @@ genotype, no label covers another one and no edge runs through a label or a stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from darts_cli.difference import Place
-from darts_cli.genotype import CellGenotype
+from darts_cli.genotype.difference import Place
+from darts_cli.genotype.types import CellGenotype
 from darts_cli.viz.drawing.rows import (
     BLOCK_GAP,
     LABEL_HEIGHT,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from darts_cli.genotype import CellGenotype
+from darts_cli.genotype.types import CellGenotype
 from darts_cli.viz.canvas import measure
 from darts_cli.viz.drawing.layout import Box, Wire
 from darts_cli.viz.drawing.pen import LABEL_SIZE, LEAD, OUTLINE_WIDTHS, Pen, Weight

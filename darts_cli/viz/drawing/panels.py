@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from darts_cli.difference import Surplus
+from darts_cli.genotype.difference import Surplus
 from darts_cli.viz.canvas import measure
 from darts_cli.viz.drawing.layout import Layout, Plan
 from darts_cli.viz.drawing.legend import Entry, Legend

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
 
-from darts_cli.difference import Place, Surplus
+from darts_cli.genotype.difference import Place, Surplus
 from darts_cli.viz.canvas import font
 from darts_cli.viz.drawing.layout import Box, Label, Layout, Point, State, Wire
 from darts_cli.viz.style import Theme, colour, mix

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
-from darts_cli.genotype import CellGenotype, Edge
+from darts_cli.genotype.types import CellGenotype, Edge
 from darts_cli.viz.text import Names
 
 TOLERANCE = 1e-6

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from darts_cli.collapse import SearchSnapshot
-from darts_cli.genotype import CellGenotype, Genotype, softmax
+from darts_cli.genotype.derivation import softmax
+from darts_cli.genotype.types import CellGenotype, Genotype
+from darts_cli.run.signals import SearchSnapshot
 from darts_cli.space import SearchSpace
 from darts_cli.viz.drawing.layout import Box, Layout, Plan
 from darts_cli.viz.style import colour

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 from darts_cli import __version__
-from darts_cli.collapse import Signals
-from darts_cli.history import History
-from darts_cli.progress import format_metrics
-from darts_cli.run import Run
+from darts_cli.run.directory import Run
+from darts_cli.run.history import History
+from darts_cli.run.signals import Signals
+from darts_cli.terminal.console import format_metrics
 from darts_cli.viz.page.cells import Pictures, plain_edges, plain_snapshot, spread
 
 RULE = (

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from darts_cli.errors import CheckpointError
-from darts_cli.history import History
-from darts_cli.progress import format_metrics
+from darts_cli.run.history import History
+from darts_cli.terminal.console import format_metrics
 from darts_cli.viz.canvas import TEXT_SIZE, font
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import HEADER, MARGIN, TICK_SIZE, Sheet

@@ -6,9 +6,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from darts_cli.collapse import SearchSnapshot
 from darts_cli.errors import CheckpointError
-from darts_cli.history import History
+from darts_cli.run.history import History
+from darts_cli.run.signals import SearchSnapshot
 
 
 def snapshots(history: History) -> Sequence[SearchSnapshot]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from darts_cli.history import History
+from darts_cli.run.history import History
 from darts_cli.viz.canvas import measure
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import MARGIN, TICK_SIZE, Sheet

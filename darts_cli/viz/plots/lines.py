@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from darts_cli.history import History
+from darts_cli.run.history import History
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import MARGIN, Sheet, entry_width
 from darts_cli.viz.plots.triangle import MIN_SHEET_WIDTH, Triangle, limits

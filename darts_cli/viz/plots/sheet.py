@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from darts_cli.history import History
+from darts_cli.run.history import History
 from darts_cli.viz.canvas import TEXT_SIZE, font, measure
 from darts_cli.viz.style import Theme
 from darts_cli.viz.text import shown

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
-from darts_cli.collapse import CLOSE, SETTLED_EPOCHS, UNDECIDED, SearchSnapshot
-from darts_cli.history import History
+from darts_cli.run.history import History
+from darts_cli.run.signals import CLOSE, SETTLED_EPOCHS, UNDECIDED, SearchSnapshot
 from darts_cli.space import SearchSpace
 from darts_cli.viz.canvas import TEXT_SIZE, font
 from darts_cli.viz.plots import epochs

@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from darts_cli.genotype import softmax
-from darts_cli.history import History
+from darts_cli.genotype.derivation import softmax
+from darts_cli.run.history import History
 from darts_cli.viz.canvas import TEXT_SIZE, font, measure
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import HEADER, MARGIN, TICK_SIZE, Sheet

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from darts_cli.genotype import CellGenotype, Genotype
+from darts_cli.genotype.types import CellGenotype, Genotype
 
 NODES = 4
 

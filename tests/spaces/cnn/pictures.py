@@ -9,7 +9,7 @@ from hypothesis import settings
 from PIL import Image
 from torch import Tensor
 
-from darts_cli.spaces.cnn.images import Split
+from darts_cli.spaces.cnn.data.folder import Split
 
 FEW = settings(max_examples=25, deadline=None, derandomize=True)
 

@@ -8,13 +8,13 @@ from torch.nn import functional as F
 
 from darts_cli.config import Config, ConvNetworkConfig
 from darts_cli.engine.task import Batch
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
-from darts_cli.spaces.cnn.discrete import Network
-from darts_cli.spaces.cnn.networks import Supernet
+from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import CNN, DISCRETE_PRIMITIVES, PRIMITIVES
+from darts_cli.spaces.cnn.supernet import Supernet
 from darts_cli.spaces.cnn.task import ImageTask, ImageTrainingModule
 
 FACTS = {"classes": list("abcdefg"), "channels": 3, "size": 8}

@@ -10,8 +10,8 @@ from darts_cli.config import TextDataConfig
 from darts_cli.errors import DataError
 from darts_cli.spaces.rnn import data
 from darts_cli.spaces.rnn.data import TextData
-from darts_cli.spaces.rnn.facts import TextInfo
-from darts_cli.spaces.rnn.streams import SegmentLoader
+from darts_cli.spaces.rnn.info import TextInfo
+from darts_cli.spaces.rnn.loader import SegmentLoader
 
 CPU = torch.device("cpu")
 LINES = "the cat sat\nthe dog ran\n"

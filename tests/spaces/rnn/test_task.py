@@ -16,13 +16,13 @@ from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES
 from darts_cli.engine.task import Batch
-from darts_cli.genotype_file import load
+from darts_cli.genotype.file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.cells import DiscreteCell, SearchCell
-from darts_cli.spaces.rnn.networks import LanguageModel, TextOutput
+from darts_cli.spaces.rnn.language_model import LanguageModel, TextOutput
+from darts_cli.spaces.rnn.loader import IGNORED
 from darts_cli.spaces.rnn.primitives import RNN
-from darts_cli.spaces.rnn.streams import IGNORED
 from darts_cli.spaces.rnn.task import TextTask, TextTrainingModule
 
 FACTS = {"name": "x", "vocabulary": [str(number) for number in range(11)]}

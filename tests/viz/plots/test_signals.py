@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from darts_cli.collapse import CLOSE, SETTLED_EPOCHS, UNDECIDED
-from darts_cli.history import History
+from darts_cli.run.history import History
+from darts_cli.run.signals import CLOSE, SETTLED_EPOCHS, UNDECIDED
 from darts_cli.viz.plots.signals import figure
 from tests.viz.drawings import axes_titled, texts, words
 from tests.viz.histories import CNN, SMALL, search, small, wander

@@ -1,0 +1,339 @@
+"""`darts import`: published checkpoints and pasted genotypes become files of darts."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from darts_cli import config_file
+from darts_cli.commands.building import build_state
+from darts_cli.commands.options import Options
+from darts_cli.commands.run_spec import RunSpec
+from darts_cli.engine.artifacts import versions
+from darts_cli.engine.capabilities import to_reference_names, training_only
+from darts_cli.engine.state import State, load_network
+from darts_cli.engine.task import DatasetInfo
+from darts_cli.errors import CheckpointError, ConfigError, GenotypeError
+from darts_cli.genotype.file import dump, load, parse, shipped
+from darts_cli.genotype.pasted import MAX_BYTES, parse_pasted
+from darts_cli.genotype.types import Genotype
+from darts_cli.interop import torch_file
+from darts_cli.interop.detected import DetectedNetwork
+from darts_cli.interop.imported import (
+    ImportedNetwork,
+    check_finite,
+    read_alphas_of,
+    read_network,
+)
+from darts_cli.recipes import RECIPES, recipe
+from darts_cli.run import checkpoint
+from darts_cli.run.files import write_text
+from darts_cli.runtime.ranks import SINGLE_PROCESS
+from darts_cli.spaces import SPACES
+from darts_cli.spaces.tasks import TASKS
+from darts_cli.terminal.console import error_console
+
+_COUNTER = "num_batches_tracked"
+"""Of BatchNorm; PyTorch 0.3 had none."""
+
+_DATA_RECIPES = ("digits", "wikitext2", "pydoc")
+"""Defaults that go with data, not with a kind of network."""
+
+_ALWAYS = {"source", "output"}
+_OF_TEXT = {"name"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Request:
+    """What a user said; None where nothing was said."""
+
+    source: Path
+    """A file of `torch.save`, or a text with a pasted genotype."""
+    genotype: str | None = None
+    """What a discrete network was made of."""
+    data: str | None = None
+    """What it was trained on."""
+    classes: str | None = None
+    """Their names, or a file with one a line, in the order of the logits."""
+    image_size: int | None = None
+    min_count: int | None = None
+    alphas: Path | None = None
+    """A file with those of a supernet."""
+    recipe: str | None = None
+    name: str | None = None
+    """Which of several genotypes in a text."""
+    output: Path | None = None
+
+
+def import_file(request: Request) -> None:
+    """Write what a file holds as a file of darts, and print its path.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+    """
+    is_torch = torch_file.is_torch_file(request.source)
+    for field in fields(request):
+        if getattr(request, field.name) is None or field.name in _ALWAYS:
+            continue
+        if is_torch == (field.name in _OF_TEXT):
+            what = "a text with genotypes" if is_torch else "a checkpoint"
+            flag = field.name.replace("_", "-")
+            raise ConfigError(f"--{flag}: for {what}, leave it out for {request.source}")
+    path = _import_checkpoint(request) if is_torch else _import_text(request)
+    print(path)
+
+
+def choose_output(output: Path | None, default: Path, source: Path) -> Path:
+    """Where a result goes, without overwriting anything that was not named.
+
+    Raises:
+        ConfigError: if there is something already, or the result would replace its source.
+    """
+    path = output or default
+    if output is None and path.exists():
+        raise ConfigError(f"{path}: is there already; name a file by --output, which replaces it")
+    if path.exists() and path.resolve() == source.resolve():
+        raise ConfigError(f"--output {path}: is what is read; name another file")
+    if path.is_dir():
+        raise ConfigError(f"--output {path}: found a directory, expected a file")
+    return path
+
+
+def _import_text(request: Request) -> Path:
+    """A genotype's file, made of a pasted one."""
+    source = request.source
+    try:
+        size = source.stat().st_size
+        if size > MAX_BYTES:
+            raise GenotypeError(
+                f"{source}: found {size:,} bytes, expected a text of {MAX_BYTES:,} or less with "
+                "Genotype(...) in it, or a file of torch.save"
+            )
+        text = source.read_text(encoding="utf-8")
+    except OSError as error:
+        raise GenotypeError(f"{source}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise GenotypeError(
+            f"{source}: found bytes that are no UTF-8, expected a text with Genotype(...) in it, "
+            "or a file of torch.save"
+        ) from None
+    genotype = parse_pasted(text, SPACES, str(source), request.name)
+    path = choose_output(request.output, Path(f"{genotype.name}.yaml"), source)
+    written = dump(genotype)
+    if parse(written, SPACES, str(path)) != genotype:
+        raise GenotypeError(f"{source}: found a genotype that a file cannot hold")
+    write_text(path, written)
+    return path
+
+
+def _import_checkpoint(request: Request) -> Path:
+    """A checkpoint, made of a published one."""
+    source = request.source
+    stem = source.name.removesuffix(".tar").rsplit(".", 1)[0] or source.name
+    path = choose_output(request.output, Path(f"{stem}.safetensors"), source)
+    network = read_network(source)
+    try:
+        detected = network.published.detect(network.shapes)
+        spec, info, note = _settle(request, network, detected)
+        _untie(network)
+        _check_names(spec, info, network)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    check_finite(source, network.state)
+    alphas = network.alphas
+    if request.alphas is not None:
+        if not spec.search:
+            raise ConfigError("--alphas: for a supernet, leave it out for a discrete network")
+        alphas = read_alphas_of(request.alphas, network)
+    state = _build(spec, info, network.state, source)
+    checkpoint.write(path, _tensors(state, alphas), _metadata(spec, info, state))
+    console = error_console()
+    console.print(f"{source.name}: {detected.words}", soft_wrap=True, markup=False)
+    if spec.search and alphas is None:
+        note = "no alphas in it: give their file by --alphas to derive a genotype"
+    if note:
+        console.print(note, soft_wrap=True, markup=False)
+    return path
+
+
+def _settle(
+    request: Request, network: ImportedNetwork, detected: DetectedNetwork
+) -> tuple[RunSpec, DatasetInfo, str]:
+    """What the network is of, as a run of darts would have it."""
+    genotype = _choose_genotype(request, network, detected)
+    space = network.space.name
+    config = recipe(
+        detected.command, space, request.recipe or _recipe(request, detected, space), None
+    )
+    given: dict[str, Any] = {
+        "image_size": request.image_size,
+        "min_count": request.min_count,
+        "name": _located(request.data, space) if request.data is not None else None,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
+    try:
+        config = config_file.override(config, {"network": detected.network}, "")
+    except ConfigError as error:
+        raise CheckpointError(str(error).removeprefix(": ").split("; use ")[0]) from None
+    config = config_file.override(config, {"data": settings}, "darts import")
+    config, info, note = network.published.describe(
+        detected, config, given=request.data is not None, classes=_classes(request.classes)
+    )
+    spec = RunSpec(command=detected.command, config=config, genotype=genotype)
+    spec.task.check_info(info)
+    return spec, info, note
+
+
+def _recipe(request: Request, detected: DetectedNetwork, space: str) -> str:
+    """The defaults that are named like the data, or else those of this kind of network."""
+    named = request.data in _DATA_RECIPES and request.data in RECIPES[detected.command][space]
+    return str(request.data) if named else detected.recipe
+
+
+def _located(name: str, space: str) -> str:
+    """Data by a path that is the same from everywhere."""
+    folder = Path(name).expanduser()
+    if name not in TASKS[space].data_names and folder.is_dir():
+        return str(folder.resolve())
+    return name
+
+
+def _classes(text: str | None) -> tuple[str, ...] | None:
+    """Names between commas, or in the lines of a file."""
+    if text is None:
+        return None
+    path = Path(text)
+    try:
+        if "," not in text and path.is_file() and path.stat().st_size <= MAX_BYTES:
+            names = path.read_text(encoding="utf-8").splitlines()
+        else:
+            names = text.split(",")
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError(f"--classes {text}: cannot be read, expected names in UTF-8") from None
+    return tuple(name.strip() for name in names if name.strip())
+
+
+def _choose_genotype(
+    request: Request, network: ImportedNetwork, detected: DetectedNetwork
+) -> Genotype | None:
+    """That of a discrete network, which has to fit.
+
+    Raises:
+        CheckpointError: if there is none and should be, or the other way round.
+    """
+    if detected.command == "search":
+        if request.genotype is not None:
+            raise ConfigError(
+                "--genotype: for a discrete network, leave it out for a supernet: derive finds it"
+            )
+        return None
+    if request.genotype is None:
+        raise CheckpointError(
+            "found a discrete network, expected --genotype with what it was made of; "
+            f"{_fitting(network)}"
+        )
+    genotype = load(request.genotype, SPACES)
+    if genotype.space != network.space.name:
+        raise CheckpointError(
+            f"found a network of space {network.space.name!r}, expected one of "
+            f"{genotype.space!r} for --genotype {request.genotype}; {_fitting(network)}"
+        )
+    return genotype
+
+
+def _fitting(network: ImportedNetwork) -> str:
+    """Which of the genotypes that come with darts a network may be of."""
+    found = [
+        name
+        for name in shipped()
+        if (genotype := load(name, SPACES)).space == network.space.name
+        and network.published.fits(network.shapes, genotype)
+    ]
+    if not found:
+        return "none of those that come with darts fits: give its file"
+    return f"{' and '.join(found)} fit{'s' if len(found) == 1 else ''}"
+
+
+def _untie(network: ImportedNetwork) -> None:
+    """Leave out what is in a file a second time, by another name.
+
+    Raises:
+        CheckpointError: if it is not the same.
+    """
+    for second, first in network.published.tied:
+        tensor = network.state.pop(second, None)
+        if tensor is not None and not torch.equal(tensor, network.state[first]):
+            raise CheckpointError(f"{second}: differs from {first}, expected a tied embedding")
+
+
+def _check_names(spec: RunSpec, info: DatasetInfo, network: ImportedNetwork) -> None:
+    """Make sure that a file has the tensors of the network, and no others; counters are added.
+
+    Raises:
+        CheckpointError: naming the first tensor that does not fit.
+    """
+    with torch.device("meta"):
+        module = spec.task.build(spec.config, info, spec.genotype)
+    expected = to_reference_names(module.network, module.network.state_dict())
+    state, shapes = network.state, network.shapes
+    # What evaluation does without tells least of what is wrong.
+    last = training_only(module.network)
+    for name, tensor in sorted(expected.items(), key=lambda item: item[0].startswith(last)):
+        shape = list(tensor.shape)
+        if name not in state and name.endswith(_COUNTER):
+            state[name] = torch.zeros((), dtype=torch.int64)
+        elif name not in state:
+            raise _misfit(spec, network, f"{name}: found no such tensor, expected shape {shape}")
+        elif list(shapes[name]) != shape:
+            found = list(shapes[name])
+            raise _misfit(spec, network, f"{name}: found shape {found}, expected {shape}")
+        elif state[name].is_floating_point() != tensor.is_floating_point():
+            raise CheckpointError(f"{name}: found {state[name].dtype}, expected {tensor.dtype}")
+    for name in state:
+        if name not in expected:
+            found = list(shapes[name])
+            raise _misfit(spec, network, f"{name}: found shape {found}, expected no such tensor")
+
+
+def _misfit(spec: RunSpec, network: ImportedNetwork, text: str) -> CheckpointError:
+    """A tensor that does not fit, with the genotypes that do."""
+    if spec.genotype is None:
+        return CheckpointError(f"{text} in a supernet")
+    return CheckpointError(f"{text} in a network of {spec.genotype.name}; {_fitting(network)}")
+
+
+def _build(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], source: Path) -> State:
+    """The network with the weights of a file, as a run would have it."""
+    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS, Options())
+    own = to_reference_names(state.module.network, state.module.network.state_dict())
+    # Published weights may be in half or double precision.
+    given = {f"network.{name}": tensor.to(own[name].dtype) for name, tensor in tensors.items()}
+    try:
+        load_network(state.module, given)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    return state
+
+
+def _tensors(state: State, alphas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
+    """What a checkpoint holds; without alphas in the file none are made up."""
+    tensors = {
+        name: tensor for name, tensor in state.tensors().items() if not name.startswith("alphas.")
+    }
+    return tensors | {f"alphas.{cell}": alpha for cell, alpha in (alphas or {}).items()}
+
+
+def _metadata(spec: RunSpec, info: DatasetInfo, state: State) -> dict[str, Any]:
+    return {
+        "kind": spec.command,
+        "config": config_file.as_mapping(spec.config),
+        "facts": info,
+        "counts": {},
+        "fingerprints": {},
+        "genotype": dump(spec.genotype) if spec.genotype is not None else None,
+        "versions": versions(),
+        **state.metadata(),
+    }

@@ -1,0 +1,102 @@
+"""Derive a genotype from alphas, and say how sure the choice is."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from darts_cli.genotype.types import Alphas, CellGenotype, Edge, Genotype
+from darts_cli.space import NO_OPERATION, SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """One edge that the derivation kept, and how sure it was. Probabilities are softmax values."""
+
+    cell: str
+    node: int
+    edge: Edge
+    probability: float
+    """Of the chosen operation on this edge."""
+    operation_margin: float
+    """Over the next best operation of the same edge."""
+    edge_margin: float | None
+    """Over the strongest edge that the node dropped; None where it dropped none."""
+
+    @property
+    def margin(self) -> float:
+        """The smaller one of both."""
+        edge = self.edge_margin
+        return self.operation_margin if edge is None else min(self.operation_margin, edge)
+
+
+def derive(
+    space: SearchSpace, alphas: Alphas, *, name: str, origin: Mapping[str, Any] | None = None
+) -> tuple[Genotype, list[Choice]]:
+    """Keep the strongest edges of every node, each with its strongest operation.
+
+    The strength of an edge is the largest softmax probability over all
+    primitives but `none` (DARTS, section 2.4). Ties keep the lower edge and the
+    lower primitive.
+
+    Returns:
+        The genotype, and one `Choice` an edge in the genotype's order.
+    """
+    cells: dict[str, CellGenotype] = {}
+    choices: list[Choice] = []
+    concat = tuple(range(space.inputs, space.inputs + space.nodes))
+    for cell in space.cells:
+        rows = iter(alphas[cell])
+        nodes = []
+        for node in range(space.nodes):
+            candidates = [
+                _strongest(space, next(rows), source) for source in range(node + space.inputs)
+            ]
+            ranked = sorted(candidates, key=lambda candidate: -candidate.probability)
+            kept, dropped = ranked[: space.edges_per_node], ranked[space.edges_per_node :]
+            nodes.append(tuple(candidate.edge for candidate in kept))
+            choices += [
+                Choice(
+                    cell=cell,
+                    node=node + space.inputs,
+                    edge=candidate.edge,
+                    probability=candidate.probability,
+                    operation_margin=candidate.margin,
+                    edge_margin=(
+                        candidate.probability - dropped[0].probability if dropped else None
+                    ),
+                )
+                for candidate in kept
+            ]
+        cells[cell] = CellGenotype(tuple(nodes), concat)
+    return Genotype(space=space.name, name=name, cells=cells, origin=dict(origin or {})), choices
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    edge: Edge
+    probability: float
+    margin: float
+
+
+def _strongest(space: SearchSpace, row: Sequence[float], source: int) -> _Candidate:
+    """The best operation of one edge, and its margin over the next best."""
+    probabilities = softmax(row)
+    ranked = sorted(
+        (
+            (probability, name)
+            for name, probability in zip(space.primitives, probabilities, strict=True)
+            if name != NO_OPERATION
+        ),
+        key=lambda pair: -pair[0],
+    )
+    (best, operation), (second, _) = ranked[:2]
+    return _Candidate(Edge(operation, source), best, best - second)
+
+
+def softmax(row: Sequence[float]) -> list[float]:
+    """Probabilities of one edge's primitives, shifted by the maximum so that none overflows."""
+    largest = max(row)
+    powers = [math.exp(alpha - largest) for alpha in row]
+    total = sum(powers)
+    return [power / total for power in powers]

@@ -1,0 +1,302 @@
+"""Genotypes as published code spells them: `NAME = Genotype(normal=[...], ...)`.
+
+The text is parsed and never run: what is no list, tuple, range, text or number is refused.
+"""
+
+import ast
+import keyword
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from darts_cli.errors import GenotypeError
+from darts_cli.genotype.types import CellGenotype, Edge, Genotype
+from darts_cli.space import SearchSpace
+
+MAX_BYTES = 2**16
+"""Of a text with genotypes; the log of a search has some three hundred a line."""
+
+_CALL = re.compile(r"\bGenotype[ \t]*\(")
+_NAME = re.compile(r"(\w+)[ \t]*(?::[ \t]*[\w.]+[ \t]*)?=[ \t]*(?:\w+\.)*$")
+_TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|#[^\n]*|[()\[\]]")
+_DEEPEST = 20
+_LONGEST = 100
+"""States of a range."""
+
+_ARGUMENTS = {
+    "cnn": ("normal", "normal_concat", "reduce", "reduce_concat"),
+    "rnn": ("recurrent", "concat"),
+}
+"""In their published order."""
+
+_PAIR = 2
+"""Edges that end in a node of an image's cell, where edges do not name their node."""
+
+
+def parse_pasted(
+    text: str, spaces: Mapping[str, SearchSpace], file: str, name: str | None
+) -> Genotype:
+    """The genotype in a text.
+
+    Args:
+        text: With one or more `Genotype(...)` in it.
+        spaces: The known ones.
+        file: What errors call the text.
+        name: Which of several; None: the only one, which is named after the file if it has no
+            name.
+
+    Raises:
+        GenotypeError: with file, line, what was found and what is allowed.
+    """
+    found: dict[str, _Call] = {}
+    stem = Path(file).stem
+    for number, call in enumerate(_find(text, file), start=1):
+        # As in Python, and in the log of a search: the last one of a name counts.
+        found[call.name or (stem if stem not in found else f"{stem}-{number}")] = call
+    if not found:
+        raise GenotypeError(f"{file}: found no Genotype(...) in it, expected one")
+    names = ", ".join(list(found)[:_LONGEST])
+    if name is None and len(found) > 1:
+        raise GenotypeError(f"{file}: found several genotypes, expected --name with one of {names}")
+    if name is not None and name not in found:
+        raise GenotypeError(f"{file}: found no genotype {name!r}, expected one of {names}")
+    chosen, call = (name, found[name]) if name is not None else next(iter(found.items()))
+    return replace(_Reader(file, call.line).genotype(call.tree, spaces), name=chosen)
+
+
+def write_pasted(genotype: Genotype, space: SearchSpace) -> str:
+    """One line as published code has it.
+
+    Cells whose nodes do not all have the published number of edges are written as edges that name
+    their node, `(operation, node, source)`.
+    """
+    name = re.sub(r"\W", "_", genotype.name)
+    if not name.isidentifier() or keyword.iskeyword(name):
+        name = f"_{name}"
+    parts = []
+    for cell, keys in zip(space.cells, _cell_arguments(space.name), strict=True):
+        edges, concat = keys
+        parts.append(f"{edges}=[{_write_edges(genotype.cells[cell], space)}]")
+        parts.append(f"{concat}={list(genotype.cells[cell].concat)}")
+    return f"{name} = Genotype({', '.join(parts)})\n"
+
+
+def _write_edges(cell: CellGenotype, space: SearchSpace) -> str:
+    usual = space.fixed_edges or _PAIR
+    if all(len(node) == usual for node in cell.nodes):
+        return ", ".join(f"({edge.operation!r}, {edge.source})" for edge in cell.edges)
+    return ", ".join(
+        f"({edge.operation!r}, {state}, {edge.source})"
+        for state, node in enumerate(cell.nodes, start=space.inputs)
+        for edge in node
+    )
+
+
+def _cell_arguments(space: str) -> Iterator[tuple[str, str]]:
+    """The arguments with the edges and with the concat of each cell."""
+    arguments = iter(_ARGUMENTS[space])
+    return zip(arguments, arguments, strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One `Genotype(...)`."""
+
+    name: str | None
+    """What it is assigned to."""
+    line: int
+    """Where it begins."""
+    tree: ast.Call
+
+
+def _find(text: str, file: str) -> Iterator[_Call]:
+    """All calls but those in comments."""
+    place = 0
+    while match := _CALL.search(text, place):
+        start, place = match.span()
+        before = text[text.rfind("\n", 0, start) + 1 : start]
+        if "#" in before or before.rstrip().endswith(("class", "def")):
+            continue
+        line = text.count("\n", 0, start) + 1
+        where = f"{file}, line {line}"
+        place = _end_of_call(text, place, where)
+        assigned = _NAME.search(before[-_LONGEST:])
+        yield _Call(assigned[1] if assigned else None, line, _tree(text[start:place], where))
+
+
+def _end_of_call(text: str, place: int, where: str) -> int:
+    """Where the bracket closes that opens right before `place`."""
+    depth = 1
+    for token in _TOKEN.finditer(text, place):
+        if token[0] in {"(", "["}:
+            depth += 1
+        elif token[0] in {")", "]"}:
+            depth -= 1
+        if depth > _DEEPEST:
+            raise GenotypeError(f"{where}: found nesting deeper than {_DEEPEST}, expected lists")
+        if not depth:
+            return token.end()
+    raise GenotypeError(f"{where}: found no end of Genotype(, expected a closing bracket")
+
+
+def _tree(source: str, where: str) -> ast.Call:
+    try:
+        with warnings.catch_warnings():
+            # Of escapes in texts, which no operation has.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(source, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise GenotypeError(
+            f"{where}: found a Genotype(...) that is no Python, "
+            "expected Genotype(normal=[...], normal_concat=[...], ...)"
+        ) from None
+    if not isinstance(tree, ast.Call):
+        raise GenotypeError(f"{where}: expected Genotype(...) and nothing behind it")
+    return tree
+
+
+class _Reader:
+    """Turns syntax into a genotype, or into an error with its line."""
+
+    def __init__(self, file: str, line: int) -> None:
+        self.file = file
+        self.line = line
+
+    def error(self, node: ast.AST, found: str, expected: str) -> GenotypeError:
+        line = self.line + getattr(node, "lineno", 1) - 1
+        return GenotypeError(f"{self.file}, line {line}: found {found}, expected {expected}")
+
+    def genotype(self, call: ast.Call, spaces: Mapping[str, SearchSpace]) -> Genotype:
+        """Without a name."""
+        given = {keyword.arg for keyword in call.keywords}
+        recurrent = given & {*_ARGUMENTS["rnn"]} or len(call.args) + len(given) <= 2
+        space = spaces["rnn" if recurrent and "normal" not in given else "cnn"]
+        values = self._arguments(call, space.name)
+        cells = {
+            cell: self._cell(values[edges], values[concat], space, cell)
+            for cell, (edges, concat) in zip(space.cells, _cell_arguments(space.name), strict=True)
+        }
+        return Genotype(space=space.name, name="", cells=cells)
+
+    def _arguments(self, call: ast.Call, space: str) -> dict[str, ast.expr]:
+        names = _ARGUMENTS[space]
+        if len(call.args) > len(names):
+            raise self.error(call, f"{len(call.args)} arguments", f"{', '.join(names)}")
+        values = dict(zip(names, call.args, strict=False))
+        for argument in call.keywords:
+            if argument.arg not in names:
+                raise self.error(argument, f"argument {argument.arg!r}", _one_of(names))
+            if argument.arg in values:
+                raise self.error(argument, f"argument {argument.arg!r} twice", "each once")
+            values[argument.arg] = argument.value
+        for name in names:
+            if name not in values:
+                raise self.error(call, f"a genotype without {name!r}", f"{', '.join(names)}")
+        return values
+
+    def _cell(
+        self, edges: ast.expr, concat: ast.expr, space: SearchSpace, cell: str
+    ) -> CellGenotype:
+        items = self._items(edges, f"the edges of {cell}")
+        nodes = self._deal(edges, [(item, *self._edge(item, space)) for item in items], space, cell)
+        last = space.inputs + len(nodes) - 1
+        states: list[int] = []
+        for item, state in self._states(concat):
+            if not space.inputs <= state <= last:
+                found = f"state {state} in the concat of {cell}"
+                raise self.error(item, found, f"a node's state, {space.inputs} to {last}")
+            if state in states:
+                raise self.error(item, f"state {state} twice in the concat of {cell}", "each once")
+            states.append(state)
+        if not states:
+            raise self.error(concat, f"an empty concat of {cell}", "one state or more")
+        return CellGenotype(nodes, tuple(states))
+
+    def _edge(self, item: ast.expr, space: SearchSpace) -> tuple[str, list[int]]:
+        """The operation of an edge, and the one or two states that it names."""
+        parts = self._items(item, "an edge")
+        if len(parts) not in {2, 3}:
+            raise self.error(item, f"an edge of {len(parts)} items", "(operation, source)")
+        operation = parts[0].value if isinstance(parts[0], ast.Constant) else None
+        if not isinstance(operation, str):
+            raise self.error(parts[0], _kind(parts[0]), "an operation as text")
+        if operation not in space.operations:
+            raise self.error(
+                parts[0], f"operation {operation[:_LONGEST]!r}", _one_of(space.operations)
+            )
+        return operation, [self._state(part) for part in parts[1:]]
+
+    def _deal(
+        self,
+        whole: ast.expr,
+        edges: list[tuple[ast.expr, str, list[int]]],
+        space: SearchSpace,
+        cell: str,
+    ) -> tuple[tuple[Edge, ...], ...]:
+        """The edges of each node: a fixed number each, unless they name their node."""
+        each = space.fixed_edges or _PAIR
+        named = {len(states) == 2 for _, _, states in edges}
+        if len(named) > 1:
+            raise self.error(whole, f"edges of {cell} with and without a node", "all alike")
+        if named == {False} and len(edges) % each:
+            raise self.error(whole, f"{len(edges)} edges of {cell}", f"{each} for each node")
+        nodes: dict[int, list[Edge]] = {}
+        for number, (item, operation, states) in enumerate(edges):
+            # An edge goes from an earlier state to a later one, whichever is written first.
+            node = max(states) if len(states) == 2 else space.inputs + number // each
+            source = min(states)
+            if source >= node or node < space.inputs:
+                raise self.error(
+                    item, f"source {source} of node {node}", "an earlier state of a later node"
+                )
+            nodes.setdefault(node, []).append(Edge(operation, source))
+        for node in range(space.inputs, max(nodes, default=space.inputs) + 1):
+            if node not in nodes:
+                raise self.error(
+                    whole,
+                    f"no edge that ends in node {node} of {cell}",
+                    "one or more; leave that node out, and count those behind it anew",
+                )
+            if space.fixed_edges not in {None, len(nodes[node])}:
+                found = f"{len(nodes[node])} edges in node {node}"
+                raise self.error(whole, found, f"{space.fixed_edges}")
+        return tuple(tuple(nodes[node]) for node in sorted(nodes))
+
+    def _items(self, node: ast.expr, what: str) -> list[ast.expr]:
+        if not isinstance(node, ast.List | ast.Tuple):
+            raise self.error(node, _kind(node), f"{what} as a list")
+        return node.elts
+
+    def _states(self, node: ast.expr) -> Iterator[tuple[ast.expr, int]]:
+        """The numbers in a list or range."""
+        match node:
+            case ast.Call(func=ast.Name(id="range"), args=[_, *more], keywords=[]) if len(more) < 3:
+                numbers = [self._state(argument) for argument in node.args]
+                if len(numbers) < 3 or numbers[2]:
+                    yield from ((node, state) for state in range(*numbers)[:_LONGEST])
+                    return
+        for item in self._items(node, "concat"):
+            yield item, self._state(item)
+
+    def _state(self, node: ast.expr) -> int:
+        value = node.value if isinstance(node, ast.Constant) else None
+        # Larger ones are no state of any cell.
+        if type(value) is not int or value > 10**6:
+            raise self.error(node, _kind(node), "a state as a whole number")
+        return value
+
+
+def _one_of(choices: tuple[str, ...]) -> str:
+    return "one of " + ", ".join(choices)
+
+
+def _kind(node: ast.expr) -> str:
+    """A construct by the name that Python has for it."""
+    if isinstance(node, ast.Constant):
+        value = repr(node.value) if not isinstance(node.value, int) else "a number"
+        return value if len(value) <= 40 else f"{value[:40]}..."
+    kinds = {"Call": "a call", "Name": "a name", "List": "a list", "Tuple": "a tuple"}
+    kind = type(node).__name__
+    return kinds.get(kind, f"a construct ({kind})")

@@ -1,0 +1,205 @@
+"""Checkpoints: one safetensors file of tensors, with the rest as JSON in its metadata.
+
+That JSON begins with a digest of all bytes of the file but its own, so that a file that was
+altered anywhere is known for one. Format 1, which is still read, had none.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from io import BufferedRandom, BufferedReader
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from darts_cli.errors import CheckpointError, ConfigError
+from darts_cli.run.files import replacing
+
+FORMAT = 2
+"""The format number that checkpoints carry."""
+
+HEADER_LIMIT = 8 * 2**20
+"""The most bytes of names and metadata; Python takes up to twenty times as much to read them."""
+
+_READABLE = {1, FORMAT}
+
+_KEY = "darts"
+"""Where our JSON is in a file's metadata."""
+
+_DIGEST_BYTES = 32
+_BLANK = "0" * (2 * _DIGEST_BYTES)
+# As safetensors writes it, one JSON text inside of another; metadata comes before all tensors.
+_SEAL = re.compile(rb'"darts":"\{\\"digest\\": \\"([0-9a-f]{64})\\"')
+
+
+def write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    *,
+    previous: Path | None = None,
+) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Args:
+        path: The file, replaced if there is one.
+        tensors: By name.
+        metadata: JSON values.
+        previous: What the file that is replaced is called from then on; None: it goes.
+
+    Raises:
+        ConfigError: if names and metadata take more than `HEADER_LIMIT`.
+        WriteError: if the disk is full or the folder cannot be written.
+    """
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
+    text = f'{{"digest": "{_BLANK}", {text[1:]}'
+    # Copies, since names may share memory: edges that have one BatchNorm in common.
+    copies = {
+        name: tensor.detach().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    with replacing(path, previous) as temporary:
+        try:
+            save_file(copies, temporary, metadata={_KEY: text})
+        except SafetensorError as error:
+            # How safetensors tells of a full disk.
+            raise OSError(errno.EIO, str(error)) from None
+        with temporary.open("r+b") as file:
+            _seal(path, file)
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a checkpoint says about itself, without reading its tensors; alterations go unnoticed.
+
+    Raises:
+        CheckpointError: as `read` does.
+    """
+    return _open(path, tensors=False)[1]
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """All tensors of a checkpoint, on the CPU, and its metadata.
+
+    Raises:
+        CheckpointError: if the file is missing, damaged, altered, not a checkpoint of darts,
+            or of another format.
+    """
+    return _open(path, tensors=True)
+
+
+def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    try:
+        if not path.is_file():
+            raise CheckpointError(f"{path}: no such file, expected a checkpoint (*.safetensors)")
+        with path.open("rb") as file:
+            _check_size(path, file)
+        with safe_open(path, framework="pt") as opened:
+            metadata = _metadata(path, opened.metadata())
+            if tensors:
+                with path.open("rb") as file:
+                    _check_seal(path, file, metadata["format"])
+            names = opened.keys() if tensors else ()
+            return {name: opened.get_tensor(name) for name in names}, metadata
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path}: cannot be read ({str(error).splitlines()[0]}); "
+            "expected a whole safetensors file: use another checkpoint"
+        ) from None
+
+
+def _check_size(path: Path, file: BufferedReader | BufferedRandom) -> None:
+    """Make sure that a file can be read at all, before anything as large as it says is."""
+    whole, header = os.fstat(file.fileno()).st_size, _header_bytes(file)
+    if HEADER_LIMIT < header <= whole:
+        raise CheckpointError(
+            f"{path}: found a header of {header:,} bytes, expected {HEADER_LIMIT:,} or less: "
+            "use another checkpoint"
+        )
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if whole > memory:
+        raise CheckpointError(
+            f"{path}: found {whole:,} bytes, expected no more than this machine's memory, "
+            f"{memory:,}: use another checkpoint"
+        )
+
+
+def _header_bytes(file: BufferedReader | BufferedRandom) -> int:
+    """How long the header says it is; the file stands behind that number then."""
+    file.seek(0)
+    return int.from_bytes(file.read(8), "little")
+
+
+def _find_seal(file: BufferedReader | BufferedRandom) -> re.Match[bytes] | None:
+    """The digest in the header, counted from its beginning."""
+    return _SEAL.search(file.read(min(_header_bytes(file), HEADER_LIMIT)))
+
+
+def _digest(file: BufferedReader | BufferedRandom, start: int, end: int) -> bytes:
+    """Of all of a file but what lies between two places."""
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    file.seek(0)
+    digest.update(file.read(start))
+    file.seek(end)
+    return hashlib.file_digest(file, lambda: digest).hexdigest().encode()
+
+
+def _seal(path: Path, file: BufferedReader | BufferedRandom) -> None:
+    """Put the digest in the place that was left for it."""
+    if _header_bytes(file) > HEADER_LIMIT:
+        raise ConfigError(
+            f"{path}: names and metadata would take {_header_bytes(file):,} bytes, expected "
+            f"{HEADER_LIMIT:,} or less; use fewer words by --min-count, or fewer classes"
+        )
+    found = _find_seal(file)
+    if found is None:
+        raise ValueError("safetensors has written metadata in a way of its own")
+    start, end = (8 + place for place in found.span(1))
+    digest = _digest(file, start, end)
+    file.seek(start)
+    file.write(digest)
+
+
+def _check_seal(path: Path, file: BufferedReader | BufferedRandom, format_: int) -> None:
+    """Make sure that a file is as it was written.
+
+    Raises:
+        CheckpointError: if a byte of it was altered.
+    """
+    found = _find_seal(file)
+    if found is not None:
+        start, end = (8 + place for place in found.span(1))
+        sound = _digest(file, start, end) == found[1]
+    else:
+        sound = format_ == 1
+    if not sound:
+        raise CheckpointError(
+            f"{path}: was altered since it was written, or damaged: use another checkpoint"
+        )
+
+
+def _metadata(path: Path, raw: Mapping[str, str] | None) -> dict[str, Any]:
+    if not raw or _KEY not in raw:
+        raise CheckpointError(f"{path}: not a checkpoint of darts, expected one that it wrote")
+    try:
+        metadata = json.loads(raw[_KEY])
+    except (ValueError, RecursionError):
+        metadata = None
+    if not isinstance(metadata, dict):
+        raise CheckpointError(f"{path}: its metadata is damaged: use another checkpoint")
+    format_ = metadata.get("format")
+    if type(format_) is not int or format_ not in _READABLE:
+        raise CheckpointError(
+            f"{path}: found format {format_!r}, expected {FORMAT}: "
+            "use the version of darts that wrote it"
+        )
+    sealed = metadata.pop("digest", None) is not None
+    if sealed == (format_ == 1):
+        raise CheckpointError(f"{path}: its metadata is damaged: use another checkpoint")
+    return metadata

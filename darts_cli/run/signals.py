@@ -1,0 +1,225 @@
+"""Signs that a search collapses, or has not made up its mind, from its alphas epoch by epoch.
+
+A search by DARTS that goes on for too long can end in cells that are mostly
+skip connections, which train fast in the supernet and poorly by themselves
+(Zela et al., ICLR 2020; Chen et al., ICCV 2019).
+"""
+
+import math
+import reprlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from darts_cli.genotype.derivation import Choice, derive, softmax
+from darts_cli.genotype.types import Alphas, Genotype
+from darts_cli.space import SearchSpace
+
+CLOSE = 0.01
+"""A margin of probability below which another seed may well choose otherwise."""
+
+UNDECIDED = 0.99
+"""An entropy above this, of 1, is hardly less than that of alphas that say nothing."""
+
+SETTLED_EPOCHS = 3
+"""Epochs that a genotype should have stood when the search ends."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Signals:
+    """What a search's alphas look like after an epoch; the mappings are by cell."""
+
+    epoch: int
+    """Counted from 1."""
+    skip_connections: Mapping[str, int]
+    """Edges of the derived cell that hand a state on as it is."""
+    entropy: Mapping[str, float]
+    """Of the candidates' softmax, the mean over edges, as a share of the uniform one's, log O."""
+    weakest_margin: Mapping[str, float]
+    """The smallest margin of probability by which an edge of the genotype was kept."""
+    unchanged_epochs: int
+    """How many epochs ago the genotype became what it is."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], space: SearchSpace) -> "Signals | None":
+        """What a line of `metrics.jsonl` says of them; None for a line without, or a damaged one.
+
+        A run looks back at its lines after every epoch, and is not to end by what they say.
+        """
+        names = [field.name for field in fields(cls)]
+        if not record.keys() >= {*names} or misfit(record, space):
+            return None
+        return cls(**{name: record[name] for name in names})
+
+
+def misfit(record: Mapping[str, Any], space: SearchSpace) -> str:
+    """Which of the signals in a line of `metrics.jsonl` cannot be, and why; empty if all can."""
+    for name, (is_valid, expected) in _SIGNALS.items():
+        if name in record and not is_valid(record[name], space):
+            cells = " and ".join(space.cells)
+            found = f"{name}: found {reprlib.repr(record[name])}"
+            return f"{found}, expected {expected.format(cells=cells)}"
+    return ""
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: object) -> bool:
+    # By a bound: an integer may be too large to be asked whether it is finite.
+    return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
+
+
+def _has(space: SearchSpace, values: object, is_valid: Callable[[object], bool]) -> bool:
+    """Whether there is a value for each cell, and no other."""
+    return (
+        isinstance(values, Mapping)
+        and values.keys() == {*space.cells}
+        and all(map(is_valid, values.values()))
+    )
+
+
+_SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
+    "epoch": (lambda value, _: _is_count(value) and value > 0, "a number from 1"),
+    "skip_connections": (lambda value, space: _has(space, value, _is_count), "counts of {cells}"),
+    "entropy": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
+    "weakest_margin": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
+    "unchanged_epochs": (lambda value, _: _is_count(value), "a number of epochs"),
+}
+"""What each of them can be."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchSnapshot:
+    """A search after one of its epochs."""
+
+    alphas: Alphas
+    genotype: Genotype
+    choices: Sequence[Choice]
+    signals: Signals
+
+    @property
+    def epoch(self) -> int:
+        """Its number, counted from 1."""
+        return self.signals.epoch
+
+
+def take_snapshot(
+    space: SearchSpace,
+    alphas: Alphas,
+    *,
+    epoch: int,
+    name: str,
+    before: SearchSnapshot | None,
+    origin: Mapping[str, Any] | None = None,
+) -> SearchSnapshot:
+    """What the alphas after an epoch stand for.
+
+    Args:
+        space: Whose cells they are of.
+        alphas: For each cell `[E, O]`.
+        epoch: That they are after, counted from 1.
+        name: The genotype's.
+        before: The epoch before; None where that is not known.
+        origin: The genotype's.
+    """
+    genotype, choices = derive(space, alphas, name=name, origin=origin)
+    stands = before is not None and before.genotype.cells == genotype.cells
+    signals = Signals(
+        epoch=epoch,
+        skip_connections=genotype.count(space.skip),
+        entropy={cell: _entropy(alphas[cell]) for cell in space.cells},
+        weakest_margin={
+            cell: min(choice.margin for choice in choices if choice.cell == cell)
+            for cell in space.cells
+        },
+        unchanged_epochs=before.signals.unchanged_epochs + 1 if before and stands else 0,
+    )
+    return SearchSnapshot(alphas=alphas, genotype=genotype, choices=choices, signals=signals)
+
+
+def _entropy(rows: Sequence[Sequence[float]]) -> float:
+    """The mean over edges, 1 where all candidates weigh the same."""
+    entropies = [
+        -sum(p * math.log(p) for p in softmax(row) if p > 0) / math.log(len(row)) for row in rows
+    ]
+    return sum(entropies) / len(entropies)
+
+
+def warn(space: SearchSpace, signals: Sequence[Signals], epochs: int) -> list[str]:
+    """What looks bad after the last of some epochs, in plain words; empty where nothing does.
+
+    Args:
+        space: Whose cells are searched.
+        signals: Of the epochs so far, in order.
+        epochs: That the search will have.
+    """
+    if not signals:
+        return []
+    warnings = [_warn_of_skips(space, signals)]
+    # Before, alphas are expected to be undecided.
+    if 2 * signals[-1].epoch >= epochs:
+        warnings += [_warn_of_indecision(signals[-1]), _warn_of_margins(signals[-1])]
+    if signals[-1].epoch == epochs:
+        warnings.append(_warn_of_change(signals[-1]))
+    return [warning for warning in warnings if warning]
+
+
+def has_collapsed(space: SearchSpace, signals: Signals) -> bool:
+    """Whether half of the edges or more of the first cell, the normal one, are skips.
+
+    The reduction cell is left out: the published ones are full of them.
+    """
+    return 2 * signals.skip_connections[space.cells[0]] >= space.nodes * space.edges_per_node
+
+
+def _warn_of_skips(space: SearchSpace, signals: Sequence[Signals]) -> str:
+    cell, last = space.cells[0], signals[-1]
+    if not has_collapsed(space, last):
+        return ""
+    kind = f"{space.skip.removesuffix('_connect')} connections"
+    sound = [one.epoch for one in signals if not has_collapsed(space, one)]
+    # The last of the epochs before it began.
+    advice = (
+        f"consider an earlier epoch with darts derive --epoch {sound[-1]}"
+        if sound
+        else ("search with fewer epochs, or another seed")
+    )
+    count, edges = last.skip_connections[cell], space.nodes * space.edges_per_node
+    return f"the {cell} cell is turning into {kind} ({count} of {edges} edges); {advice}"
+
+
+def _warn_of_indecision(signals: Signals) -> str:
+    cells = [cell for cell, entropy in signals.entropy.items() if entropy > UNDECIDED]
+    if not cells:
+        return ""
+    entropy = max(signals.entropy[cell] for cell in cells)
+    return (
+        f"the alphas of {_cells(cells)} say hardly more than at the start (entropy "
+        f"{entropy:.3f} of 1); search for more epochs, or with a larger alphas.lr"
+    )
+
+
+def _warn_of_margins(signals: Signals) -> str:
+    margins = signals.weakest_margin
+    cells = [cell for cell, margin in margins.items() if margin < CLOSE]
+    if not cells:
+        return ""
+    least = min(margins[cell] for cell in cells)
+    return (
+        f"an edge of {_cells(cells)} was chosen by a margin of {least:.4f}: another seed may "
+        "choose otherwise; compare several"
+    )
+
+
+def _warn_of_change(signals: Signals) -> str:
+    if signals.epoch <= SETTLED_EPOCHS or signals.unchanged_epochs >= SETTLED_EPOCHS:
+        return ""
+    ago = signals.unchanged_epochs
+    when = "in the last epoch" if not ago else f"{ago} epoch{'' if ago == 1 else 's'} ago"
+    return f"the genotype still changed {when}; search for more epochs"
+
+
+def _cells(names: Sequence[str]) -> str:
+    return f"the {' and '.join(names)} cell{'' if len(names) == 1 else 's'}"

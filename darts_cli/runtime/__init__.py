@@ -1,0 +1,1 @@
+"""What the method runs on: devices, ranks, memory, precision, signals, random numbers, clocks."""

@@ -1,0 +1,1 @@
+"""Image data: found, decoded once, augmented and read in batches."""

@@ -1,0 +1,1 @@
+"""Functions with hand-written gradients, each beside its plain formula."""
