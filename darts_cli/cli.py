@@ -1,58 +1,28 @@
-"""The commands: flags become options, and errors one line. No torch until a command needs it."""
+"""The commands, and what becomes of their errors. No torch is imported until a command needs it."""
 
+import inspect
 import os
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
-from pathlib import Path
-from typing import Annotated, NoReturn, TextIO, cast
+from typing import Annotated, Any, NoReturn, TextIO, TypeVar, cast, get_type_hints
 
 import typer
 from typer.exceptions import TyperException
 
 from darts_cli import __version__
 from darts_cli.errors import ConfigError, DartsError, DivergenceError, Interrupted
-from darts_cli.flags import (
-    DATA,
-    DEVICE,
-    NETWORK,
-    Accumulate,
-    BatchSize,
-    Channels,
-    CheckpointEvery,
-    Compile,
-    ConfigFile,
-    Data,
-    Deterministic,
-    Device,
-    DryRun,
-    Epochs,
-    Gpu,
-    Hypergradient,
-    ImageSize,
-    Layers,
-    LearningRate,
-    MaxSteps,
-    Memory,
-    MinCount,
-    NoLive,
-    Order,
-    Out,
-    Output,
-    OutputHere,
-    Precision,
-    Probe,
-    Quiet,
-    Recipe,
-    Resume,
-    Seed,
-    Set,
-    Show,
-    Space,
-    SyncBatchNorm,
-    TensorBoard,
-    TextFormat,
-    ThemeName,
-    Width,
+from darts_cli.options import (
+    PANELS,
+    DeriveOptions,
+    EvalOptions,
+    ExportOptions,
+    Flag,
+    ImportOptions,
+    SearchOptions,
+    TrainOptions,
+    VizOptions,
+    flags,
 )
 from darts_cli.terminal.stdio import CheckedStdout, OutputError, give_up_unwritten
 
@@ -60,12 +30,66 @@ app = typer.Typer(
     name="darts",
     help="Differentiable architecture search: search a cell, derive, train, evaluate and draw it.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
+# The status that Typer returns after a Ctrl-C that no run took as a request to stop.
 _INTERRUPTED = 130
-"""What Typer returns after a Ctrl-C that no run took as a request to stop."""
+
+OptionsT = TypeVar("OptionsT")
+
+
+def _command(
+    options: type[OptionsT], *, name: str | None = None, examples: Sequence[str]
+) -> Callable[[Callable[[OptionsT], None]], Callable[[OptionsT], None]]:
+    """Add a command whose flags are the fields of a dataclass, which it is called with."""
+    hints = get_type_hints(options)
+    parameters = [
+        inspect.Parameter(
+            declared.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if told.argument else declared.default,
+            annotation=Annotated[hints[declared.name], _parameter(told)],
+        )
+        for declared, told in sorted(flags(options), key=lambda pair: _place_in_help(pair[1]))
+    ]
+
+    def register(function: Callable[[OptionsT], None]) -> Callable[[OptionsT], None]:
+        def command(**values: Any) -> None:
+            function(options(**values))
+
+        command.__doc__ = function.__doc__
+        # What Typer makes the command's flags of.
+        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in parameters}
+        epilog = "\n\n".join(["Examples:", *(f"  {example}" for example in examples)])
+        app.command(name or function.__name__, epilog=epilog)(command)
+        return function
+
+    return register
+
+
+def _place_in_help(told: Flag) -> int:
+    """Return where help lists a flag: arguments first, then panel by panel."""
+    return -1 if told.argument else (None, *PANELS).index(told.panel)
+
+
+def _parameter(told: Flag) -> Any:
+    """Return what Typer has to know of a flag or argument."""
+    shared: dict[str, Any] = {
+        "help": told.help,
+        "metavar": told.metavar,
+        "autocompletion": told.complete,
+    }
+    if told.argument:
+        return typer.Argument(**shared, show_default=False)
+    return typer.Option(
+        *told.names,
+        **shared,
+        show_default=told.default if told.default is not None else True,
+        rich_help_panel=told.panel,
+        min=told.minimum,
+    )
 
 
 @app.callback(invoke_without_command=True)
@@ -80,386 +104,126 @@ def root(
         raise typer.Exit
 
 
-@app.command()
-def search(
-    space: Annotated[Space, typer.Argument(help="What is searched.", show_default=False)],
-    data: Data = None,
-    image_size: ImageSize = None,
-    min_count: MinCount = None,
-    batch_size: BatchSize = None,
-    order: Annotated[
-        Order | None,
-        typer.Option(help="Of the hypergradient.", show_default="second", rich_help_panel=NETWORK),
-    ] = None,
-    hypergradient: Annotated[
-        Hypergradient | None,
-        typer.Option(
-            help="How its second-order product is computed.",
-            show_default="finite-difference",
-            rich_help_panel=NETWORK,
-        ),
-    ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            help="How alphas weigh candidates.", show_default="darts", rich_help_panel=NETWORK
-        ),
-    ] = None,
-    channels: Channels = None,
-    layers: Layers = None,
-    width: Width = None,
-    lr: LearningRate = None,
-    out: Out = None,
-    seed: Seed = None,
-    epochs: Epochs = None,
-    recipe: Recipe = None,
-    config: ConfigFile = None,
-    set_: Set = None,
-    resume: Resume = None,
-    max_steps: MaxSteps = None,
-    checkpoint_every: CheckpointEvery = "10",
-    dry_run: DryRun = False,
-    probe: Probe = False,
-    tensorboard: TensorBoard = False,
-    quiet: Quiet = False,
-    no_live: NoLive = False,
-    gpu: Gpu = None,
-    device: Device = None,
-    precision: Precision = None,
-    accumulate: Accumulate = None,
-    compile_: Compile = False,
-    deterministic: Deterministic = False,
-    sync_batchnorm: SyncBatchNorm = None,
-    memory: Annotated[
-        Memory | None,
-        typer.Option(
-            help="save: less memory in a search of images, for more time.",
-            show_default="fast",
-            rich_help_panel=DEVICE,
-        ),
-    ] = None,
-) -> None:
+@_command(
+    SearchOptions,
+    examples=(
+        "darts search cnn --gpu 0",
+        "darts search rnn --data letters --width 200 --lr 5 --out runs/search",
+    ),
+)
+def search(options: SearchOptions) -> None:
     """Search a cell; without flags, the paper's second-order search on CIFAR-10 or PTB.
 
     Prints the directory of the run, which holds the genotype of the newest alphas.
     """
     from darts_cli.commands import search as command
-    from darts_cli.commands.options import Options
 
-    command.search(
-        space.value,
-        Options(
-            data=data,
-            image_size=image_size,
-            min_count=min_count,
-            batch_size=batch_size,
-            order=order.value if order is not None else None,
-            hypergradient=hypergradient.value if hypergradient is not None else None,
-            strategy=strategy,
-            channels=channels,
-            layers=layers,
-            width=width,
-            lr=lr,
-            out=out,
-            seed=seed,
-            epochs=epochs,
-            recipe=recipe,
-            config=config,
-            set=tuple(set_ or ()),
-            resume=resume,
-            max_steps=max_steps,
-            checkpoint_every=checkpoint_every,
-            dry_run=dry_run,
-            probe=probe,
-            tensorboard=tensorboard,
-            quiet=quiet,
-            no_live=no_live,
-            gpu=gpu,
-            device=device,
-            precision=precision.value if precision is not None else None,
-            accumulate=accumulate,
-            compile=compile_,
-            deterministic=deterministic,
-            sync_batchnorm=sync_batchnorm,
-            memory=memory.value if memory is not None else None,
-        ),
-    )
+    command.search(options)
 
 
-@app.command()
-def derive(
-    source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A search.")],
-    epoch: Annotated[
-        int | None,
-        typer.Option(help="The alphas after this epoch.", show_default="the newest"),
-    ] = None,
-    output: Output = None,
-) -> None:
-    """Derive the genotype of a search, and tell how sure the choice is.
+@_command(
+    DeriveOptions,
+    examples=(
+        "darts derive runs/search",
+        "darts derive runs/search --epoch 25 --output cell.yaml",
+    ),
+)
+def derive(options: DeriveOptions) -> None:
+    """Derive the genotype of a search, and report how sure the choice is.
 
     Prints the genotype's file.
     """
     from darts_cli.commands import derive as command
 
-    command.derive_genotype(source, epoch, output)
+    command.derive_genotype(options)
 
 
-@app.command()
-def train(
-    genotype: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="What to train: darts_v2, or a file.")
-    ] = None,
-    data: Data = None,
-    image_size: ImageSize = None,
-    min_count: MinCount = None,
-    batch_size: BatchSize = None,
-    channels: Channels = None,
-    layers: Layers = None,
-    width: Width = None,
-    lr: LearningRate = None,
-    out: Out = None,
-    seed: Seed = None,
-    epochs: Epochs = None,
-    recipe: Recipe = None,
-    config: ConfigFile = None,
-    set_: Set = None,
-    resume: Resume = None,
-    max_steps: MaxSteps = None,
-    checkpoint_every: CheckpointEvery = "10",
-    dry_run: DryRun = False,
-    probe: Probe = False,
-    tensorboard: TensorBoard = False,
-    quiet: Quiet = False,
-    no_live: NoLive = False,
-    gpu: Gpu = None,
-    device: Device = None,
-    precision: Precision = None,
-    accumulate: Accumulate = None,
-    compile_: Compile = False,
-    deterministic: Deterministic = False,
-    sync_batchnorm: SyncBatchNorm = None,
-) -> None:
+@_command(
+    TrainOptions,
+    examples=(
+        "darts train --genotype darts_v2 --gpu 0",
+        "darts train --genotype cell.yaml --data flowers --image-size 32",
+    ),
+)
+def train(options: TrainOptions) -> None:
     """Train the network of a genotype; without other flags, as in the paper, on CIFAR-10 or PTB.
 
     Prints the directory of the run, which holds the checkpoint.
     """
     from darts_cli.commands import train as command
-    from darts_cli.commands.options import Options
 
-    command.train(
-        genotype,
-        Options(
-            data=data,
-            image_size=image_size,
-            min_count=min_count,
-            batch_size=batch_size,
-            channels=channels,
-            layers=layers,
-            width=width,
-            lr=lr,
-            out=out,
-            seed=seed,
-            epochs=epochs,
-            recipe=recipe,
-            config=config,
-            set=tuple(set_ or ()),
-            resume=resume,
-            max_steps=max_steps,
-            checkpoint_every=checkpoint_every,
-            dry_run=dry_run,
-            probe=probe,
-            tensorboard=tensorboard,
-            quiet=quiet,
-            no_live=no_live,
-            gpu=gpu,
-            device=device,
-            precision=precision.value if precision is not None else None,
-            accumulate=accumulate,
-            compile=compile_,
-            deterministic=deterministic,
-            sync_batchnorm=sync_batchnorm,
-        ),
-    )
+    command.train(options)
 
 
-@app.command("eval")
-def evaluate(
-    source: Annotated[Path, typer.Argument(metavar="RUN|CHECKPOINT", help="A trained network.")],
-    data: Data = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="train, valid or test.",
-            show_default="test; of a text's run valid and test",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Examples at once; for text, places read side by side.",
-            show_default="256 images, 1 text",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    quiet: Quiet = False,
-    gpu: Gpu = None,
-    device: Device = None,
-) -> None:
+@_command(
+    EvalOptions,
+    name="eval",
+    examples=("darts eval runs/train", "darts eval runs/train --data DIR --split test"),
+)
+def evaluate(options: EvalOptions) -> None:
     """Measure a trained network on a split of its data, or of other data with its classes or words.
 
-    Prints the measures of each split, and the JSON file with them.
+    Prints the metrics of each split, and the JSON file with them.
     """
     from darts_cli.commands import evaluate as command
 
-    command.evaluate_checkpoint(
-        source,
-        data_name=data,
-        split=split,
-        batch_size=batch_size,
-        gpu=gpu,
-        device_name=device,
-        quiet=quiet,
-    )
+    command.evaluate_checkpoint(options)
 
 
-@app.command()
-def viz(
-    sources: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME|GENOTYPE|RUN",
-            help="A genotype by name or file, or a run; two are compared.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            help="File to write: .svg, .png, .pdf, .dot, .mmd; of a run also .gif, its cells "
-            "epoch by epoch, and .html, one page of all; of several runs .html compares them.",
-            show_default="the terminal",
-        ),
-    ] = None,
-    show: Annotated[
-        Show,
-        typer.Option(
-            metavar="WHAT",
-            help="What of a run: cells; alphas, as heat maps; lines, of the same; curves of its "
-            "measures; signals of a collapse.",
-        ),
-    ] = Show.CELLS,
-    format_: Annotated[
-        TextFormat | None,
-        typer.Option("--format", help="Print the cells for Graphviz or Mermaid."),
-    ] = None,
-    theme: Annotated[
-        ThemeName, typer.Option(help="Of pictures; a page has both.")
-    ] = ThemeName.LIGHT,
-    legend: Annotated[
-        bool, typer.Option("--legend", help="Explain colours and boxes of cells.")
-    ] = False,
-    title: Annotated[bool, typer.Option(help="Name genotype and cells.")] = True,
-) -> None:
+@_command(
+    VizOptions,
+    examples=(
+        "darts viz darts_v2 --output cell.svg",
+        "darts viz runs/search --show alphas --output alphas.png",
+    ),
+)
+def viz(options: VizOptions) -> None:
     """Draw the cells of a genotype, compare two, or show what happened in a run.
 
     Prints the file.
     """
     from darts_cli.commands import viz as command
-    from darts_cli.viz.style import Style
 
-    command.visualize(
-        command.Request(
-            sources=tuple(sources),
-            output=output,
-            show=show.value,
-            format=format_.value if format_ is not None else None,
-            style=Style(theme=theme.value, title=title, legend=legend),
-        )
-    )
+    command.visualize(options)
 
 
-@app.command("import")
-def import_(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE",
-            help="A .pt file of torch.save, or a text with Genotype(...) in it.",
-            show_default=False,
-        ),
-    ],
-    genotype: Annotated[
-        str | None,
-        typer.Option(metavar="NAME|FILE", help="What a discrete network was made of."),
-    ] = None,
-    data: Data = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAMES|FILE",
-            help="Classes in the order of the logits: between commas, or one a line.",
-            show_default="those of --data",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    image_size: ImageSize = None,
-    min_count: MinCount = None,
-    alphas: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .pt file with a supernet's alphas.")
-    ] = None,
-    recipe: Recipe = None,
-    name: Annotated[
-        str | None, typer.Option(help="Which of several genotypes in a text.", show_default=False)
-    ] = None,
-    output: OutputHere = None,
-) -> None:
+@_command(
+    ImportOptions,
+    name="import",
+    examples=(
+        "darts import cifar10_model.pt --genotype darts_v2",
+        "darts import genotypes.py --name MY_CELL",
+    ),
+)
+def import_(options: ImportOptions) -> None:
     """Make a checkpoint of a published one, or a genotype's file of a pasted Genotype(...).
 
-    Runs nothing that is in the file. Prints what was made.
+    Importing never executes code from the file. Prints what was made.
     """
     from darts_cli.commands import import_ as command
 
-    command.import_file(
-        command.Request(
-            source=source,
-            genotype=genotype,
-            data=data,
-            classes=classes,
-            image_size=image_size,
-            min_count=min_count,
-            alphas=alphas,
-            recipe=recipe,
-            name=name,
-            output=output,
-        )
-    )
+    command.import_file(options)
 
 
-@app.command()
-def export(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|CHECKPOINT|GENOTYPE",
-            help="A run, a .safetensors file, or a genotype by name or file.",
-            show_default=False,
-        ),
-    ],
-    output: OutputHere = None,
-) -> None:
+@_command(
+    ExportOptions,
+    examples=(
+        "darts export runs/train --output network.pt",
+        "darts export runs/search/genotype.yaml",
+    ),
+)
+def export(options: ExportOptions) -> None:
     """Make a .pt file with published names of a network, or print a genotype as code has it.
 
     Prints the file, or the genotype; a supernet's alphas are in another file beside it.
     """
     from darts_cli.commands import export as command
 
-    command.export(source, output)
+    command.export(options.source, options.output)
 
 
 def main() -> None:
-    """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
+    """Run the command line; exit with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:
         with redirect_stdout(cast(TextIO, CheckedStdout(sys.stdout))) as results:
             status = app(prog_name="darts", standalone_mode=False)
@@ -483,18 +247,18 @@ def main() -> None:
 
 
 def _rank() -> str:
-    """Which process of a run speaks, if there are several."""
+    """Return the prefix that names this process of a run, if there are several."""
     several = os.environ.get("WORLD_SIZE", "1") != "1"
     return f"process {os.environ.get('RANK', '?')}: " if several else ""
 
 
 def _once(message: str) -> str:
-    """What all processes of a run would say: the first one alone says it."""
+    """Return a message that all processes of a run would print: on rank 0 alone."""
     return message if not _rank() or os.environ.get("RANK") == "0" else ""
 
 
 def _usage(error: TyperException) -> str:
-    """One line about wrong usage; none where no command was given, which shows the help."""
+    """Return one line about wrong usage; nothing where no command was given, which shows help."""
     # Typer's checks are pydantic's, which names the exception behind them.
     message = error.format_message().replace("Value error, ", "").rstrip(".")
     context = getattr(error, "ctx", None)

@@ -1,339 +1,296 @@
 """Every setting, what it means, and its range."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, cast, get_type_hints
 
 from darts_cli.errors import ConfigError
+from darts_cli.schema import MAX_EPOCHS, Rule, at_least, between
+
+Order = Literal["first", "second"]
+Hypergradient = Literal["finite-difference", "exact"]
+PrecisionName = Literal["fp32", "tf32", "bf16", "fp16"]
+MemoryMode = Literal["fast", "save"]
+
+_PROBABILITY = Rule("0 to less than 1", lambda value: 0 <= value < 1)
+_SHARE = Rule("a share between 0 and 1", lambda value: 0 < value < 1)
+# Marks a setting that has a flag of the same name.
+_FLAG = "flag"
 
 
-def _require(condition: bool, key: str, value: object, expected: str, flag: str = "") -> None:
-    """Raise a `ConfigError` that names the setting and how to change it."""
-    if not condition:
-        remedy = f"use {flag} or --set {key}=..." if flag else f"use --set {key}=..."
-        raise ConfigError(f"{key}: found {value}, expected {expected}; {remedy}")
+def _positive(high: float) -> Rule:
+    return Rule(f"more than 0, at most {high}", lambda value: 0 < value <= high)
+
+
+def _optional(rule: Rule, *, text: str = "") -> Rule:
+    return Rule(text or rule.expected, lambda value: value is None or rule.is_valid(value))
+
+
+@cache
+def _rules(section: Any) -> dict[str, tuple[list[Rule], bool]]:
+    """Return the rules of each setting of a section, and whether it has a flag."""
+    hints = get_type_hints(section, include_extras=True)
+    marks = {
+        field.name: getattr(hints[field.name], "__metadata__", ()) for field in fields(section)
+    }
+    return {
+        name: ([mark for mark in of if isinstance(mark, Rule)], _FLAG in of)
+        for name, of in marks.items()
+    }
+
+
+class Section:
+    """A group of settings, whose ranges are part of their annotations."""
+
+    __slots__ = ()
+
+    name_in_file: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        for name, (rules, has_flag) in _rules(cast(Any, type(self))).items():
+            value = getattr(self, name)
+            for rule in rules:
+                self._require(rule.is_valid(value), name, value, rule.expected, has_flag=has_flag)
+
+    def _require(
+        self, condition: bool, name: str, value: Any, expected: str, *, has_flag: bool = False
+    ) -> None:
+        """Raise a `ConfigError` that names the setting and how to change it."""
+        if not condition:
+            key = f"{self.name_in_file}.{name}" if self.name_in_file else name
+            found = list(value) if isinstance(value, tuple) else value
+            flag = f"--{name.replace('_', '-')} or " if has_flag else ""
+            raise ConfigError(
+                f"{key}: found {found}, expected {expected}", remedy=f"use {flag}--set {key}=..."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TextDataConfig:
+class DataConfig(Section):
+    """What every space has to know of its data; each adds settings of its own."""
+
+    name_in_file: ClassVar[str] = "data"
+
+    name: str
+    """A data set's name, or a folder."""
+    root: str = "~/.cache/darts"
+    """Folder of downloaded data."""
+    batch_size: int = 64
+    """Examples in a step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextDataConfig(DataConfig):
     """Which text, and how it is cut into segments."""
 
     name: str = "ptb"
     """A corpus by name, or a folder with train.txt, valid.txt and test.txt."""
     root: str = "~/.cache/darts"
-    """Where the folders `ptb` and `wikitext2` are looked for."""
-    batch_size: int = 64
-    """Places of the text that are read side by side."""
-    segment: int = 35
+    """Folder that contains the folders `ptb` and `wikitext2`."""
+    batch_size: Annotated[int, between(1, 65_536), _FLAG] = 64
+    """Positions of the text that are read side by side."""
+    segment: Annotated[int, between(1, 10_000)] = 35
     """Words between steps; the learning rate is that of a segment of this length."""
-    short_portion: float = 0.05
+    short_portion: Annotated[float, between(0, 1)] = 0.05
     """Share of the segments that are half as long (Merity et al., 2018, section 5)."""
-    segment_spread: float = 5.0
+    segment_spread: Annotated[float, between(0, 1000)] = 5.0
     """Standard deviation of a segment's length; 0: none."""
-    min_count: int = 1
+    min_count: Annotated[int, at_least(1), _FLAG] = 1
     """Words that are rarer than this in the training text become `<unk>`."""
-    evaluation_batch: int = 10
-    """Places of the text that are read side by side when it is evaluated after an epoch."""
-
-    def __post_init__(self) -> None:
-        _require(
-            1 <= self.batch_size <= 65_536,
-            "data.batch_size",
-            self.batch_size,
-            "1 to 65536",
-            "--batch-size",
-        )
-        _require(1 <= self.segment <= 10_000, "data.segment", self.segment, "1 to 10000")
-        _require(0 <= self.short_portion <= 1, "data.short_portion", self.short_portion, "0 to 1")
-        _require(
-            0 <= self.segment_spread <= 1000,
-            "data.segment_spread",
-            self.segment_spread,
-            "0 to 1000",
-        )
-        _require(self.min_count >= 1, "data.min_count", self.min_count, "1 or more", "--min-count")
-        _require(
-            1 <= self.evaluation_batch <= 65_536,
-            "data.evaluation_batch",
-            self.evaluation_batch,
-            "1 to 65536",
-        )
+    evaluation_batch: Annotated[int, between(1, 65_536)] = 10
+    """Positions of the text that are read side by side in the evaluation after an epoch."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ImageDataConfig:
-    """Which images, how they are split, augmented and cut into batches."""
+class ImageDataConfig(DataConfig):
+    """Which images, and how they are split, augmented and cut into batches."""
 
     name: str = "cifar10"
     """A data set's name, or a folder of images."""
     root: str = "~/.cache/darts"
-    """Where torchvision's data sets are downloaded to, and decoded images are kept."""
+    """Folder that torchvision's data sets are downloaded to, and decoded images are kept in."""
     cache: bool = True
     """Whether the decoded images of a folder are kept in `root` for the next run."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, _optional(between(8, 4096)), _FLAG] = None
     """Side in pixels that all images are resized to; None: they have one size already."""
-    batch_size: int = 64
+    batch_size: Annotated[int, at_least(2), _FLAG] = 64
     """Images in a step."""
     augmentation: Literal["crop", "imagenet"] = "crop"
     """`crop`: shift by `crop_padding` at most, and flip. `imagenet`: resized crop, flip, colour."""
-    crop_padding: int = 4
+    crop_padding: Annotated[int, between(0, 64)] = 4
     """Pixels that a random crop may shift by (appendix A.1)."""
     flip: bool = True
     """Whether images are mirrored at random."""
-    cutout: int = 0
+    cutout: Annotated[int, at_least(0)] = 0
     """Side in pixels of the square that is blanked (appendix A.2); 0: none."""
-    search_portion: float = 0.5
+    search_portion: Annotated[float, _SHARE] = 0.5
     """Share of the training images that trains the weights in a search; the rest the alphas."""
-    evaluation_images: int = 5000
+    evaluation_images: Annotated[int, at_least(0)] = 5000
     """Images of the alphas' that a search evaluates after an epoch, drawn once; 0: all."""
-    test_portion: float = 0.1
+    test_portion: Annotated[float, _SHARE] = 0.1
     """Share of each class that is set aside as test images where the data has none."""
-    workers: int = 2
+    workers: Annotated[int, between(0, 64)] = 2
     """Processes that read images which do not fit in memory."""
-
-    def __post_init__(self) -> None:
-        _require(
-            self.batch_size >= 2, "data.batch_size", self.batch_size, "2 or more", "--batch-size"
-        )
-        size = self.image_size
-        _require(
-            size is None or 8 <= size <= 4096, "data.image_size", size, "8 to 4096", "--image-size"
-        )
-        _require(0 <= self.crop_padding <= 64, "data.crop_padding", self.crop_padding, "0 to 64")
-        _require(self.cutout >= 0, "data.cutout", self.cutout, "0 or more")
-        _require(
-            0 < self.search_portion < 1,
-            "data.search_portion",
-            self.search_portion,
-            "a share between 0 and 1",
-        )
-        _require(
-            self.evaluation_images >= 0,
-            "data.evaluation_images",
-            self.evaluation_images,
-            "0 or more",
-        )
-        _require(
-            0 < self.test_portion < 1,
-            "data.test_portion",
-            self.test_portion,
-            "a share between 0 and 1",
-        )
-        _require(0 <= self.workers <= 64, "data.workers", self.workers, "0 to 64")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ConvNetworkConfig:
+class ConvNetworkConfig(Section):
     """The network around convolutional cells."""
+
+    name_in_file: ClassVar[str] = "network"
 
     stem: Literal["cifar", "imagenet"] = "cifar"
     """`cifar`: one convolution. `imagenet`: two stems that reduce the resolution by 8."""
-    channels: int = 16
+    channels: Annotated[
+        int, between(2, 4096), Rule("an even number", lambda value: value % 2 == 0), _FLAG
+    ] = 16
     """Channels of a node in the first cells."""
-    layers: int = 8
-    """Cells; those at one and two thirds reduce the resolution."""
-    stem_multiplier: int = 3
+    layers: Annotated[int, between(1, 1000), _FLAG] = 8
+    """Number of cells; those at one and two thirds reduce the resolution."""
+    stem_multiplier: Annotated[int, between(1, 64)] = 3
     """Channels of the CIFAR stem, over `channels`."""
-    auxiliary: float = 0.0
+    auxiliary: Annotated[float, between(0, 10)] = 0.0
     """Weight of the auxiliary head's loss; 0: no such head."""
-    drop_path: float = 0.0
+    drop_path: Annotated[float, _PROBABILITY] = 0.0
     """Probability of dropping a path in the last epoch, growing from 0."""
 
-    def __post_init__(self) -> None:
-        _require(
-            2 <= self.channels <= 4096, "network.channels", self.channels, "2 to 4096", "--channels"
-        )
-        _require(
-            self.channels % 2 == 0,
-            "network.channels",
-            self.channels,
-            "an even number",
-            "--channels",
-        )
-        _require(1 <= self.layers <= 1000, "network.layers", self.layers, "1 to 1000", "--layers")
-        _require(
-            1 <= self.stem_multiplier <= 64,
-            "network.stem_multiplier",
-            self.stem_multiplier,
-            "1 to 64",
-        )
-        _require(0 <= self.auxiliary <= 10, "network.auxiliary", self.auxiliary, "0 to 10")
-        _require(0 <= self.drop_path < 1, "network.drop_path", self.drop_path, "0 to less than 1")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RecurrentNetworkConfig:
-    """The language model around a recurrent cell, and what regularises it (appendix A.4)."""
+class RecurrentNetworkConfig(Section):
+    """The language model around a recurrent cell, and what regularizes it (appendix A.4)."""
 
-    width: int = 300
-    """Of the embedding and of the cell's states."""
-    dropout_output: float = 0.75
-    """Of the cell's output."""
-    dropout_hidden: float = 0.25
-    """Of every state before its product with the weights, one mask a segment."""
-    dropout_input: float = 0.75
-    """Of the words that the cell reads, one mask a segment."""
-    dropout_embedding: float = 0.2
-    """Of the embedded words, one mask a segment."""
-    dropout_words: float = 0.0
-    """Of whole words of the vocabulary."""
-    activation: float = 0.0
+    name_in_file: ClassVar[str] = "network"
+
+    width: Annotated[int, between(1, 65_536), _FLAG] = 300
+    """Width of the embedding and of the cell's states."""
+    dropout_output: Annotated[float, _PROBABILITY] = 0.75
+    """Dropout of the cell's output."""
+    dropout_hidden: Annotated[float, _PROBABILITY] = 0.25
+    """Dropout of every state before its product with the weights, one mask for each segment."""
+    dropout_input: Annotated[float, _PROBABILITY] = 0.75
+    """Dropout of the words that the cell reads, one mask for each segment."""
+    dropout_embedding: Annotated[float, _PROBABILITY] = 0.2
+    """Dropout of the embedded words, one mask for each segment."""
+    dropout_words: Annotated[float, _PROBABILITY] = 0.0
+    """Dropout of whole words of the vocabulary."""
+    activation: Annotated[float, between(0, 1000)] = 0.0
     """Weight of the mean square of the output (Merity et al., 2017)."""
-    slowness: float = 1e-3
+    slowness: Annotated[float, between(0, 1000)] = 1e-3
     """Weight of the mean square of the change of state from word to word."""
 
-    def __post_init__(self) -> None:
-        _require(1 <= self.width <= 65_536, "network.width", self.width, "1 to 65536", "--width")
-        for name in ("output", "hidden", "input", "embedding", "words"):
-            key, value = f"dropout_{name}", getattr(self, f"dropout_{name}")
-            _require(0 <= value < 1, f"network.{key}", value, "0 to less than 1")
-        for key in ("activation", "slowness"):
-            value = getattr(self, key)
-            _require(0 <= value <= 1000, f"network.{key}", value, "0 to 1000")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WeightsConfig:
+class WeightsConfig(Section):
     """How the weights are trained: SGD."""
 
-    lr: float = 0.025
+    name_in_file: ClassVar[str] = "weights"
+
+    lr: Annotated[float, _positive(1000), _FLAG] = 0.025
     """Learning rate of the first epoch."""
     lr_min: float = 0.001
     """Learning rate that the cosine schedule ends at."""
     schedule: Literal["cosine", "exponential", "constant"] = "cosine"
-    """`cosine`: from `lr` to `lr_min`. `exponential`: times `decay_rate` an epoch."""
-    decay_rate: float = 0.97
-    """Factor an epoch of the exponential schedule (appendix A.3)."""
-    momentum: float = 0.9
-    """Of SGD."""
-    weight_decay: float = 3e-4
+    """`cosine`: from `lr` to `lr_min`. `exponential`: times `decay_rate` after each epoch."""
+    decay_rate: Annotated[float, _positive(1)] = 0.97
+    """Factor of each epoch in the exponential schedule (appendix A.3)."""
+    momentum: Annotated[float, _PROBABILITY] = 0.9
+    """Momentum of SGD."""
+    weight_decay: Annotated[float, between(0, 1)] = 3e-4
     """L2 penalty on the weights."""
-    clip: float = 5.0
-    """Largest norm of the weights' gradient; 0: no clipping."""
-    label_smoothing: float = 0.0
+    clip: Annotated[float, at_least(0)] = 5.0
+    """Maximum norm of the weights' gradient; 0: no clipping."""
+    label_smoothing: Annotated[float, _PROBABILITY] = 0.0
     """Share of the target spread over all classes."""
-    averaging_patience: int = 0
+    averaging_patience: Annotated[int, between(0, 1000)] = 0
     """Epochs that validation may stall before the weights are averaged; 0: they never are."""
-    loss_limit: float | None = None
+    loss_limit: Annotated[
+        float | None,
+        _optional(Rule("", lambda value: value > 0), text="more than 0, or null"),
+    ] = None
     """A training loss above this counts as diverged; None: only one that is not finite."""
-    rollbacks: int = 0
-    """How often a diverged training goes back to its best checkpoint before it gives up."""
+    rollbacks: Annotated[int, between(0, 1000)] = 0
+    """Number of rollbacks of a diverged training to its best checkpoint before it gives up."""
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr <= 1000, "weights.lr", self.lr, "more than 0, at most 1000", "--lr")
-        _require(
-            0 <= self.lr_min <= self.lr,
-            "weights.lr_min",
-            self.lr_min,
-            f"0 to weights.lr ({self.lr})",
-        )
-        _require(
-            0 < self.decay_rate <= 1,
-            "weights.decay_rate",
-            self.decay_rate,
-            "more than 0, at most 1",
-        )
-        _require(0 <= self.momentum < 1, "weights.momentum", self.momentum, "0 to less than 1")
-        _require(0 <= self.weight_decay <= 1, "weights.weight_decay", self.weight_decay, "0 to 1")
-        _require(self.clip >= 0, "weights.clip", self.clip, "0 or more")
-        _require(
-            0 <= self.label_smoothing < 1,
-            "weights.label_smoothing",
-            self.label_smoothing,
-            "0 to less than 1",
-        )
-        _require(
-            0 <= self.averaging_patience <= 1000,
-            "weights.averaging_patience",
-            self.averaging_patience,
-            "0 to 1000",
-        )
-        limit = self.loss_limit
-        _require(limit is None or limit > 0, "weights.loss_limit", limit, "more than 0, or null")
-        _require(0 <= self.rollbacks <= 1000, "weights.rollbacks", self.rollbacks, "0 to 1000")
+        # By name: a dataclass with slots is another class than the one that `super` knows.
+        Section.__post_init__(self)
+        expected = f"0 to weights.lr ({self.lr})"
+        self._require(0 <= self.lr_min <= self.lr, "lr_min", self.lr_min, expected)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AlphasConfig:
+class AlphasConfig(Section):
     """How the architecture parameters are trained: Adam on the hypergradient (section 2.3)."""
 
-    lr: float = 3e-4
-    """Learning rate (appendix A.1)."""
-    betas: tuple[float, float] = (0.5, 0.999)
-    """Of Adam."""
-    weight_decay: float = 1e-3
-    """L2 penalty on the alphas."""
-    init_scale: float = 1e-3
-    """Standard deviation of the first alphas."""
-    order: Literal["first", "second"] = "second"
-    """`first`: the virtual step has length 0."""
-    hypergradient: Literal["finite-difference", "exact"] = "finite-difference"
-    """How the second order's product is computed: by equation 8, or by double backward."""
-    virtual_clip: float = 0.0
-    """Largest norm of the virtual step's gradients; 0: no clipping, as for images."""
-    strategy: str = "darts"
-    """How alphas weigh the candidates."""
+    name_in_file: ClassVar[str] = "alphas"
 
-    def __post_init__(self) -> None:
-        _require(0 < self.lr <= 10, "alphas.lr", self.lr, "more than 0, at most 10")
-        _require(
-            all(0 <= beta < 1 for beta in self.betas),
-            "alphas.betas",
-            list(self.betas),
+    lr: Annotated[float, _positive(10)] = 3e-4
+    """Learning rate (appendix A.1)."""
+    betas: Annotated[
+        tuple[float, float],
+        Rule(
             "two numbers from 0 to less than 1",
-        )
-        _require(0 <= self.weight_decay <= 1, "alphas.weight_decay", self.weight_decay, "0 to 1")
-        _require(0 <= self.init_scale <= 10, "alphas.init_scale", self.init_scale, "0 to 10")
-        _require(self.virtual_clip >= 0, "alphas.virtual_clip", self.virtual_clip, "0 or more")
+            lambda values: all(0 <= beta < 1 for beta in values),
+        ),
+    ] = (0.5, 0.999)
+    """Betas of Adam."""
+    weight_decay: Annotated[float, between(0, 1)] = 1e-3
+    """L2 penalty on the alphas."""
+    init_scale: Annotated[float, between(0, 10)] = 1e-3
+    """Standard deviation of the first alphas."""
+    order: Order = "second"
+    """Order of the hypergradient; `first`: the virtual step has length 0."""
+    hypergradient: Hypergradient = "finite-difference"
+    """Method for the second order's product: equation 8, or double backward."""
+    virtual_clip: Annotated[float, at_least(0)] = 0.0
+    """Maximum norm of the virtual step's gradients; 0: no clipping, as for images."""
+    strategy: str = "darts"
+    """How alphas become weights of the candidates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ComputeConfig:
+class ComputeConfig(Section):
     """How steps are computed.
 
     The mathematics are the same but for BatchNorm, which sees what one process
     computes at once.
     """
 
-    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
-    """Of products and convolutions; the finite difference is float32 in any case."""
-    accumulate: int = 1
-    """Parts of a batch, one after the other."""
-    sync_batchnorm: bool = False
-    """Whether BatchNorm is over the parts of all processes."""
+    name_in_file: ClassVar[str] = "compute"
 
-    def __post_init__(self) -> None:
-        _require(
-            1 <= self.accumulate <= 65_536,
-            "compute.accumulate",
-            self.accumulate,
-            "1 to 65536",
-            "--accumulate",
-        )
+    precision: PrecisionName = "fp32"
+    """Precision of products and convolutions; the finite difference is always float32."""
+    accumulate: Annotated[int, between(1, 65_536), _FLAG] = 1
+    """Number of micro-batches of a batch."""
+    sync_batchnorm: bool = False
+    """Whether BatchNorm is over the images of all processes."""
+    memory: MemoryMode = "fast"
+    """Whether activations are stored (`fast`) or recomputed in the backward pass (`save`)."""
+    compile: bool = False
+    """Whether the cells are compiled."""
+    deterministic: bool = False
+    """Whether torch uses deterministic algorithms alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Config:
+class Config(Section):
     """All settings of a run."""
 
     space: str = "cnn"
     """The search space."""
     recipe: str
     """The set of defaults that the run started from."""
-    seed: int = 0
-    """All randomness of the run follows from it."""
-    epochs: int = 50
+    seed: Annotated[int, Rule("0 to 2^63 - 1", lambda value: 0 <= value < 2**63), _FLAG] = 0
+    """Seed of all random numbers of the run."""
+    epochs: Annotated[int, between(1, MAX_EPOCHS), _FLAG] = 50
     """Passes over the training data."""
-    data: ImageDataConfig | TextDataConfig
-    """Images or text, splits, batches."""
-    network: ConvNetworkConfig | RecurrentNetworkConfig
-    """Size and regularisers of the network."""
+    data: DataConfig
+    """Data, splits, batches."""
+    network: Section
+    """Size and regularizers of the network."""
     weights: WeightsConfig
     """The optimizer of the weights."""
     alphas: AlphasConfig | None = None
     """The optimizer of the alphas; None when a discrete network is trained."""
     compute: ComputeConfig = ComputeConfig()
     """How steps are computed."""
-
-    def __post_init__(self) -> None:
-        _require(0 <= self.seed < 2**63, "seed", self.seed, "0 to 2^63 - 1", "--seed")
-        _require(1 <= self.epochs <= 100_000, "epochs", self.epochs, "1 to 100000", "--epochs")

@@ -2,41 +2,52 @@
 
 import difflib
 import reprlib
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import yaml
 
 from darts_cli import yaml_text
 from darts_cli.config import Config
 from darts_cli.errors import ConfigError
+from darts_cli.schema import Misfit, convert, shown_key
 
+# Keys of a run's config.yaml that are not settings.
 NOTES = ("command", "versions")
-"""Keys of a run's config.yaml that are no settings."""
 
-_LONGEST_NAME = 80
-"""Letters that an error tells of a setting's name."""
-
+# What PyYAML raises: it meets a wrong value after a tag, as `!!bool x`, with any of these.
 _UNREADABLE = (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError)
-"""What PyYAML raises: it meets a wrong value after a tag, as `!!bool x`, with any of these."""
 
 
 def dump(config: Config, notes: Mapping[str, Any]) -> str:
-    """All settings as YAML text, with `notes` under the keys of `NOTES`."""
+    """Return all settings as YAML text, after `notes` under the keys of `NOTES`."""
     return yaml.safe_dump({**notes, **as_mapping(config)}, sort_keys=False)
 
 
 def as_mapping(config: Config) -> dict[str, Any]:
-    """All settings as plain YAML and JSON values."""
+    """Return all settings as plain YAML and JSON values."""
     plain: dict[str, Any] = _plain(asdict(config))
     return plain
 
 
-def read(path: Path, *, notes: bool = False) -> dict[str, Any]:
-    """The settings in a YAML file, not yet checked.
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+class SettingsFile(dict[str, Any]):
+    """The settings in a YAML file, not yet checked, with the line of each."""
+
+    def __init__(self, settings: Mapping[str, Any], lines: Mapping[str, int]) -> None:
+        super().__init__(settings)
+        self.lines = lines
+
+
+def read(path: Path, *, notes: bool = False) -> SettingsFile:
+    """Read the settings in a YAML file, without checking them.
 
     Args:
         path: The file.
@@ -51,18 +62,28 @@ def read(path: Path, *, notes: bool = False) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror}), expected a YAML file"
         ) from None
-    yaml_text.compose(text, str(path), ConfigError)
+    root = yaml_text.compose(text, str(path), ConfigError)
     try:
         mapping = yaml.safe_load(text)
     except _UNREADABLE:
         raise ConfigError(f"{path}: not YAML: unreadable values") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path}: expected settings as a YAML mapping, such as `epochs: 25`")
-    return {key: value for key, value in mapping.items() if notes or key not in NOTES}
+    kept = {key: value for key, value in mapping.items() if notes or key not in NOTES}
+    return SettingsFile(kept, dict(_lines(root, "")))
+
+
+def _lines(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
+    """Yield the line of each key of a mapping, by dotted name."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            yield name, key.start_mark.line + 1
+            yield from _lines(value, f"{name}.")
 
 
 def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
-    """`["weights.lr=0.1"]` as a nested mapping.
+    """Parse `["weights.lr=0.1"]` into a nested mapping.
 
     Raises:
         ConfigError: if one is not KEY=VALUE.
@@ -89,89 +110,61 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
 
 
 def override(config: Config, settings: Mapping[str, Any], source: str) -> Config:
-    """The settings with some of them changed.
+    """Return settings with some of them changed.
 
     Args:
         config: What is changed.
         settings: A nested mapping of the changes.
-        source: Where these come from, for errors.
+        source: Where these come from, for errors; of a `SettingsFile` lines are named too.
 
     Raises:
         ConfigError: if a key is unknown, or a value of the wrong type or out of range.
     """
-    changed: Config = _override(config, settings, source, "")
+    lines = settings.lines if isinstance(settings, SettingsFile) else {}
+    changed: Config = _Override(source, lines).section(config, settings, "")
     return changed
 
 
-def _override(section: Any, settings: Mapping[str, Any], source: str, prefix: str) -> Any:
-    hints = get_type_hints(type(section))
-    changes: dict[str, Any] = {}
-    for key, value in settings.items():
-        # In a checkpoint it may be as long as the file.
-        name = f"{prefix}{key}"[:_LONGEST_NAME]
-        if key not in hints:
-            raise ConfigError(
-                f"{source}: unknown setting {name}, {_expected(str(key)[:_LONGEST_NAME], hints)}"
-            )
-        present = getattr(section, key)
-        if is_dataclass(present):
-            if not isinstance(value, dict):
-                raise ConfigError(
-                    f"{source}: {name} is a group of settings, found {reprlib.repr(value)}"
-                )
-            changes[key] = _override(present, value, source, f"{name}.")
-        elif present is None and any(is_dataclass(kind) for kind in get_args(hints[key])):
-            if value is not None:
-                raise ConfigError(f"{source}: {name} is not for this command, expected none of it")
-        else:
-            changes[key] = _convert(value, hints[key], f"{source}: {name}")
-    return replace(section, **changes)
+@dataclass(frozen=True, slots=True)
+class _Override:
+    """Changes settings, and names the place of those that cannot be."""
+
+    source: str
+    lines: Mapping[str, int]
+
+    def section(self, present: Any, settings: Mapping[str, Any], prefix: str) -> Any:
+        hints = get_type_hints(type(present), include_extras=True)
+        names = [field.name for field in fields(present)]
+        changes: dict[str, Any] = {}
+        for key, value in settings.items():
+            name = shown_key(f"{prefix}{key}")
+            if key not in names:
+                raise self.error(name, f"unknown setting {name}, {_suggest(shown_key(key), names)}")
+            old = getattr(present, key)
+            if is_dataclass(old):
+                if not isinstance(value, dict):
+                    found = reprlib.repr(value)
+                    raise self.error(name, f"{name} is a group of settings, found {found}")
+                changes[key] = self.section(old, value, f"{name}.")
+            elif old is None and any(map(_is_section, get_args(hints[key]))):
+                if value is not None:
+                    raise self.error(name, f"{name} is not for this command, expected none of it")
+            else:
+                try:
+                    changes[key] = convert(value, hints[key], name)
+                except Misfit as misfit:
+                    raise self.error(name, str(misfit)) from None
+        return replace(present, **changes)
+
+    def error(self, name: str, problem: str) -> ConfigError:
+        line = f", line {self.lines[name]}" if name in self.lines else ""
+        return ConfigError(problem, where=f"{self.source}{line}")
 
 
-def _expected(key: str, hints: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(key, hints, n=1)
-    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(hints)}"
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind)
 
 
-def _convert(value: Any, kind: Any, what: str) -> Any:
-    """A YAML value as the type of a setting."""
-    origin = get_origin(kind)
-    if origin in (Union, UnionType):
-        if value is None and NoneType in get_args(kind):
-            return None
-        return _convert(value, next(k for k in get_args(kind) if k is not NoneType), what)
-    if origin is Literal:
-        if value in get_args(kind):
-            return value
-        expected = "one of " + ", ".join(get_args(kind))
-    elif origin is tuple:
-        kinds = get_args(kind)
-        if isinstance(value, list | tuple) and len(value) == len(kinds):
-            return tuple(_convert(v, k, what) for v, k in zip(value, kinds, strict=True))
-        expected = f"a list of {len(kinds)} numbers"
-    elif kind is float:
-        # YAML reads 3e-4, without a point, as text.
-        number = _float(value)
-        if number is not None:
-            return number
-        expected = "a number"
-    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
-        return value
-    else:
-        expected = {int: "a whole number", bool: "true or false", str: "text"}[kind]
-    raise ConfigError(f"{what}: found {reprlib.repr(value)}, expected {expected}")
-
-
-def _float(value: Any) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
+def _suggest(key: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"expected one of {', '.join(names)}"

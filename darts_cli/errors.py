@@ -1,14 +1,31 @@
-"""What a user can mend: every error of this family is one line, shown without a traceback."""
+"""Errors that a user can mend: each is one line, shown without a traceback."""
 
 
 class DartsError(Exception):
-    """An error with a remedy: what was expected, what was found, what to do.
+    """An error with a remedy: where, what was found and expected, what to do.
 
-    The command line prints it as one line and leaves with `exit_status`: 2 for
-    bad input, 1 for a failure while running.
+    The command line prints it as one line and exits with `exit_status`: 2 for bad
+    input, 1 for a failure while running.
+
+    Attributes:
+        where: What it is about, such as a file; empty where the problem says it.
+        problem: What was found and what was expected.
+        remedy: What to do; empty where the problem says it.
     """
 
     exit_status = 2
+
+    def __init__(self, problem: str = "", *, where: object = "", remedy: str = "") -> None:
+        self.where, self.problem, self.remedy = str(where), problem, remedy
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        return self.located + (f"; {self.remedy}" if self.remedy else "")
+
+    @property
+    def located(self) -> str:
+        """Where and what, without the remedy."""
+        return f"{self.where}: {self.problem}" if self.where else self.problem
 
 
 class ConfigError(DartsError):
@@ -29,6 +46,10 @@ class DataError(DartsError):
 
 class CheckpointError(DartsError):
     """A run directory or checkpoint that is missing, damaged, or of another run."""
+
+
+# The remedy for a checkpoint that cannot be used.
+ANOTHER = "use another checkpoint"
 
 
 class DeviceError(DartsError):

@@ -1,6 +1,7 @@
 """The sets of defaults: every number of the paper, and where in it that comes from."""
 
 import reprlib
+from collections.abc import Mapping
 from dataclasses import replace
 
 from darts_cli.config import (
@@ -165,26 +166,24 @@ RECIPES: dict[str, dict[str, dict[str, Config]]] = {
 """For each command and space, the recipes by name; the first is the default."""
 
 
-def recipe(command: str, space: str, name: str | None, data: str | None) -> Config:
-    """The settings that a command starts from.
+def choose(recipes: Mapping[str, Config], name: str | None, data: str | None, what: str) -> Config:
+    """Return the recipe of a name, or else the one named like the data, or else the first.
 
     Args:
-        command: `search` or `train`.
-        space: A search space.
-        name: What `--recipe` says; None: the one named like the data, else the first.
+        recipes: Recipes by name.
+        name: What `--recipe` says.
         data: What `--data` says.
+        what: What the recipes are for, for errors.
 
     Raises:
         ConfigError: if there is no such recipe.
     """
-    recipes = RECIPES[command][space]
     if name is None:
         name = data if isinstance(data, str) and data in recipes else next(iter(recipes))
-    # What a file of settings says may be anything.
+    # A file of settings may say anything.
     if not isinstance(name, str) or name not in recipes:
         found = name if isinstance(name, str) else reprlib.repr(name)
         raise ConfigError(
-            f"--recipe {found}: no such recipe for {command} {space}, "
-            f"expected one of {', '.join(recipes)}"
+            f"--recipe {found}: no such recipe for {what}, expected one of {', '.join(recipes)}"
         )
     return recipes[name]

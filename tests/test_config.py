@@ -11,7 +11,7 @@ from darts_cli.cli import app
 from darts_cli.config import Config
 from darts_cli.config_file import as_mapping, override, parse_assignments
 from darts_cli.errors import ConfigError
-from darts_cli.recipes import recipe
+from darts_cli.spaces import recipe
 
 SHARE = "a share between 0 and 1"
 # An assignment out of range, what is expected, and the flag that changes it, if there is one.
@@ -173,6 +173,7 @@ def test_every_setting_with_a_range_is_tried_out_of_it(space: str) -> None:
         *("network.stem", "weights.schedule"),
         *("alphas.order", "alphas.hypergradient", "alphas.strategy"),
         *("compute.precision", "compute.sync_batchnorm"),
+        *("compute.memory", "compute.compile", "compute.deterministic"),
     }
     settings = set()
     for key, value in as_mapping(recipe("search", space, None, None)).items():

@@ -9,7 +9,8 @@ import pytest
 from darts_cli.config import Config
 from darts_cli.config_file import as_mapping, dump, override, parse_assignments, read
 from darts_cli.errors import ConfigError
-from darts_cli.recipes import RECIPES, recipe
+from darts_cli.recipes import RECIPES
+from darts_cli.spaces import recipe
 
 SEARCH = recipe("search", "cnn", "cifar", None)
 TRAIN = recipe("train", "cnn", "cifar", None)

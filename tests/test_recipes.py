@@ -6,7 +6,8 @@ import pytest
 
 from darts_cli.config_file import as_mapping
 from darts_cli.errors import ConfigError
-from darts_cli.recipes import RECIPES, recipe
+from darts_cli.recipes import RECIPES
+from darts_cli.spaces import recipe
 
 # Design, section 3: DARTS, appendices A.1 to A.3.
 SGD = {"momentum": 0.9, "clip": 5.0}

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from darts_cli.commands.run_spec import RunSpec
 from darts_cli.engine.state import State
 from darts_cli.engine.task import DatasetInfo, Loaders
-from darts_cli.errors import CheckpointError
+from darts_cli.errors import ANOTHER, CheckpointError
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
+        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None
 
 
 def check_size(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -94,7 +94,7 @@ def check_position(
     _bound("position.epoch", position.epoch, config.epochs, path)
     _bound("rollbacks", state.rollbacks, config.weights.rollbacks, path)
     # Another number of processes may have had one more.
-    _bound("position.step", position.step, loaders.train.steps(state.reading) + 1, path)
+    _bound("position.step", position.step, loaders.train.steps(state.data_epoch) + 1, path)
     # Those of a text are drawn: on average far fewer than this, which ends all the same.
     steps = 4 * spec.task.steps(config, counts, search=spec.search) + 16
     _bound("position.total", position.total, (position.epoch + 1) * steps, path)

@@ -10,21 +10,23 @@ from darts_cli.engine.artifacts import origin
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype.derivation import Choice, derive
 from darts_cli.genotype.file import dump
+from darts_cli.options import DeriveOptions
 from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
 from darts_cli.run.signals import CLOSE
 from darts_cli.terminal.console import error_console
 
 
-def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> None:
-    """Write the genotype of the newest alphas, or of those after `epoch`, and how sure it is.
+def derive_genotype(options: DeriveOptions) -> None:
+    """Write the genotype of the newest alphas, or of those of an epoch, and how sure it is.
 
     Raises:
         CheckpointError: if there are no such alphas.
         RunError: if another process writes to the run whose own genotype this would write.
         WriteError: if the genotype cannot be written.
     """
-    file, default = _locate(source, epoch)
+    source, output = options.source, options.output
+    file, default = _locate(source, options.epoch)
     run = Run(source)
     with run.locked() if output is None and default == run.genotype else nullcontext():
         choices = _derive(file, output or default)
@@ -33,7 +35,7 @@ def derive_genotype(source: Path, epoch: int | None, output: Path | None) -> Non
 
 
 def _derive(file: Path, path: Path) -> list[Choice]:
-    """Write the genotype of the alphas in a file."""
+    """Write the genotype of the alphas in a file; return its choices."""
     space, alphas, metadata = read_alphas(file)
     run, after = _run_of(file), metadata["position"]["epoch"]
     genotype, choices = derive(
@@ -44,7 +46,7 @@ def _derive(file: Path, path: Path) -> list[Choice]:
 
 
 def _locate(source: Path, epoch: int | None) -> tuple[Path, Path]:
-    """The file that holds the alphas, and where their genotype goes."""
+    """Return the file that holds the alphas, and where their genotype goes."""
     if source.is_file():
         if epoch is not None:
             raise CheckpointError(
@@ -65,13 +67,13 @@ def _locate(source: Path, epoch: int | None) -> tuple[Path, Path]:
 
 
 def _run_of(file: Path) -> str:
-    """The name of the run that a checkpoint lies in."""
+    """Return the name of the run that a checkpoint lies in."""
     folder = file.resolve().parent
     return folder.parent.name if folder.name == "alphas" else folder.name
 
 
 def _table(choices: list[Choice]) -> Table:
-    """Every kept edge, its probability, and the margins over what it beat."""
+    """Return a table of kept edges, with their probability and margins."""
     table = Table(title="how sure the choice is", title_justify="left", box=None, pad_edge=False)
     for header in ("cell", "node", "edge"):
         table.add_column(header, no_wrap=True)

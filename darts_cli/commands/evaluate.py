@@ -6,48 +6,32 @@ from pathlib import Path
 from rich.console import Console
 
 from darts_cli.commands.checkpoint_checks import check_size, naming
+from darts_cli.commands.pipeline import choose_device
 from darts_cli.commands.run_spec import check_fingerprints, read_spec, with_own_root
 from darts_cli.config_file import override
 from darts_cli.engine.execution import StepExecution
 from darts_cli.engine.state import load_network
 from darts_cli.engine.steps import evaluate
 from darts_cli.errors import CheckpointError
+from darts_cli.options import EvalOptions
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
 from darts_cli.runtime import devices
 from darts_cli.runtime.precision import Precision
-from darts_cli.runtime.ranks import joined, started
+from darts_cli.runtime.ranks import joined
 from darts_cli.terminal.console import bar, error_console, format_metrics
 
 
-def evaluate_checkpoint(
-    source: Path,
-    *,
-    data_name: str | None,
-    split: str | None,
-    batch_size: int | None,
-    gpu: int | None,
-    device_name: str | None,
-    quiet: bool = False,
-) -> None:
-    """Evaluate a checkpoint, print the measures, and write them beside it as JSON.
-
-    Args:
-        source: A run or a checkpoint.
-        data_name: Other data than the run's.
-        split: What is measured; None: of a run's own data what its space says, else `test`.
-        batch_size: Examples at once; None: as many as the space says.
-        gpu: Number of a CUDA device.
-        device_name: Name of a device.
-        quiet: Whether to print the results alone.
+def evaluate_checkpoint(options: EvalOptions) -> None:
+    """Evaluate a checkpoint, print the metrics, and write them beside it as JSON.
 
     Raises:
         DartsError: for whatever a user can mend.
     """
-    place = started()
-    local_rank = place.local_rank if place is not None else None
-    device = devices.choose(gpu, device_name, local_rank=local_rank)
+    source, data_name, split = options.source, options.data, options.split
+    batch_size = options.batch_size
+    device = choose_device(options.gpu, options.device)
     file = _locate(source)
     tensors, metadata = checkpoint.read(file)
     spec = read_spec(metadata, file)
@@ -76,7 +60,7 @@ def evaluate_checkpoint(
         module.network.to(device)
         execution = StepExecution(ranks=ranks, precision=Precision("fp32", device))
         unit = spec.task.describe(config, info).unit
-        console = error_console() if ranks.is_main and not quiet else Console(quiet=True)
+        console = error_console() if ranks.is_main and not options.quiet else Console(quiet=True)
         for name, loader in loaders.items():
             console.print(
                 f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"

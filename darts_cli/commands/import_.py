@@ -1,7 +1,7 @@
 """`darts import`: published checkpoints and pasted genotypes become files of darts."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from darts_cli import config_file
-from darts_cli.commands.building import build_state
-from darts_cli.commands.options import Options
+from darts_cli.commands.build import build_state
 from darts_cli.commands.run_spec import RunSpec
 from darts_cli.engine.artifacts import versions
 from darts_cli.engine.capabilities import to_reference_names, training_only
@@ -28,12 +27,11 @@ from darts_cli.interop.imported import (
     read_alphas_of,
     read_network,
 )
-from darts_cli.recipes import RECIPES, recipe
+from darts_cli.options import ImportOptions
 from darts_cli.run import checkpoint
 from darts_cli.run.files import write_text
 from darts_cli.runtime.ranks import SINGLE_PROCESS
-from darts_cli.spaces import SPACES
-from darts_cli.spaces.tasks import TASKS
+from darts_cli.spaces import SPACES, TABLE, load_task, recipe
 from darts_cli.terminal.console import error_console
 
 _COUNTER = "num_batches_tracked"
@@ -46,29 +44,7 @@ _ALWAYS = {"source", "output"}
 _OF_TEXT = {"name"}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What a user said; None where nothing was said."""
-
-    source: Path
-    """A file of `torch.save`, or a text with a pasted genotype."""
-    genotype: str | None = None
-    """What a discrete network was made of."""
-    data: str | None = None
-    """What it was trained on."""
-    classes: str | None = None
-    """Their names, or a file with one a line, in the order of the logits."""
-    image_size: int | None = None
-    min_count: int | None = None
-    alphas: Path | None = None
-    """A file with those of a supernet."""
-    recipe: str | None = None
-    name: str | None = None
-    """Which of several genotypes in a text."""
-    output: Path | None = None
-
-
-def import_file(request: Request) -> None:
+def import_file(request: ImportOptions) -> None:
     """Write what a file holds as a file of darts, and print its path.
 
     Raises:
@@ -102,7 +78,7 @@ def choose_output(output: Path | None, default: Path, source: Path) -> Path:
     return path
 
 
-def _import_text(request: Request) -> Path:
+def _import_text(request: ImportOptions) -> Path:
     """A genotype's file, made of a pasted one."""
     source = request.source
     try:
@@ -129,7 +105,7 @@ def _import_text(request: Request) -> Path:
     return path
 
 
-def _import_checkpoint(request: Request) -> Path:
+def _import_checkpoint(request: ImportOptions) -> Path:
     """A checkpoint, made of a published one."""
     source = request.source
     stem = source.name.removesuffix(".tar").rsplit(".", 1)[0] or source.name
@@ -160,7 +136,7 @@ def _import_checkpoint(request: Request) -> Path:
 
 
 def _settle(
-    request: Request, network: ImportedNetwork, detected: DetectedNetwork
+    request: ImportOptions, network: ImportedNetwork, detected: DetectedNetwork
 ) -> tuple[RunSpec, DatasetInfo, str]:
     """What the network is of, as a run of darts would have it."""
     genotype = _choose_genotype(request, network, detected)
@@ -177,7 +153,7 @@ def _settle(
     try:
         config = config_file.override(config, {"network": detected.network}, "")
     except ConfigError as error:
-        raise CheckpointError(str(error).removeprefix(": ").split("; use ")[0]) from None
+        raise CheckpointError(error.problem) from None
     config = config_file.override(config, {"data": settings}, "darts import")
     config, info, note = network.published.describe(
         detected, config, given=request.data is not None, classes=_classes(request.classes)
@@ -187,16 +163,16 @@ def _settle(
     return spec, info, note
 
 
-def _recipe(request: Request, detected: DetectedNetwork, space: str) -> str:
+def _recipe(request: ImportOptions, detected: DetectedNetwork, space: str) -> str:
     """The defaults that are named like the data, or else those of this kind of network."""
-    named = request.data in _DATA_RECIPES and request.data in RECIPES[detected.command][space]
+    named = request.data in _DATA_RECIPES and request.data in TABLE[space].recipes[detected.command]
     return str(request.data) if named else detected.recipe
 
 
 def _located(name: str, space: str) -> str:
     """Data by a path that is the same from everywhere."""
     folder = Path(name).expanduser()
-    if name not in TASKS[space].data_names and folder.is_dir():
+    if name not in load_task(space).data_names and folder.is_dir():
         return str(folder.resolve())
     return name
 
@@ -217,7 +193,7 @@ def _classes(text: str | None) -> tuple[str, ...] | None:
 
 
 def _choose_genotype(
-    request: Request, network: ImportedNetwork, detected: DetectedNetwork
+    request: ImportOptions, network: ImportedNetwork, detected: DetectedNetwork
 ) -> Genotype | None:
     """That of a discrete network, which has to fit.
 
@@ -307,7 +283,7 @@ def _misfit(spec: RunSpec, network: ImportedNetwork, text: str) -> CheckpointErr
 
 def _build(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], source: Path) -> State:
     """The network with the weights of a file, as a run would have it."""
-    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS, Options())
+    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS)
     own = to_reference_names(state.module.network, state.module.network.state_dict())
     # Published weights may be in half or double precision.
     given = {f"network.{name}": tensor.to(own[name].dtype) for name, tensor in tensors.items()}
@@ -321,7 +297,9 @@ def _build(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], sour
 def _tensors(state: State, alphas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """What a checkpoint holds; without alphas in the file none are made up."""
     tensors = {
-        name: tensor for name, tensor in state.tensors().items() if not name.startswith("alphas.")
+        name: tensor
+        for name, tensor in state.state_dict().items()
+        if not name.startswith("alphas.")
     }
     return tensors | {f"alphas.{cell}": alpha for cell, alpha in (alphas or {}).items()}
 

@@ -47,13 +47,12 @@ def measure(
     info: DatasetInfo,
     genotype: Genotype | None,
     *,
-    save_memory: bool = False,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Size:
     """Build the network on the meta device, where nothing is computed, and count."""
     with torch.device("meta"):
         module = task.build(config, info, genotype)
-        if save_memory:
+        if config.compute.memory == "save":
             capabilities.save_memory(module.network)
         mixture: Mixture = {}
         if config.alphas is not None:
@@ -163,17 +162,14 @@ def make(
     *,
     device: torch.device,
     path: Path,
-    save_memory: bool,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Plan:
-    """Work out what a job will take.
+    """Work out what a run will take.
 
     Raises:
-        ConfigError: if the strategy is unknown, or memory is to be saved where it cannot.
+        ConfigError: if the strategy is unknown, or memory cannot be saved.
     """
-    size = measure(
-        spec.task, spec.config, info, spec.genotype, save_memory=save_memory, ranks=ranks
-    )
+    size = measure(spec.task, spec.config, info, spec.genotype, ranks=ranks)
     return Plan(
         spec=spec, info=info, counts=counts, device=device, path=path, size=size, ranks=ranks
     )

@@ -1,80 +1,61 @@
-"""What a run directory and the files in it tell: alphas, genotypes, metrics, settings."""
+"""Read a run directory and the files in it: alphas, genotype, metrics, settings."""
 
-import reprlib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
 from darts_cli.engine.artifacts import checked_alphas, origin
-from darts_cli.errors import CheckpointError
+from darts_cli.errors import ANOTHER, CheckpointError
 from darts_cli.genotype.file import load
 from darts_cli.genotype.types import Alphas, Genotype
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.history import History
 from darts_cli.run.signals import SearchSnapshot, misfit, take_snapshot
+from darts_cli.schema import EPOCH, MAX_EPOCHS, Rule, check, is_count, is_name, one_of
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 
-_MOST_EPOCHS = 100_000
-"""As many as a run may have: see `Config`."""
+# What a file with alphas has to say of itself, for the origin of a genotype.
+_ALPHAS_METADATA = {
+    "config.space": one_of(SPACES),
+    "config.seed": Rule("0 to 2^63 - 1", is_count),
+    "config.alphas.order": Rule("first or second", lambda value: value in ("first", "second")),
+    "config.alphas.strategy": Rule("a strategy's name", is_name),
+    "config.data.name": Rule("a name", is_name),
+    "position.epoch": EPOCH,
+}
 
-_LONGEST_NAME = 4096
-"""Letters of a name or path."""
-
-
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _LONGEST_NAME
-
-
-_SAID: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "config.space": (
-        lambda value: _is_name(value) and value in SPACES,
-        "one of " + ", ".join(SPACES),
-    ),
-    "config.seed": (lambda value: type(value) is int and 0 <= value < 2**63, "0 to 2^63 - 1"),
-    "config.alphas.order": (lambda value: value in ("first", "second"), "first or second"),
-    "config.alphas.strategy": (_is_name, "a strategy's name"),
-    "config.data.name": (_is_name, "a name"),
-    "position.epoch": (
-        lambda value: type(value) is int and 0 <= value <= _MOST_EPOCHS,
-        f"0 to {_MOST_EPOCHS:,}",
+# What the settings of a run have to say for its history.
+_SETTINGS = {
+    "command": Rule("search or train", lambda value: value in ("search", "train")),
+    "space": one_of(SPACES),
+    "epochs": Rule(
+        f"1 to {MAX_EPOCHS:,}", lambda value: type(value) is int and 1 <= value <= MAX_EPOCHS
     ),
 }
-"""What a file with alphas has to say of itself, for a genotype to tell where it comes from."""
-
-_SETTINGS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "command": (lambda value: value in ("search", "train"), "search or train"),
-    "space": (lambda value: _is_name(value) and value in SPACES, "one of " + ", ".join(SPACES)),
-    "epochs": (
-        lambda value: type(value) is int and 1 <= value <= _MOST_EPOCHS,
-        f"1 to {_MOST_EPOCHS:,}",
-    ),
-}
-"""What the settings of a run have to say for its history to be told."""
 
 
 def read_alphas(file: Path) -> tuple[SearchSpace, Alphas, dict[str, Any]]:
-    """The alphas of a search in a checkpoint or a file of `alphas/`, with what it says of itself.
+    """Read the alphas of a search from a checkpoint or a file of `alphas/`, with its metadata.
 
     Raises:
-        CheckpointError: if there are none, or not those of its space, or it does not say enough.
+        CheckpointError: if there are none, or those of another space, or metadata is missing.
     """
     tensors, metadata = checkpoint.read(file)
     if not any(name.startswith("alphas.") for name in tensors):
         raise CheckpointError(f"{file}: found no alphas in it, expected a checkpoint of a search")
-    _check(metadata, _SAID, file)
+    check(metadata, _ALPHAS_METADATA, CheckpointError, where=file)
     space = SPACES[metadata["config"]["space"]]
     try:
         alphas = checked_alphas(tensors, space)
     except CheckpointError as error:
-        raise CheckpointError(f"{file}: {error}; use another checkpoint") from None
+        raise CheckpointError(error.problem, where=file, remedy=ANOTHER) from None
     return space, {cell: alpha.tolist() for cell, alpha in alphas.items()}, metadata
 
 
 def read_history(path: Path) -> History:
-    """All that a run directory tells.
+    """Read the history of a run.
 
     Raises:
         CheckpointError: if it is no run, or a file in it is damaged.
@@ -83,7 +64,7 @@ def read_history(path: Path) -> History:
     """
     run = Run.open(path)
     settings = config_file.read(run.config, notes=True)
-    _check(settings, _SETTINGS, run.config)
+    check(settings, _SETTINGS, CheckpointError, where=run.config)
     space = SPACES[settings["space"]]
     return History(
         path=path,
@@ -97,10 +78,10 @@ def read_history(path: Path) -> History:
 
 
 def read_records(run: Run, space: SearchSpace) -> list[dict[str, Any]]:
-    """The lines of a run's metrics.
+    """Read the metrics of a run.
 
     Raises:
-        CheckpointError: if one is damaged, or says of the alphas what cannot be.
+        CheckpointError: if a line is damaged, or its signals cannot be.
     """
     records = run.read_metrics()
     for number, record in enumerate(records, start=1):
@@ -110,7 +91,7 @@ def read_records(run: Run, space: SearchSpace) -> list[dict[str, Any]]:
 
 
 def read_epoch(run: Run, space: SearchSpace, file: Path) -> tuple[int, Alphas, dict[str, Any]]:
-    """The epoch that a file of a run's `alphas/` is of, its alphas, and what it says of itself.
+    """Read a file of a run's `alphas/`: the epoch, the alphas, the metadata.
 
     Raises:
         CheckpointError: if it is damaged, or of another space or epoch than it should be.
@@ -156,17 +137,3 @@ def _read_genotype(run: Run, space: SearchSpace) -> Genotype | None:
             f"{run.config}"
         )
     return genotype
-
-
-def _check(
-    values: Mapping[str, Any],
-    expected: Mapping[str, tuple[Callable[[Any], bool], str]],
-    file: Path,
-) -> None:
-    """Make sure that nested values, by dotted name, are what they should be."""
-    for name, (is_valid, what) in expected.items():
-        value: Any = values
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if not is_valid(value):
-            raise CheckpointError(f"{file}: {name}: found {reprlib.repr(value)}, expected {what}")

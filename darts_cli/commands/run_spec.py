@@ -1,82 +1,64 @@
-"""What a run is about, and how a checkpoint tells it."""
+"""What a run is: its command, settings and genotype, and how a checkpoint holds them."""
 
-import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
-from darts_cli.config import Config
+from darts_cli.config import Config, DataConfig
 from darts_cli.engine.task import Data, Task
-from darts_cli.errors import CheckpointError, ConfigError, DataError
+from darts_cli.errors import ANOTHER, CheckpointError, ConfigError, DataError
 from darts_cli.genotype.file import parse
 from darts_cli.genotype.types import Genotype
-from darts_cli.recipes import RECIPES
 from darts_cli.run.directory import Run
-from darts_cli.spaces import SPACES
-from darts_cli.spaces.tasks import TASKS
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_number(value: object) -> bool:
-    # By a bound: an integer may be too large to be asked whether it is finite.
-    return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
-
-
-def _is_mapping(value: object) -> bool:
-    return isinstance(value, dict)
-
+from darts_cli.schema import (
+    Rule,
+    check,
+    is_count,
+    is_list_of,
+    is_mapping,
+    is_mapping_of,
+    is_name,
+    is_number,
+)
+from darts_cli.spaces import SPACES, TABLE, load_task
 
 _POSITION = {"epoch", "step", "total"}
 
-_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "kind": (lambda value: isinstance(value, str), "a command's name"),
-    "config": (_is_mapping, "settings"),
-    "facts": (_is_mapping, "facts about the data"),
-    "counts": (
-        lambda value: _is_mapping(value) and all(map(_is_count, value.values())),
-        "numbers of examples",
-    ),
-    "genotype": (lambda value: value is None or isinstance(value, str), "a genotype or none"),
-    "position": (
-        lambda value: (
-            _is_mapping(value) and value.keys() == _POSITION and all(map(_is_count, value.values()))
-        ),
+# What the metadata of a whole checkpoint has; fingerprints are new in format 2.
+_METADATA = {
+    "kind": Rule("a command's name", is_name),
+    "config": Rule("settings", is_mapping),
+    "facts": Rule("facts about the data", is_mapping),
+    "counts": Rule("numbers of examples", is_mapping_of(is_count)),
+    "genotype": Rule("a genotype or none", lambda value: value is None or isinstance(value, str)),
+    "position": Rule(
         "epoch, step and total",
+        lambda value: is_mapping_of(is_count)(value) and value.keys() == _POSITION,
     ),
-    "best": (lambda value: value is None or _is_number(value), "a loss or none"),
-    "averaged": (lambda value: value is None or _is_count(value), "a number of steps or none"),
-    "watched": (
-        lambda value: isinstance(value, list) and all(map(_is_number, value)),
-        "losses of epochs",
-    ),
-    "rollbacks": (_is_count, "how often a run went back"),
-    "fingerprints": (_is_mapping, "a text for each split"),
+    "best": Rule("a loss or none", lambda value: value is None or is_number(value)),
+    "averaged": Rule("a number of steps or none", lambda value: value is None or is_count(value)),
+    "watched": Rule("losses of epochs", is_list_of(is_number)),
+    "rollbacks": Rule("how often a run went back", is_count),
+    "fingerprints": Rule("a text for each split", is_mapping, required=False),
 }
-"""What the metadata of a whole checkpoint has."""
-
-_NEW = {"fingerprints"}
-"""What format 1 had not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSpec:
-    """What a run is about."""
+    """What a run is."""
 
     command: str
     """`search` or `train`."""
     config: Config
     genotype: Genotype | None
-    """What is trained; None in a search."""
+    """The genotype that is trained; None in a search."""
 
     @property
     def task(self) -> Task:
         """Networks and data of the space."""
-        return TASKS[self.config.space]
+        return load_task(self.config.space)
 
     @property
     def search(self) -> bool:
@@ -90,16 +72,16 @@ class RunSpec:
 
 
 def check_fingerprints(spec: RunSpec, data: Data, metadata: Mapping[str, Any], remedy: str) -> None:
-    """Make sure that the splits that were read are those that a run knows.
+    """Check that the splits read so far are those that a run was trained on.
 
     Args:
-        spec: Of the run.
-        data: Some of whose splits were read.
-        metadata: Of a checkpoint; those of format 1 knew none.
-        remedy: What to do if they are not.
+        spec: The run.
+        data: Its data.
+        metadata: Metadata of its checkpoint; format 1 had no fingerprints.
+        remedy: What to do if they differ.
 
     Raises:
-        DataError: naming the first split that is another.
+        DataError: naming the first split that differs.
     """
     known = metadata.get("fingerprints", {})
     unit = spec.task.describe(spec.config, data.describe()).unit
@@ -112,26 +94,22 @@ def check_fingerprints(spec: RunSpec, data: Data, metadata: Mapping[str, Any], r
 
 
 def read_spec(metadata: Mapping[str, Any], path: Path) -> RunSpec:
-    """What a checkpoint is of.
+    """Read the run of a checkpoint from its metadata.
 
     Raises:
-        CheckpointError: if it does not say.
+        CheckpointError: if it is incomplete or inconsistent.
     """
     if metadata.get("kind") == "alphas":
         raise CheckpointError(
             f"{path}: found alphas alone, expected a whole checkpoint; "
             "use the run's last.safetensors"
         )
-    for name, (is_valid, expected) in _FIELDS.items():
-        if name in metadata and not is_valid(metadata[name]):
-            raise CheckpointError(
-                f"{path}: {name}: found {reprlib.repr(metadata[name])}, expected {expected}; "
-                "use another checkpoint"
-            )
-        if name not in metadata and name not in _NEW:
+    for name, rule in _METADATA.items():
+        if rule.required and name not in metadata:
             raise CheckpointError(
                 f"{path}: found no {name!r} in it, expected a checkpoint of a search or training"
             )
+    check(metadata, _METADATA, CheckpointError, where=path, remedy=ANOTHER)
     command, settings, text = (metadata[name] for name in ("kind", "config", "genotype"))
     genotype = parse(text, SPACES, f"the genotype in {path}") if text is not None else None
     spec = RunSpec(
@@ -150,35 +128,35 @@ def read_spec(metadata: Mapping[str, Any], path: Path) -> RunSpec:
     try:
         spec.task.check_info(metadata["facts"])
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}; use another checkpoint") from None
+        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None
     return spec
 
 
 def with_own_root(config: Config, folder: Path) -> Config:
-    """Settings of a checkpoint, with the `data.root` of the config.yaml beside it.
+    """Return settings of a checkpoint with the `data.root` of the config.yaml beside it.
 
-    Data is downloaded there, and decoded images are kept and removed: where that may be is for
-    the user's own text to say, not for a file of tensors, which may come from anybody. Where
-    there is no such text, it is the default.
+    Data is downloaded there, and decoded images are kept and removed: the user's own file may
+    say where, but not a checkpoint, which may come from anybody. Without that file it is the
+    default.
 
     Raises:
-        ConfigError: if that text cannot be read.
+        ConfigError: if that file cannot be read.
     """
     file = Run(folder).config
     data = config_file.read(file).get("data") if file.is_file() else None
     root = data.get("root") if isinstance(data, dict) else None
-    root = type(config.data)().root if root is None else root
+    root = DataConfig(name="").root if root is None else root
     return config_file.override(config, {"data": {"root": root}}, str(file))
 
 
 def _saved_config(command: str, settings: Mapping[str, Any], path: Path) -> Config:
-    """All settings of a run, as its checkpoint holds them.
+    """Return all settings of a run, as its checkpoint holds them.
 
     Raises:
         CheckpointError: if they are not those of a command of this version.
     """
     try:
-        base = RECIPES[command][settings["space"]][settings["recipe"]]
+        base = TABLE[settings["space"]].recipes[command][settings["recipe"]]
     except (KeyError, TypeError):
         raise CheckpointError(
             f"{path}: found settings of no known command, space and recipe; "
@@ -187,6 +165,5 @@ def _saved_config(command: str, settings: Mapping[str, Any], path: Path) -> Conf
     try:
         return config_file.override(base, settings, str(path))
     except ConfigError as error:
-        # A setting's range does not know whose it is, and advises flags.
-        what = str(error).removeprefix(f"{path}: ").split("; use ")[0]
-        raise CheckpointError(f"{path}: {what}; use another checkpoint") from None
+        # The remedy of a setting advises flags.
+        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None

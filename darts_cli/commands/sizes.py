@@ -6,10 +6,10 @@ from darts_cli.commands.run_spec import RunSpec, read_spec
 from darts_cli.config import Config
 from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import DartsError
-from darts_cli.recipes import recipe
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.history import History
+from darts_cli.spaces import recipe
 from darts_cli.viz.page.data import NetworkSize
 
 

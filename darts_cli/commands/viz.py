@@ -1,7 +1,6 @@
 """`darts viz`: genotypes and runs as text, as pictures, and as one page."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -9,6 +8,7 @@ from rich.console import Console, RenderableType
 from darts_cli.errors import ConfigError, GenotypeError
 from darts_cli.genotype.file import load
 from darts_cli.genotype.types import Genotype
+from darts_cli.options import VizOptions
 from darts_cli.run.directory import Run
 from darts_cli.spaces import SPACES
 from darts_cli.viz import comparison, text
@@ -21,22 +21,7 @@ _TEXTS: dict[str, Callable[[Genotype], str]] = {"dot": text.dot, "mermaid": text
 """What `--format` prints."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Request:
-    """What a user wants to see."""
-
-    sources: tuple[str, ...]
-    """Genotypes by name or file, or runs."""
-    output: Path | None = None
-    """The file that is written; None: the terminal."""
-    show: str = CELLS
-    """The cells, or one of `viz.history.PLOTS` of a run."""
-    format: str | None = None
-    """A key of `_TEXTS`."""
-    style: Style = DEFAULT
-
-
-def visualize(request: Request) -> None:
+def visualize(request: VizOptions) -> None:
     """Draw genotypes or runs, into a file or on the terminal.
 
     Raises:
@@ -54,7 +39,11 @@ def visualize(request: Request) -> None:
     print(request.output)
 
 
-def _print(request: Request) -> None:
+def _style(request: VizOptions) -> Style:
+    return Style(theme=request.theme, title=request.title, legend=request.legend)
+
+
+def _print(request: VizOptions) -> None:
     """Cells as text on standard output."""
     if request.show != CELLS:
         raise ConfigError(
@@ -68,43 +57,43 @@ def _print(request: Request) -> None:
         print(_TEXTS[request.format](_one_genotype(request)), end="")
 
 
-def _describe(request: Request) -> RenderableType:
+def _describe(request: VizOptions) -> RenderableType:
     first, *others = _genotypes(request)
     return comparison.terminal(first, *others) if others else text.terminal(first)
 
 
-def _write_picture(request: Request, path: Path) -> None:
+def _write_picture(request: VizOptions, path: Path) -> None:
     """Of a run's history, of a genotype, or of two."""
     if request.show != CELLS:
         from darts_cli.commands.reading import read_history
         from darts_cli.viz.history import draw
 
         run = _one_run(request, f"--show {request.show}")
-        draw(read_history(run), request.show, path, style=request.style)
+        draw(read_history(run), request.show, path, style=_style(request))
         return
     first, *others = _genotypes(request)
     if others:
         (second,) = others
-        comparison.draw(first, second, path, style=request.style)
+        comparison.draw(first, second, path, style=_style(request))
     else:
         # Imports matplotlib, which the terminal can do without.
         from darts_cli.viz import cells
 
         if path.suffix.lower() in cells.TEXTS:
             _refuse_style(request, "text")
-        cells.draw(first, path, style=request.style)
+        cells.draw(first, path, style=_style(request))
 
 
-def _write_evolution(request: Request, path: Path) -> None:
+def _write_evolution(request: VizOptions, path: Path) -> None:
     """The cells of a search epoch by epoch."""
     _refuse_show(request, path)
     from darts_cli.commands.reading import read_history
     from darts_cli.viz.evolution import draw
 
-    draw(read_history(_one_run(request, path.name)), path, style=request.style)
+    draw(read_history(_one_run(request, path.name)), path, style=_style(request))
 
 
-def _write_page(request: Request, path: Path) -> None:
+def _write_page(request: VizOptions, path: Path) -> None:
     """One page of one run, or of several that are compared."""
     from darts_cli.commands.reading import read_history
     from darts_cli.commands.sizes import derived_size
@@ -118,7 +107,7 @@ def _write_page(request: Request, path: Path) -> None:
     write([RunPage(history=history, size=derived_size(history)) for history in histories], path)
 
 
-def _refuse_show(request: Request, path: Path) -> None:
+def _refuse_show(request: VizOptions, path: Path) -> None:
     """A flag that would change nothing is an error."""
     if request.show != CELLS:
         raise ConfigError(
@@ -127,15 +116,15 @@ def _refuse_show(request: Request, path: Path) -> None:
         )
 
 
-def _refuse_style(request: Request, what: str) -> None:
-    if request.style != DEFAULT:
+def _refuse_style(request: VizOptions, what: str) -> None:
+    if _style(request) != DEFAULT:
         raise ConfigError(
             f"--theme, --legend, --no-title: not for {what}, expected them for pictures; "
             "leave them out"
         )
 
 
-_WRITERS: dict[str, Callable[[Request, Path], None]] = {
+_WRITERS: dict[str, Callable[[VizOptions, Path], None]] = {
     ".html": _write_page,
     ".gif": _write_evolution,
 }
@@ -149,13 +138,13 @@ def _run(source: str, what: str) -> Path:
     return Path(source)
 
 
-def _one_run(request: Request, what: str) -> Path:
+def _one_run(request: VizOptions, what: str) -> Path:
     if len(request.sources) > 1:
         raise ConfigError(f"{what}: found {len(request.sources)} sources, expected one run")
     return _run(request.sources[0], what)
 
 
-def _genotypes(request: Request) -> list[Genotype]:
+def _genotypes(request: VizOptions) -> list[Genotype]:
     """One, or two that are compared."""
     if len(request.sources) > 2:
         raise ConfigError(
@@ -165,7 +154,7 @@ def _genotypes(request: Request) -> list[Genotype]:
     return [_load(source) for source in request.sources]
 
 
-def _one_genotype(request: Request) -> Genotype:
+def _one_genotype(request: VizOptions) -> Genotype:
     if len(request.sources) > 1:
         raise ConfigError(
             f"--format {request.format}: found {len(request.sources)} sources, "

@@ -1,12 +1,11 @@
 """The bilevel step: the hypergradient of the validation loss in the alphas, and Adam on it.
 
-The validation loss is taken at the weights after a virtual step of training,
-so that its gradient in the alphas knows how the weights would answer to them
-(DARTS, section 2.3). With a virtual step of length zero this is the first
-order.
+The validation loss is evaluated at the weights after a virtual training step,
+so that its gradient in the alphas accounts for the response of the weights
+(DARTS, section 2.3). A virtual step of length zero gives the first order.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -17,20 +16,21 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from darts_cli.config import AlphasConfig
-from darts_cli.engine import strategies
+from darts_cli.engine import optimizers, strategies
 from darts_cli.engine.execution import DEFAULT, Loss, StepExecution
 from darts_cli.engine.strategies import Alphas, Mixture
+from darts_cli.run.tensors import take, with_prefix
 
+# Norm by which the finite difference moves the weights (footnote 2 of the paper).
 _RADIUS = 0.01
-"""The finite difference moves the weights by this norm (footnote 2 of the paper)."""
 
+# Added to the norm in a clip coefficient, as in torch's own clipping.
 _CLIP_GUARD = 1e-6
-"""Added to the norm in a clip coefficient, as torch's own clipping does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VirtualStep:
-    """The step of SGD that the hypergradient looks ahead by.
+    """The SGD step by which the hypergradient looks ahead (equation 6).
 
     w' = w - lr (c g + momentum m + weight_decay w), with c = min(1, clip / ||g||).
     """
@@ -39,9 +39,9 @@ class VirtualStep:
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip: float = 0.0
-    """Largest norm of g, and of the validation gradient; 0: no clipping, c = 1."""
+    """Maximum norm of g, and of the validation gradient; 0: no clipping, c = 1."""
     buffers: Sequence[Tensor | None] = field(default=())
-    """m, one a weight; None counts as zero for that weight alone."""
+    """m, one for each weight; None counts as zero for that weight alone."""
 
 
 def hypergradient(
@@ -55,33 +55,36 @@ def hypergradient(
     exact: bool = False,
     execution: StepExecution = DEFAULT,
 ) -> list[Tensor]:
-    """The gradient of the validation loss after a virtual step, in the alphas (equations 6 to 8).
+    """Compute the gradient in the alphas of the validation loss after a virtual step.
 
-    dL/da = grad_a L_val(w', a) - lr c (d^2 L_train / da dw) v, where v is the
-    gradient of L_val in w'. The product is the difference of grad_a L_train at
-    w + e v and w - e v over 2 e, with e = 0.01 / ||v||.
+    Equations 6 to 8 of the paper:
 
-    Weights are moved in place and come back from a copy: they and `state` are
-    bit for bit what they were. Nothing is left in any `.grad`.
+        dL/da = grad_a L_val(w', a) - lr c (d^2 L_train / da dw) v,   v = grad_w' L_val(w', a)
 
-    A loss may come in parts, of a batch or of the processes of a run: each of
-    the four gradients is added up before anything else is done with it.
+    The product is (grad_a L_train(w + e v) - grad_a L_train(w - e v)) / (2 e) with
+    e = 0.01 / ||v||.
+
+    Weights are moved in place and restored from a copy: they and `state` are
+    bit for bit what they were. No `.grad` is left behind.
+
+    A loss may consist of parts, of a batch or of the ranks of a run: each of the
+    four gradients is summed before anything else is computed from it.
 
     Args:
-        train_losses: Parts that add up to L_train at the present weights and alphas.
-        valid_losses: Parts that add up to L_val at the present weights and alphas.
+        train_losses: Parts that sum to L_train at the present weights and alphas.
+        valid_losses: Parts that sum to L_val at the present weights and alphas.
         weights: w, leaves that the losses read.
         alphas: a, leaves that the losses read.
         step: The virtual step; None for the first order.
         state: Tensors that the losses change, such as running statistics.
         exact: Whether the product is computed by double backward instead.
-        execution: How gradients are taken and added up.
+        execution: How gradients are computed and summed.
 
     Returns:
-        One gradient an alpha tensor, of its shape.
+        The gradient of each alpha tensor, of its shape.
     """
     kept_state = _clone(state)
-    # The first order does not move them.
+    # The first order does not move the weights.
     start = _clone(weights) if step is not None else []
     try:
         if step is None:
@@ -91,8 +94,8 @@ def hypergradient(
             gradients = execution.gradients(train_losses, weights)
         coefficient = _clip_coefficient(gradients, step.clip)
         _move_virtually(weights, gradients, coefficient, step)
-        of_both = execution.gradients(valid_losses, [*weights, *alphas])
-        v, direct = of_both[: len(weights)], of_both[len(weights) :]
+        both = execution.gradients(valid_losses, [*weights, *alphas])
+        v, direct = both[: len(weights)], both[len(weights) :]
         v = list(torch._foreach_mul(v, _clip_coefficient(v, step.clip)))
         _copy(weights, start)
         multiply = _exact_product if exact else _finite_difference
@@ -110,7 +113,7 @@ def hypergradient(
 def _move_virtually(
     weights: Sequence[Tensor], gradients: list[Tensor], coefficient: Tensor, step: VirtualStep
 ) -> None:
-    """Put w - lr (c g + momentum m + weight_decay w) in the place of w."""
+    """Replace w by w - lr (c g + momentum m + weight_decay w), in place."""
     update = list(torch._foreach_mul(gradients, coefficient))
     torch._foreach_add_(update, list(weights), alpha=step.weight_decay)
     with_momentum = [
@@ -131,9 +134,9 @@ def _finite_difference(
     v: list[Tensor],
     execution: StepExecution,
 ) -> list[Tensor]:
-    """(d^2 L_train / da dw) v by central differences around the weights (equation 8)."""
+    """Compute (d^2 L_train / da dw) v by central differences around the weights (equation 8)."""
     start = _clone(weights)
-    # Where v vanishes so does the product: any radius will do, but not a division by zero.
+    # Where v vanishes so does the product: any radius is right, but a division by zero is not.
     epsilon = _RADIUS / get_total_norm(v).clamp(min=torch.finfo(v[0].dtype).tiny)
     shift = list(torch._foreach_mul(v, epsilon))
     sides = []
@@ -153,7 +156,7 @@ def _exact_product(
     v: list[Tensor],
     execution: StepExecution,
 ) -> list[Tensor]:
-    """(d^2 L_train / da dw) v by differentiating grad_w L_train . v in the alphas."""
+    """Compute (d^2 L_train / da dw) v by differentiating grad_w L_train . v in the alphas."""
 
     def along_v(loss: Loss) -> Tensor:
         gradients = torch.autograd.grad(
@@ -162,7 +165,7 @@ def _exact_product(
         product = torch.stack(
             [(g * part).sum() for g, part in zip(gradients, v, strict=True)]
         ).sum()
-        # A loss that is linear in the weights leaves gradients that no alpha had a part in.
+        # Of a loss that is linear in the weights these gradients do not depend on the alphas.
         return product + 0 * torch.stack([alpha.sum() for alpha in alphas]).sum()
 
     with _precisely(execution):
@@ -171,7 +174,7 @@ def _exact_product(
 
 @contextmanager
 def _constant(leaves: Sequence[Tensor]) -> Iterator[None]:
-    """Leaves without a gradient: a pass computes and keeps what the others need, and no more."""
+    """Treat leaves as constants, so that a pass computes and stores nothing for their gradients."""
     for leaf in leaves:
         leaf.requires_grad_(False)
     try:
@@ -182,12 +185,13 @@ def _constant(leaves: Sequence[Tensor]) -> Iterator[None]:
 
 
 def _precisely(execution: StepExecution) -> AbstractContextManager[None]:
+    """Return a context of float32: the difference is divided by a small radius."""
     precision = execution.precision
     return precision.exactly() if precision is not None else nullcontext()
 
 
 def _clip_coefficient(gradients: list[Tensor], clip: float) -> Tensor:
-    """min(1, clip / ||g||), a tensor so that no device is waited for; 1 where clip is 0."""
+    """Return min(1, clip / ||g||) as a tensor, which waits for no device; 1 where clip is 0."""
     if not clip:
         return torch.ones((), dtype=gradients[0].dtype, device=gradients[0].device)
     return (clip / (get_total_norm(gradients) + _CLIP_GUARD)).clamp(max=1.0)
@@ -195,7 +199,7 @@ def _clip_coefficient(gradients: list[Tensor], clip: float) -> Tensor:
 
 @torch.no_grad()
 def _clone(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Copies, bit for bit, in one call."""
+    """Copy tensors bit for bit, in one call."""
     return list(torch._foreach_mul(list(tensors), 1)) if tensors else []
 
 
@@ -220,7 +224,7 @@ class Architect:
         )
 
     def mixture(self) -> Mixture:
-        """The candidates' weights, differentiable in the alphas."""
+        """Return the weights of the candidates, differentiable in the alphas."""
         return self.strategy.mixture(self.alphas)
 
     def step(
@@ -232,14 +236,17 @@ class Architect:
         state: Sequence[Tensor] = (),
         execution: StepExecution = DEFAULT,
     ) -> list[Tensor]:
-        """Move the alphas by their hypergradient, which is returned.
+        """Update the alphas by their hypergradient.
 
         Args:
             train_losses: As in `hypergradient`.
             valid_losses: As in `hypergradient`.
-            optimizer: The weights' SGD, whose next step is the virtual one.
+            optimizer: The SGD of the weights, whose next step is the virtual one.
             state: As in `hypergradient`.
             execution: As in `hypergradient`.
+
+        Returns:
+            The hypergradient.
         """
         alphas = list(self.alphas.values())
         second = self.config.order == "second"
@@ -259,9 +266,34 @@ class Architect:
         self.optimizer.zero_grad(set_to_none=True)
         return gradients
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return alphas and optimizer state by the names of checkpoints."""
+        tensors = with_prefix("alphas", self.alphas)
+        for key, values in optimizers.state_dict(self.optimizer, self.alphas).items():
+            tensors |= with_prefix(f"architect.{key}", values)
+        return tensors
+
+    @torch.no_grad()
+    def load_state_dict(self, tensors: Mapping[str, Tensor], *, stepped: bool) -> None:
+        """Load what `state_dict` returned.
+
+        Args:
+            tensors: Tensors of a checkpoint; those of other names are ignored.
+            stepped: Whether the optimizer has taken a step.
+
+        Raises:
+            CheckpointError: if a tensor is missing, or of another shape.
+        """
+        state = optimizers.take_state(
+            self.optimizer, tensors, "architect", self.alphas, stepped=stepped
+        )
+        for cell, alpha in self.alphas.items():
+            alpha.copy_(take(tensors, f"alphas.{cell}", alpha))
+        optimizers.load_state_dict(self.optimizer, self.alphas, state)
+
 
 def next_step(optimizer: torch.optim.Optimizer, clip: float = 0.0) -> VirtualStep:
-    """What SGD would do next, with its present learning rate and momentum buffers."""
+    """Return the next step of SGD, with its present learning rate and momentum buffers."""
     group: dict[str, Any] = optimizer.param_groups[0]
     return VirtualStep(
         lr=group["lr"],

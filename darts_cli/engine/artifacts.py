@@ -1,4 +1,4 @@
-"""What a run works with, and the files that it leaves behind."""
+"""What a run works with, and the files that it leaves."""
 
 import platform
 import tempfile
@@ -27,6 +27,9 @@ from darts_cli.runtime.ranks import Ranks
 from darts_cli.space import SearchSpace
 from darts_cli.terminal.reporter import Reporter
 
+# Called with the record of an epoch, and with the snapshot of a search after it.
+Callback = Callable[[Mapping[str, Any], SearchSnapshot | None], None]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunContext:
@@ -38,46 +41,45 @@ class RunContext:
     run: Run
     reporter: Reporter
     metadata: Mapping[str, Any]
-    """What every checkpoint carries besides the state: settings, facts about the data, genotype."""
+    """What checkpoints hold besides the state: settings, info about the data, the genotype."""
     checkpoint_seconds: float = 600.0
-    """Time between checkpoints inside an epoch."""
+    """Seconds between checkpoints within an epoch."""
     checkpoint_steps: int | None = None
-    """Steps between them, in the place of time."""
+    """Steps between them, in place of seconds."""
     max_steps: int | None = None
     """Steps in all after which the run stops, its state saved."""
-    listeners: Sequence[Callable[[Mapping[str, Any], SearchSnapshot | None], None]] = ()
-    """Told of every epoch's line of metrics, and of a search after it, where they are written."""
+    callbacks: Sequence[Callback] = ()
+    """Callbacks that run on rank 0 after each epoch."""
     resume_command: str = ""
-    """What to type to go on after a stop."""
+    """What to type to resume after a stop."""
     device_status: Callable[[], Sequence[str]] = tuple
-    """The device's name, its memory and how busy it is; as much of that as is known."""
+    """Returns the device's name, its memory and utilization, as far as they are known."""
 
 
 def save(state: State, context: RunContext, path: Path | None = None) -> None:
-    """Write a checkpoint; all ranks call it, and the first one writes.
+    """Write a checkpoint; all ranks call it, and rank 0 writes.
 
     Args:
         state: What is written.
-        context: Of the run.
-        path: Where to; None: it is the newest checkpoint, and the one before is kept.
+        context: The run.
+        path: The file; None: the newest checkpoint, and the one before it is kept.
 
     Raises:
         DivergenceError: if a number in it is not finite; the files stay as they were.
         WriteError: if the disk is full or the folder cannot be written.
     """
     state.check_finite()
-    tensors = state.tensors()
+    tensors = state.state_dict()
     run, ranks = context.run, state.execution.ranks
-    with together(ranks):
-        if not ranks.is_main:
-            return
-        metadata = {**context.metadata, **state.metadata()}
-        previous = run.previous if path is None else None
-        checkpoint.write(path or run.last, tensors, metadata, previous=previous)
+    with write_together(ranks):
+        if ranks.is_main:
+            metadata = {**context.metadata, **state.metadata()}
+            previous = run.previous if path is None else None
+            checkpoint.write(path or run.last, tensors, metadata, previous=previous)
 
 
 def advise(error: DivergenceError, context: RunContext) -> DivergenceError:
-    """The same with the last checkpoint before, and what to try."""
+    """Add the last good checkpoint and what to try to an error."""
     run, config = context.run, context.config
     try:
         position = checkpoint.read_metadata(run.last)["position"]
@@ -86,7 +88,7 @@ def advise(error: DivergenceError, context: RunContext) -> DivergenceError:
             f"step {position['step']})"
         )
     except CheckpointError:
-        # Of several processes not all may see it.
+        # Not every rank of a run may see the file.
         last = ""
     advice = f"start a new run with an --lr below {config.weights.lr:g}"
     if config.compute.precision != "fp32":
@@ -95,11 +97,11 @@ def advise(error: DivergenceError, context: RunContext) -> DivergenceError:
 
 
 @contextmanager
-def together(ranks: Ranks) -> Iterator[None]:
-    """A block in which the first rank writes: what it cannot write fails for all of them.
+def write_together(ranks: Ranks) -> Iterator[None]:
+    """Let rank 0 write in a block, and all ranks fail if it cannot.
 
     Raises:
-        WriteError: if there was one.
+        WriteError: if a file could not be written.
     """
     found: WriteError | None = None
     try:
@@ -107,7 +109,7 @@ def together(ranks: Ranks) -> Iterator[None]:
     except WriteError as error:
         found = error
     except ConfigError as error:
-        # The folder of a file is gone, which is no setting's fault.
+        # The folder of a file is gone, which is not the fault of a setting.
         found = WriteError(str(error))
     (failed,) = ranks.all_reduce_max(found is not None)
     if failed:
@@ -115,27 +117,27 @@ def together(ranks: Ranks) -> Iterator[None]:
 
 
 def unwritten_elsewhere() -> WriteError:
-    """What the other ranks say of a file that the first one cannot write."""
+    """Return the error of the other ranks where rank 0 cannot write."""
     return WriteError("the first process of this run cannot write: see what it says")
 
 
 def rescue(state: State, context: RunContext, error: WriteError) -> WriteError:
-    """Write the state wherever there is a place for it; all ranks call it.
+    """Write the state wherever there is room; all ranks call it.
 
     Args:
-        state: As it was when something could not be written.
-        context: Of the run.
+        state: The state when a file could not be written.
+        context: The run.
         error: What went wrong.
 
     Returns:
-        The same with where the state is, if it could be written.
+        The error with where the state is, if it could be written.
     """
     state.check_finite()
-    tensors, metadata = state.tensors(), {**context.metadata, **state.metadata()}
+    tensors, metadata = state.state_dict(), {**context.metadata, **state.metadata()}
     if not state.execution.ranks.is_main:
         return error
     run, done = context.run, state.position.total
-    what = f"{str(error).split('; ')[0]}; the state after step {done} is"
+    what = f"{error.located}; the state after step {done} is"
     name = f"{run.path.resolve().name}-step-{done}.safetensors"
     others = (run.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir()))
     for path in (run.last, *(folder / name for folder in others)):
@@ -155,11 +157,15 @@ def rescue(state: State, context: RunContext, error: WriteError) -> WriteError:
     return error
 
 
-def write_architecture(state: State, context: RunContext) -> SearchSnapshot:
-    """Write the alphas after the epochs done, and the genotype that they stand for.
+def write_architecture(
+    state: State, context: RunContext, before: SearchSnapshot | None
+) -> SearchSnapshot:
+    """Write the alphas after the finished epochs, and the genotype derived from them.
 
-    Returns:
-        What they look like, beside those of the epoch before, which the first rank knows.
+    Args:
+        state: A search.
+        context: Its run.
+        before: The snapshot of the epoch before; None if it is not known.
 
     Raises:
         ValueError: if there are no alphas.
@@ -171,19 +177,17 @@ def write_architecture(state: State, context: RunContext) -> SearchSnapshot:
     # Alphas do not depend on the data, whose vocabulary would be most of so small a file.
     kept = {name: value for name, value in context.metadata.items() if name != "facts"}
     metadata = {**kept, "kind": "alphas", "position": {"epoch": epoch}}
-    is_main = state.execution.ranks.is_main
     snapshot = take_snapshot(
         context.space,
         _as_lists(alphas),
         epoch=epoch,
         name=f"{run.path.name}-epoch-{epoch}",
-        before=read_snapshot(context, epoch - 1) if is_main else None,
+        before=before,
         origin=origin(metadata, run.path.name, epoch),
     )
-    if is_main:
-        named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
-        checkpoint.write(run.alphas_of(epoch), named, metadata)
-        write_text(run.genotype, dump(snapshot.genotype))
+    named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
+    checkpoint.write(run.alphas_of(epoch), named, metadata)
+    write_text(run.genotype, dump(snapshot.genotype))
     return snapshot
 
 
@@ -191,30 +195,39 @@ def _as_lists(alphas: Mapping[str, Tensor]) -> Alphas:
     return {cell: alpha.tolist() for cell, alpha in alphas.items()}
 
 
-def read_snapshot(context: RunContext, epoch: int) -> SearchSnapshot | None:
-    """An epoch of this run by its files; None if there is none, or nothing is left of it.
+def read_snapshot(
+    context: RunContext, epoch: int, records: Sequence[Mapping[str, Any]]
+) -> SearchSnapshot | None:
+    """Read the snapshot of an epoch from the run's files.
 
-    By files, not by what this process remembers: a resumed run tells the same as one never
-    stopped, and one that was killed behind its genotype's file compares with the right one.
+    Args:
+        context: The run.
+        epoch: Number of the epoch, from 1.
+        records: The run's metrics, which hold the signals.
+
+    Returns:
+        None if there is no such epoch, or its files are lost or damaged.
     """
-    run, space = context.run, context.space
+    space = context.space
+    record = next((line for line in reversed(records) if line["epoch"] == epoch), None)
     try:
-        tensors, _ = checkpoint.read(run.alphas_of(epoch))
+        tensors, _ = checkpoint.read(context.run.alphas_of(epoch))
         alphas = _as_lists(checked_alphas(tensors, space))
-        last = next(line for line in reversed(run.read_metrics()) if line["epoch"] == epoch)
-    except (CheckpointError, LookupError, StopIteration):
+    except CheckpointError:
         return None
-    signals = Signals.from_record(last, space)
+    if record is None:
+        return None
+    signals = Signals.from_record(record, space)
     snapshot = take_snapshot(space, alphas, epoch=epoch, name="", before=None)
-    # A run that an older version began says nothing of them.
+    # Records of a run that an older version began have no signals.
     return replace(snapshot, signals=signals) if signals is not None else snapshot
 
 
 def checked_alphas(tensors: Mapping[str, Tensor], space: SearchSpace) -> dict[str, Tensor]:
-    """The alphas of each cell in a checkpoint.
+    """Return the alphas of each kind of cell in a checkpoint, `[E, O]`.
 
     Raises:
-        CheckpointError: if they are not those of the space, or no finite numbers.
+        CheckpointError: if they are not those of the space, or not finite.
     """
     shape, alphas = [len(space.edges), len(space.primitives)], {}
     for cell in space.cells:
@@ -234,7 +247,7 @@ def checked_alphas(tensors: Mapping[str, Tensor], space: SearchSpace) -> dict[st
 
 
 def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
-    """Where a derived genotype comes from, for its file."""
+    """Return where a derived genotype comes from, for its file."""
     config = metadata["config"]
     return {
         "run": run,
@@ -242,7 +255,7 @@ def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
         "seed": config["seed"],
         "order": config["alphas"]["order"],
         "strategy": config["alphas"]["strategy"],
-        # By name: where it lies on one machine is nobody else's business.
+        # The name alone: a path on one machine means nothing on another.
         "data": Path(config["data"]["name"]).name,
         "date": datetime.now(UTC).date().isoformat(),
         "versions": versions(),
@@ -250,7 +263,7 @@ def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of darts and of what its numbers depend on."""
+    """Return the versions of darts, torch and Python."""
     return {
         "darts": __version__,
         "torch": str(torch.__version__),

@@ -1,4 +1,4 @@
-"""How the passes of a step are computed: in parts, by several processes, in less precision."""
+"""How the passes of a step are executed: in micro-batches, on several ranks, in less precision."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,24 +11,24 @@ from darts_cli.engine.task import Batch, OutputT, TrainingModule
 from darts_cli.runtime.precision import GradScaler, Precision
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 
+# Computes a loss at the present weights and alphas, with the same random numbers at each call.
 Loss = Callable[[], Tensor]
-"""Computes a loss at the present weights and alphas, with the same random numbers every time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepExecution:
-    """How, and by whom, passes are computed; what is computed follows from the settings."""
+    """How, and on which ranks, passes are executed; what they compute follows from the settings."""
 
     ranks: Ranks = SINGLE_PROCESS
     accumulation_steps: int = 1
-    """Of this process's batch, one after the other, so that only one has to fit in memory."""
+    """Number of micro-batches of a rank's batch, of which one at a time has to fit in memory."""
     precision: Precision | None = None
-    """None: as torch computes where nothing is said."""
+    """Precision of products; None: torch's default."""
     grad_scaler: GradScaler | None = None
-    """In half precision."""
+    """Loss scaling, for fp16."""
 
     def forward(self, module: TrainingModule[OutputT], batch: Batch, mixture: Mixture) -> OutputT:
-        """Run a network; what it makes is float32 again for the losses."""
+        """Run a network; its output is float32 again, for the losses."""
         if self.precision is None:
             return module.forward(batch, mixture)
         with self.precision.reduced():
@@ -42,16 +42,16 @@ class StepExecution:
         *,
         along: Callable[[], Sequence[Tensor]] = tuple,
     ) -> list[Tensor]:
-        """The gradient of a sum of losses, and of those on all ranks; zeros where there is none.
+        """Compute the gradient of the sum of losses over all ranks; zeros where there is none.
 
         Args:
-            losses: The parts of this rank, whose graphs live one at a time.
-            leaves: What they are differentiated by.
-            along: Called once the losses are computed: tensors whose place their sums over all
-                ranks take, in the same message.
+            losses: Micro-batches of this rank, whose graphs live one at a time.
+            leaves: Tensors to differentiate by.
+            along: Called once the losses are computed: returns tensors that are summed over ranks
+                in place, in the same message.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is gone.
         """
         total: list[Tensor] = []
         for loss in losses:
@@ -64,19 +64,20 @@ class StepExecution:
         return gradients
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Let an optimizer take its step."""
+        """Take a step of an optimizer."""
         if self.grad_scaler is None:
             optimizer.step()
         else:
             self.grad_scaler.step(optimizer)
-            # Here and now: an overflow on the way to the alphas is none of the weights.
+            # Updated at once: an overflow in the gradient of the alphas must not undo the step of
+            # the weights.
             self.grad_scaler.update()
 
     def keep(self, states: Tensor) -> Tensor:
-        """A state for the next segment; zero where it overflowed, as its step is undone."""
+        """Return hidden states for the next segment; zeros where one overflowed."""
         states = states.detach()
         return states if self.grad_scaler is None else states.nan_to_num(0.0, 0.0, 0.0)
 
 
+# A whole batch at once, in one process.
 DEFAULT = StepExecution()
-"""A whole batch at once, in one process."""

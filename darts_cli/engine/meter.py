@@ -1,4 +1,4 @@
-"""Running means on the device, read without holding it up."""
+"""Running means of metrics on the device, read without waiting for it."""
 
 from collections.abc import Sequence
 
@@ -22,15 +22,15 @@ class Meter:
         self._copy: tuple[Tensor, torch.cuda.Event] | None = None
 
     def add(self, metric_sums: Tensor) -> None:
-        """Add the sums of one batch, `[len(names) + 1]`, the last being their count."""
+        """Add the sums of a batch, `[len(names) + 1]`, the last of which is their count."""
         self.sums += metric_sums
 
     def read(self) -> dict[str, float]:
-        """The means so far, waiting for the device; empty before the first batch."""
+        """Return the means so far, waiting for the device; empty before the first batch."""
         return self._means(self.sums.cpu())
 
     def count(self) -> int:
-        """How many examples the means are of, waiting for the device."""
+        """Return the number of examples so far, waiting for the device."""
         return int(self.sums[-1].item())
 
     @property
@@ -39,7 +39,7 @@ class Meter:
         return self.sums.device.type != "mps"
 
     def peek(self) -> dict[str, float]:
-        """The means as of a moment ago, without waiting."""
+        """Return the means as of a moment ago, without waiting."""
         if self.sums.device.type != "cuda":
             return self.read()
         if self._copy is not None and self._copy[1].query():
@@ -54,7 +54,7 @@ class Meter:
         return self._arrived
 
     def reset(self) -> None:
-        """Start again from nothing."""
+        """Start again from zero."""
         self.sums = torch.zeros_like(self.sums)
         self._arrived, self._copy = {}, None
 

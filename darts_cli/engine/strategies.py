@@ -1,31 +1,32 @@
-"""How alphas weigh the candidate operations."""
+"""How alphas become weights of the candidate operations."""
 
-from typing import Protocol
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Protocol
 
 from darts_cli.errors import ConfigError
 from darts_cli.space import SearchSpace
 
-Alphas = dict[str, Tensor]
-"""For each kind of cell, `[E, O]`: a row an edge, a column a primitive."""
+# Names of strategies are completed in a shell, which does not wait for torch.
+if TYPE_CHECKING:
+    import torch
 
-Mixture = dict[str, Tensor]
-"""For each kind of cell, `[E, O]`: the weight of every candidate; empty for a discrete network."""
+# For each kind of cell `[E, O]`: a row for each edge, a column for each primitive.
+Alphas = dict[str, "torch.Tensor"]
+
+# For each kind of cell `[E, O]`: the weight of every candidate; empty for a discrete network.
+Mixture = dict[str, "torch.Tensor"]
 
 
 class Strategy(Protocol):
-    """Where alphas start, and how they become weights."""
+    """The first alphas, and the weights that they stand for."""
 
     def initial(
-        self, space: SearchSpace, scale: float, generator: torch.Generator | None
+        self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
     ) -> Alphas:
-        """Fresh alphas of standard deviation `scale`."""
+        """Draw alphas with standard deviation `scale`."""
         ...
 
     def mixture(self, alphas: Alphas) -> Mixture:
-        """Weights of the candidates, differentiable in the alphas."""
+        """Return the weights of the candidates, differentiable in the alphas."""
         ...
 
 
@@ -33,23 +34,25 @@ class Darts:
     """The continuous relaxation of DARTS: a softmax over the candidates of an edge (equation 2)."""
 
     def initial(
-        self, space: SearchSpace, scale: float, generator: torch.Generator | None
+        self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
     ) -> Alphas:
-        """Normal noise, so small that all candidates start nearly equal."""
+        """Draw normal noise, so small that all candidates start nearly equal."""
+        import torch
+
         shape = (len(space.edges), len(space.primitives))
         return {cell: scale * torch.randn(shape, generator=generator) for cell in space.cells}
 
     def mixture(self, alphas: Alphas) -> Mixture:
-        """The softmax of every row."""
+        """Return the softmax of every row."""
         return {cell: tensor.softmax(dim=-1) for cell, tensor in alphas.items()}
 
 
+# What `--strategy` offers.
 STRATEGIES: dict[str, Strategy] = {"darts": Darts()}
-"""What `--strategy` offers."""
 
 
 def find(name: str) -> Strategy:
-    """The strategy of that name.
+    """Return the strategy of a name.
 
     Raises:
         ConfigError: if there is none.

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from darts_cli.errors import CheckpointError, ConfigError
+from darts_cli.errors import ANOTHER, CheckpointError, ConfigError
 from darts_cli.run.files import replacing
 
 FORMAT = 2
@@ -109,8 +109,9 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
             return {name: opened.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({str(error).splitlines()[0]}); "
-            "expected a whole safetensors file: use another checkpoint"
+            f"cannot be read ({str(error).splitlines()[0]}); expected a whole safetensors file",
+            where=path,
+            remedy=ANOTHER,
         ) from None
 
 
@@ -119,14 +120,16 @@ def _check_size(path: Path, file: BufferedReader | BufferedRandom) -> None:
     whole, header = os.fstat(file.fileno()).st_size, _header_bytes(file)
     if HEADER_LIMIT < header <= whole:
         raise CheckpointError(
-            f"{path}: found a header of {header:,} bytes, expected {HEADER_LIMIT:,} or less: "
-            "use another checkpoint"
+            f"found a header of {header:,} bytes, expected {HEADER_LIMIT:,} or less",
+            where=path,
+            remedy=ANOTHER,
         )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if whole > memory:
         raise CheckpointError(
-            f"{path}: found {whole:,} bytes, expected no more than this machine's memory, "
-            f"{memory:,}: use another checkpoint"
+            f"found {whole:,} bytes, expected no more than this machine's memory, {memory:,}",
+            where=path,
+            remedy=ANOTHER,
         )
 
 
@@ -180,7 +183,7 @@ def _check_seal(path: Path, file: BufferedReader | BufferedRandom, format_: int)
         sound = format_ == 1
     if not sound:
         raise CheckpointError(
-            f"{path}: was altered since it was written, or damaged: use another checkpoint"
+            "was altered since it was written, or damaged", where=path, remedy=ANOTHER
         )
 
 
@@ -192,14 +195,15 @@ def _metadata(path: Path, raw: Mapping[str, str] | None) -> dict[str, Any]:
     except (ValueError, RecursionError):
         metadata = None
     if not isinstance(metadata, dict):
-        raise CheckpointError(f"{path}: its metadata is damaged: use another checkpoint")
+        raise CheckpointError("its metadata is damaged", where=path, remedy=ANOTHER)
     format_ = metadata.get("format")
     if type(format_) is not int or format_ not in _READABLE:
         raise CheckpointError(
-            f"{path}: found format {format_!r}, expected {FORMAT}: "
-            "use the version of darts that wrote it"
+            f"found format {format_!r}, expected {FORMAT}",
+            where=path,
+            remedy="use the version of darts that wrote it",
         )
     sealed = metadata.pop("digest", None) is not None
     if sealed == (format_ == 1):
-        raise CheckpointError(f"{path}: its metadata is damaged: use another checkpoint")
+        raise CheckpointError("its metadata is damaged", where=path, remedy=ANOTHER)
     return metadata

@@ -43,8 +43,9 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
         _sync(path.parent)
     except OSError as error:
         raise WriteError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free some space or choose another place with --out or --output"
+            f"cannot be written ({error.strerror or error})",
+            where=path,
+            remedy="free some space or choose another place with --out or --output",
         ) from None
     finally:
         if temporary is not None:

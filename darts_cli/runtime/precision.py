@@ -111,12 +111,12 @@ class GradScaler:
         self.factor.clamp_(min=self._LEAST)
         self.overflow.zero_()
 
-    def tensors(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
         return {"factor": self.factor, "steady": self.steady}
 
     @torch.no_grad()
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Take what a checkpoint kept; nothing, where it is of another precision.
 
         Raises:
@@ -124,7 +124,7 @@ class GradScaler:
         """
         if not tensors:
             return
-        for name, own in self.tensors().items():
+        for name, own in self.state_dict().items():
             if name not in tensors or tensors[name].shape != own.shape:
                 raise CheckpointError(f"scale.{name}: expected a single number in the checkpoint")
             own.copy_(tensors[name])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,9 +23,8 @@ from darts_cli.engine.task import Batch, DatasetInfo, Task
 from darts_cli.genotype.file import load
 from darts_cli.genotype.types import Genotype
 from darts_cli.recipes import RECIPES
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import SPACES, load_task
 from darts_cli.spaces.cnn.network import Network
-from darts_cli.spaces.tasks import TASKS
 from tests.benchmarks.plain.images import PlainNetwork, PlainSupernet
 from tests.benchmarks.plain.step import PlainSearch
 from tests.benchmarks.plain.text import PlainLanguageModel
@@ -101,7 +101,7 @@ def make_state(
     device: torch.device = _CPU,
 ) -> State:
     """A network ready for its first step."""
-    task: Task = TASKS[config.space]
+    task: Task = load_task(config.space)
     module = task.build(config, info, genotype)
     if memory == "save":
         save_memory(module.network)
@@ -120,7 +120,7 @@ def make_state(
 
 def make_alphas(config: Config) -> dict[str, Tensor]:
     """The same for both, and not all alike."""
-    space = TASKS[config.space].space
+    space = load_task(config.space).space
     generator = torch.Generator().manual_seed(1)
     shape = (len(space.edges), len(space.primitives))
     return {cell: 0.1 * torch.randn(shape, generator=generator) for cell in space.cells}
@@ -134,7 +134,7 @@ def make_plain(config: Config, info: DatasetInfo) -> tuple[PlainSearch, BatchLos
     network, loss, training_loss = (
         _plain_images(config.network, info)
         if isinstance(config.network, ConvNetworkConfig)
-        else _plain_text(config.network, info)
+        else _plain_text(cast(RecurrentNetworkConfig, config.network), info)
     )
     alphas, weights = config.alphas, config.weights
     if alphas is None:

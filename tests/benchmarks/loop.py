@@ -25,11 +25,11 @@ from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_s
 from darts_cli.engine.task import Batch, BatchLoader, Loaders
 from darts_cli.recipes import RECIPES
 from darts_cli.run.directory import Run
+from darts_cli.spaces import load_task
 from darts_cli.spaces.cnn.data.cache import DecodedCache
 from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.data.images import ImageData
 from darts_cli.spaces.cnn.data.info import ImageInfo
-from darts_cli.spaces.tasks import TASKS
 from darts_cli.terminal.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.viz.style import colour
 from tests.benchmarks.cases import make_state
@@ -128,7 +128,7 @@ def make_context(state: State, loaders: Loaders, folder: Path) -> RunContext:
     state.position.epoch = 1
     return RunContext(
         config=config,
-        space=TASKS["cnn"].space,
+        space=load_task("cnn").space,
         loaders=loaders,
         run=run,
         reporter=Reporter(Console(file=io.StringIO()), run.log, "image"),
@@ -139,7 +139,7 @@ def make_context(state: State, loaders: Loaders, folder: Path) -> RunContext:
 def time_files(state: State, context: RunContext) -> float:
     """Seconds of the files of an epoch's end."""
     with timed() as seconds:
-        artifacts.write_architecture(state, context)
+        artifacts.write_architecture(state, context, None)
         context.run.append_metrics({"epoch": 1})
         artifacts.save(state, context)
     return seconds[0]

@@ -8,9 +8,8 @@ from darts_cli.commands import plan
 from darts_cli.config import Config, ConvNetworkConfig
 from darts_cli.genotype.file import load
 from darts_cli.recipes import RECIPES
-from darts_cli.spaces import SPACES
+from darts_cli.spaces import SPACES, load_task
 from darts_cli.spaces.cnn.task import ImageTask
-from darts_cli.spaces.tasks import TASKS
 
 CIFAR = {"classes": [str(index) for index in range(10)], "channels": 3, "size": 32}
 DIGITS = {"classes": [str(index) for index in range(10)], "channels": 1, "size": 8}
@@ -26,12 +25,12 @@ def small(command: str, *, batch_size: int = 16, order: str = "first") -> Config
 
 def measure(config: Config) -> plan.Size:
     genotype = None if config.alphas is not None else load("darts_v2", SPACES)
-    return plan.measure(TASKS["cnn"], config, DIGITS, genotype)
+    return plan.measure(load_task("cnn"), config, DIGITS, genotype)
 
 
 def test_the_papers_training_has_its_published_size() -> None:
     config = RECIPES["train"]["cnn"]["cifar"]
-    size = plan.measure(TASKS["cnn"], config, CIFAR, load("darts_v2", SPACES))
+    size = plan.measure(load_task("cnn"), config, CIFAR, load("darts_v2", SPACES))
     assert (size.parameters, size.macs, size.alphas) == (3_349_342, 528_359_040, 0)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from darts_cli.commands import resuming, running, starting
+from darts_cli.commands import pipeline
 from darts_cli.errors import ConfigError, RunError
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
@@ -223,10 +223,10 @@ def test_settings_that_are_given_anew_outlive_a_kill(
     run = Run(tmp_path / "run")
     shutil.copytree(stopped, run.path)
     before = run.config.read_bytes()
-    monkeypatch.setattr(resuming, "carry_out", die)
-    with pytest.raises(Killed):
-        darts("search", "cnn", "--resume", run.path, "--epochs", 3)
-    monkeypatch.setattr(resuming, "carry_out", running.carry_out)
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_train", die)
+        with pytest.raises(Killed):
+            darts("search", "cnn", "--resume", run.path, "--epochs", 3)
     assert b"epochs: 3" in run.config.read_bytes()
     # As it is between the two files.
     run.config.write_bytes(before)
@@ -242,7 +242,7 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 0)]
 def test_a_signal_before_the_first_step_leaves_at_once_and_nothing(
     darts: Darts, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, status: int
 ) -> None:
-    monkeypatch.setattr(starting, "open_loaders", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(pipeline, "open_loaders", lambda *_: os.kill(os.getpid(), number))
     error = darts(*SEARCH, "--epochs", 2, "--out", "run").refusal(status)
     assert error == f"stopped by {number.name}; nothing was begun"
     assert not Path("run").exists()
@@ -260,7 +260,7 @@ def test_a_signal_before_a_run_goes_on_leaves_it_as_it_is(
     run = Run(tmp_path / "run")
     shutil.copytree(stopped, run.path)
     before = contents(run.path)
-    monkeypatch.setattr(resuming, "open_loaders", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(pipeline, "open_loaders", lambda *_: os.kill(os.getpid(), number))
     error = darts("search", "cnn", "--resume", run.path).refusal(status)
     assert error == f"stopped by {number.name}; the run is where it was"
     assert contents(run.path) == before

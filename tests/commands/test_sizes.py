@@ -13,8 +13,7 @@ from darts_cli.config import ConvNetworkConfig
 from darts_cli.genotype.file import load
 from darts_cli.recipes import RECIPES
 from darts_cli.run import checkpoint
-from darts_cli.spaces import SPACES
-from darts_cli.spaces.tasks import TASKS
+from darts_cli.spaces import SPACES, load_task
 from darts_cli.viz.page.data import NetworkSize
 from tests.conftest import Darts
 
@@ -24,7 +23,7 @@ DIGITS = {"classes": [str(index) for index in range(10)], "channels": 1, "size":
 def test_a_search_has_the_size_of_what_training_makes_of_it_by_default(searched: Path) -> None:
     history = read_history(searched)
     config = RECIPES["train"]["cnn"]["digits"]
-    size = plan.measure(TASKS["cnn"], config, DIGITS, history.genotype)
+    size = plan.measure(load_task("cnn"), config, DIGITS, history.genotype)
     assert derived_size(history) == NetworkSize(
         parameters=size.parameters, macs=size.macs, example="image of 1 x 8 x 8"
     )
@@ -36,7 +35,7 @@ def test_a_training_has_the_size_of_its_own_network(trained: Path) -> None:
     digits = RECIPES["train"]["cnn"]["digits"]
     assert isinstance(digits.network, ConvNetworkConfig)
     own = replace(digits, network=replace(digits.network, channels=2, layers=3))
-    size = plan.measure(TASKS["cnn"], own, DIGITS, history.genotype)
+    size = plan.measure(load_task("cnn"), own, DIGITS, history.genotype)
     found = derived_size(history)
     assert found is not None
     assert (found.parameters, found.macs) == (size.parameters, size.macs)

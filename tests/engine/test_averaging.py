@@ -42,7 +42,7 @@ def test_the_mean_takes_the_weights_place_and_they_come_back_bit_for_bit() -> No
 def test_means_of_another_network_are_refused() -> None:
     average = Average({"w": torch.zeros(2)})
     with pytest.raises(CheckpointError, match=r"average.w: expected a mean of shape \[2\]"):
-        average.load({"w": torch.zeros(3)})
+        average.load_state_dict({"w": torch.zeros(3)})
 
 
 class Scripted(ToyModule):
@@ -138,10 +138,10 @@ def test_a_run_resumed_while_averaging_ends_with_the_same_bits(tmp_path: Path) -
         broken.optimizer = torch.optim.SGD(list(broken.module.network.parameters()), lr=1.0)
         context = make_context(config, tmp_path / "broken", max_steps=steps)
         if context.run.last.exists():
-            broken.restore(*checkpoint.read(context.run.last))
+            broken.load_state_dict(*checkpoint.read(context.run.last))
         torch.manual_seed(3)
         fit(broken, context)
-    first, second = whole.tensors(), broken.tensors()
+    first, second = whole.state_dict(), broken.state_dict()
     assert first.keys() == second.keys()
     assert "average.outer.bias" in first
     for name, tensor in first.items():

@@ -39,7 +39,7 @@ def go_on(config_path: Path, *, search: bool, order: str, max_steps: int | None)
     config = make_config(search=search, order=order)
     context = make_context(config, config_path, max_steps=max_steps)
     state = make_state(config)
-    state.restore(*checkpoint.read(context.run.last))
+    state.load_state_dict(*checkpoint.read(context.run.last))
     context.run.keep_metrics(state.position.epoch)
     fit(state, context)
     return state
@@ -58,7 +58,7 @@ def test_a_run_stopped_at_every_step_ends_with_the_same_bits(
     for steps in range(2, 13):
         broken = go_on(tmp_path / "broken", search=search, order=order, max_steps=steps)
     broken = go_on(tmp_path / "broken", search=search, order=order, max_steps=None)
-    assert same(whole.tensors(), broken.tensors())
+    assert same(whole.state_dict(), broken.state_dict())
     assert whole.metadata() == broken.metadata()
     for name in ("metrics.jsonl", "last.safetensors"):
         first, second = (tmp_path / run / name for run in ("whole", "broken"))
@@ -93,7 +93,7 @@ def test_the_alphas_step_leaves_no_trace_in_the_weights_step(order: str) -> None
         train_step(state, batch, config)
     network = "network."
     first, second = (
-        {name: tensor for name, tensor in state.tensors().items() if name.startswith(network)}
+        {name: tensor for name, tensor in state.state_dict().items() if name.startswith(network)}
         for state in (with_alphas, without)
     )
     assert same(first, second)
@@ -244,17 +244,17 @@ def test_evaluation_does_not_depend_on_the_batch_size() -> None:
 
 def test_a_checkpoint_of_another_network_is_refused() -> None:
     state = make_state(make_config(search=True))
-    tensors = state.tensors()
+    tensors = state.state_dict()
     metadata = state.metadata()
     missing = {name: t for name, t in tensors.items() if name != "network.outer.bias"}
     with pytest.raises(CheckpointError, match=r"^network.outer.bias: not in the checkpoint"):
-        state.restore(missing, metadata)
+        state.load_state_dict(missing, metadata)
     other = tensors | {"network.outer.bias": torch.zeros(9)}
     with pytest.raises(
         CheckpointError, match=r"found shape \[9\] in the checkpoint, expected \[3\]"
     ):
-        state.restore(other, metadata)
+        state.load_state_dict(other, metadata)
     with pytest.raises(CheckpointError, match=r"^network.more: in the checkpoint, but not in this"):
-        state.restore(tensors | {"network.more": torch.zeros(9)}, metadata)
+        state.load_state_dict(tensors | {"network.more": torch.zeros(9)}, metadata)
     with pytest.raises(CheckpointError, match=r"^alphas.cell: not in the checkpoint"):
-        state.restore({n: t for n, t in tensors.items() if n != "alphas.cell"}, metadata)
+        state.load_state_dict({n: t for n, t in tensors.items() if n != "alphas.cell"}, metadata)

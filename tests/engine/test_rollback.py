@@ -59,7 +59,7 @@ def run(path: Path, failures: dict[int, float], config: Config):  # type: ignore
     state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0, momentum=0.9)
     context = make_context(config, path)
     # As every run does before its first step.
-    checkpoint.write(context.run.last, state.tensors(), {**context.metadata, **state.metadata()})
+    checkpoint.write(context.run.last, state.state_dict(), {**context.metadata, **state.metadata()})
     fit(state, context)
     return state, context
 
@@ -76,7 +76,7 @@ def test_training_goes_back_to_the_best_checkpoint_and_on_with_other_numbers(
     log = context.run.log.read_text()
     assert "back to best.safetensors, epoch 1, with other random numbers (1 of 2 times)" in log
     plain, _ = run(tmp_path / "plain", {}, settings(2, limit=100.0))
-    first, second = state.tensors(), plain.tensors()
+    first, second = state.state_dict(), plain.state_dict()
     assert not torch.equal(first["network.outer.weight"], second["network.outer.weight"])
 
 
@@ -114,7 +114,7 @@ def go_on(
     loaders = Loaders(train=weights, eval=watched, eval_split="valid" if validated else "test")
     context = make_context(config, path, loaders=loaders, **changes)
     if context.run.last.exists():
-        state.restore(*checkpoint.read(context.run.last))
+        state.load_state_dict(*checkpoint.read(context.run.last))
         context.run.keep_metrics(state.position.epoch)
     return fit(state, context)
 
@@ -146,7 +146,7 @@ def test_a_run_that_is_killed_while_it_goes_back_ends_with_the_same_bits(
     class Killed(BaseException):
         pass
 
-    call, restore = getattr(Run, method), State.restore
+    call, restore = getattr(Run, method), State.load_state_dict
 
     def die(run: Run, *arguments: Any) -> None:
         call(run, *arguments)
@@ -159,7 +159,7 @@ def test_a_run_that_is_killed_while_it_goes_back_ends_with_the_same_bits(
     # So fast that the best epoch is not the last one, whose line is dropped.
     assert go_on(tmp_path / "whole", epoch=2, lr=0.5)
     assert "back to best.safetensors, epoch 1," in (tmp_path / "whole" / "log.txt").read_text()
-    monkeypatch.setattr(State, "restore", restore_and_die)
+    monkeypatch.setattr(State, "load_state_dict", restore_and_die)
     with pytest.raises(Killed):
         go_on(tmp_path / "killed", epoch=2, lr=0.5)
     monkeypatch.undo()
@@ -180,7 +180,8 @@ def test_a_training_that_diverges_again_and_again_is_an_error_with_its_number(
     text = str(error.value)
     assert text.startswith("the loss is not a finite number any more (epoch 2, step 1, ")
     assert (
-        "; gone back to the best checkpoint 3 times in vain; the last good checkpoint is " in text
+        "; still diverging after 3 rollbacks to the best checkpoint; the last good checkpoint is "
+        in text
     )
     tensors, metadata = checkpoint.read(tmp_path / "run" / "last.safetensors")
     assert metadata["rollbacks"] == 3
@@ -242,7 +243,7 @@ def test_a_rollback_while_averaging_goes_on_averaging(tmp_path: Path) -> None:
     state = make_state(config)
     state.module = Failing({10: float("nan")})
     state.optimizer = torch.optim.SGD(list(state.module.network.parameters()), lr=1.0)
-    state.begin_averaging()
+    state.start_averaging()
     context = make_context(config, tmp_path / "run")
     fit(state, context)
     assert state.rollbacks == 1
@@ -274,6 +275,6 @@ def test_a_signal_in_the_step_that_diverges_stops_the_run(tmp_path: Path) -> Non
 def test_a_rollback_is_kept_by_a_checkpoint(tmp_path: Path) -> None:
     state, _ = run(tmp_path / "run", {6: float("nan")}, settings(2))
     fresh = make_state(settings(2))
-    fresh.restore(*checkpoint.read(tmp_path / "run" / "last.safetensors"))
+    fresh.load_state_dict(*checkpoint.read(tmp_path / "run" / "last.safetensors"))
     assert fresh.rollbacks == state.rollbacks == 1
-    assert fresh.draws(5) == state.draws(5) != 5
+    assert fresh.train_seed(5) == state.train_seed(5) != 5

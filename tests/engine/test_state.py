@@ -22,7 +22,7 @@ def held(tmp_path_factory: pytest.TempPathFactory) -> tuple[Tensors, dict[str, A
     """Of a search after two steps."""
     state = make_state(SEARCH)
     fit(state, make_context(SEARCH, tmp_path_factory.mktemp("state") / "run", max_steps=2))
-    return state.snapshot()
+    return state.copy_to_cpu()
 
 
 def without(name: str) -> Callable[[Tensors], None]:
@@ -67,7 +67,7 @@ def test_a_part_that_is_not_as_it_should_be_is_named(
     tensors, metadata = dict(held[0]), held[1]
     alter(tensors)
     with pytest.raises(CheckpointError) as caught:
-        make_state(SEARCH).restore(tensors, metadata)
+        make_state(SEARCH).load_state_dict(tensors, metadata)
     assert str(caught.value).startswith(message)
 
 
@@ -76,18 +76,18 @@ def test_a_run_before_its_first_step_has_optimizers_that_keep_nothing(
 ) -> None:
     fresh = make_state(SEARCH)
     state = make_state(SEARCH)
-    state.restore(*held)
-    state.restore(*fresh.snapshot())
+    state.load_state_dict(*held)
+    state.load_state_dict(*fresh.copy_to_cpu())
     assert not state.optimizer.state
     metadata = held[1] | {"position": fresh.metadata()["position"]}
     with pytest.raises(CheckpointError, match=r"momentum_buffer.*: in the checkpoint, but not in"):
-        make_state(SEARCH).restore(held[0], metadata)
+        make_state(SEARCH).load_state_dict(held[0], metadata)
 
 
 def test_all_of_a_state_comes_back(held: tuple[Tensors, dict[str, Any]]) -> None:
     state: State = make_state(SEARCH)
-    state.restore(*held)
-    tensors, metadata = state.snapshot()
+    state.load_state_dict(*held)
+    tensors, metadata = state.copy_to_cpu()
     assert metadata == held[1]
     assert tensors.keys() == held[0].keys()
     assert all(torch.equal(tensors[name], held[0][name]) for name in tensors)

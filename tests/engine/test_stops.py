@@ -79,7 +79,7 @@ def finish(path: Path, *, search: bool) -> State:
     """Go on with a run in a state that knows nothing."""
     config = make_config(search=search)
     context, state = make_context(config, path), make_state(config)
-    state.restore(*checkpoint.read(context.run.last))
+    state.load_state_dict(*checkpoint.read(context.run.last))
     context.run.keep_metrics(state.position.epoch)
     assert fit(state, context)
     return state

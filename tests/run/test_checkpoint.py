@@ -121,7 +121,7 @@ def unreadable(path: Path) -> str:
         pass
     return (
         f"{path}: cannot be read ({caught.value}); "
-        "expected a whole safetensors file: use another checkpoint"
+        "expected a whole safetensors file; use another checkpoint"
     )
 
 
@@ -162,7 +162,7 @@ def test_another_format_is_named(format_: object, shown: str, path: Path) -> Non
     text = json.dumps({"format": format_})
     save_file({"a": torch.ones(2)}, path, metadata={"darts": text})
     assert error_of_read(path) == (
-        f"{path}: found format {shown}, expected 2: use the version of darts that wrote it"
+        f"{path}: found format {shown}, expected 2; use the version of darts that wrote it"
     )
 
 
@@ -177,7 +177,7 @@ def test_a_checkpoint_of_format_1_which_had_no_digest_is_still_read(path: Path) 
 @pytest.mark.parametrize("told", [{"format": 2}, {"format": 1, "digest": "0" * 64}])
 def test_a_digest_is_neither_left_out_nor_passed_over(told: dict[str, Any], path: Path) -> None:
     save_file({"a": torch.ones(2)}, path, metadata={"darts": json.dumps(told)})
-    assert error_of_read(path) == f"{path}: its metadata is damaged: use another checkpoint"
+    assert error_of_read(path) == f"{path}: its metadata is damaged; use another checkpoint"
 
 
 def test_a_byte_altered_anywhere_is_one_line(path: Path) -> None:
@@ -207,7 +207,7 @@ def test_an_altered_tensor_is_named_as_such(path: Path) -> None:
     with pytest.raises(CheckpointError) as caught:
         checkpoint.read(path)
     assert str(caught.value) == (
-        f"{path}: was altered since it was written, or damaged: use another checkpoint"
+        f"{path}: was altered since it was written, or damaged; use another checkpoint"
     )
 
 
@@ -224,7 +224,7 @@ def test_a_header_that_would_take_all_memory_is_refused(path: Path) -> None:
         file.truncate(2**40 + 2**30)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert error_of_read(path) == (
-        f"{path}: found a header of 1,099,511,627,776 bytes, expected 8,388,608 or less: "
+        f"{path}: found a header of 1,099,511,627,776 bytes, expected 8,388,608 or less; "
         "use another checkpoint"
     )
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200 * 1024
@@ -276,7 +276,7 @@ def test_it_is_kept_where_there_are_no_links(path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("text", ["", "{", "[1]", "1", "[" * 100_000])
 def test_damaged_metadata_is_named(text: str, path: Path) -> None:
     write_raw(path, {"__metadata__": {"darts": text}})
-    assert error_of_read(path) == f"{path}: its metadata is damaged: use another checkpoint"
+    assert error_of_read(path) == f"{path}: its metadata is damaged; use another checkpoint"
 
 
 def test_a_missing_file_or_a_folder_is_named(path: Path) -> None:

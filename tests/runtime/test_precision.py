@@ -143,13 +143,13 @@ def test_a_checkpoint_keeps_the_scale_and_does_without_one() -> None:
     assert state.execution.grad_scaler is not None
     assert other.execution.grad_scaler is not None
     state.execution.grad_scaler.factor.fill_(8.0)
-    other.restore(state.tensors(), state.metadata())
+    other.load_state_dict(state.state_dict(), state.metadata())
     assert other.execution.grad_scaler.factor.item() == 8
-    other.restore(plain.tensors(), plain.metadata())
-    plain.restore(state.tensors(), state.metadata())
-    damaged = {n: t for n, t in state.tensors().items() if n != "scale.steady"}
+    other.load_state_dict(plain.state_dict(), plain.metadata())
+    plain.load_state_dict(state.state_dict(), state.metadata())
+    damaged = {n: t for n, t in state.state_dict().items() if n != "scale.steady"}
     with pytest.raises(CheckpointError, match=r"^scale.steady: expected a single number in the ch"):
-        other.restore(damaged, state.metadata())
+        other.load_state_dict(damaged, state.metadata())
 
 
 def test_batches_are_split_into_parts_of_two_or_more() -> None:

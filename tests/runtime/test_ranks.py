@@ -67,10 +67,10 @@ def run_toy(ranks: Ranks, path: Path, search: bool, resume: bool) -> dict[str, T
     state = make_state(context.config)
     state.execution = StepExecution(ranks=ranks)
     if resume:
-        state.restore(*checkpoint.read(context.run.last))
+        state.load_state_dict(*checkpoint.read(context.run.last))
         ranks.barrier()
     assert fit(state, context)
-    return state.tensors()
+    return state.state_dict()
 
 
 @pytest.mark.parametrize("search", [True, False])
@@ -309,7 +309,7 @@ def toy_steps(execution: StepExecution, batch_size: int) -> list[Tensor]:
             )
             gradients += search_step(state, train, valid, seed=0)
             train_step(state, train, config)
-        return [*gradients, *state.tensors().values()]
+        return [*gradients, *state.state_dict().values()]
     finally:
         torch.set_default_dtype(torch.float32)
 

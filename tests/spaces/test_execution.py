@@ -103,7 +103,7 @@ def take_steps(
         if state.architect is not None:
             found += search_step(state, train, valid, seed=0)
         train_step(state, train, case.config)
-    return [*found, *state.tensors().values()]
+    return [*found, *state.state_dict().values()]
 
 
 def take_part(batch: Batch, ranks: Ranks, *, carries_hidden: bool) -> Batch:
@@ -211,7 +211,7 @@ def test_reduced_precision_stays_near_and_spares_the_finite_difference(
     assert all(mixture.dtype == torch.float32 for mixture in mixtures)
     assert all(
         tensor.dtype == torch.float32
-        for name, tensor in state.tensors().items()
+        for name, tensor in state.state_dict().items()
         if tensor.is_floating_point() and name != "meter"
     )
 
@@ -333,8 +333,8 @@ def test_compiled_regions_make_the_same_step(monkeypatch: pytest.MonkeyPatch, ki
             torch.set_default_dtype(torch.float32)
         states.append(state)
     plain, ours = states
-    assert plain.tensors().keys() == ours.tensors().keys()
-    assert_equal(list(ours.tensors().values()), list(plain.tensors().values()), 1e-8)
+    assert plain.state_dict().keys() == ours.state_dict().keys()
+    assert_equal(list(ours.state_dict().values()), list(plain.state_dict().values()), 1e-8)
     assert ours.compilation is not None
     news = ours.compilation.news()
     assert news is not None

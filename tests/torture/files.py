@@ -30,15 +30,14 @@ from PIL import Image
 from torch import Tensor
 
 from darts_cli import config_file
-from darts_cli.commands.building import build_state
+from darts_cli.commands.build import build_state
 from darts_cli.commands.checkpoint_checks import (
     check_hidden,
     check_position,
     check_size,
     naming,
 )
-from darts_cli.commands.import_ import Request, import_file
-from darts_cli.commands.options import Options
+from darts_cli.commands.import_ import import_file
 from darts_cli.commands.reading import read_alphas, read_history, read_records
 from darts_cli.commands.run_spec import RunSpec, read_spec, with_own_root
 from darts_cli.config import ConvNetworkConfig
@@ -50,6 +49,7 @@ from darts_cli.errors import DartsError
 from darts_cli.genotype.derivation import derive
 from darts_cli.genotype.file import dump, load, shipped
 from darts_cli.genotype.pasted import write_pasted
+from darts_cli.options import ImportOptions
 from darts_cli.recipes import RECIPES
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
@@ -356,9 +356,9 @@ def read_checkpoint(path: Path) -> None:
     check_size(spec, metadata["facts"], tensors, path)
     check_hidden(spec, tensors, metadata, path)
     spec = replace(spec, config=with_own_root(spec.config, path.parent))
-    state = build_state(spec, metadata["facts"], _CPU, SINGLE_PROCESS, Options())
+    state = build_state(spec, metadata["facts"], _CPU, SINGLE_PROCESS)
     with naming(path):
-        state.restore(tensors, metadata)
+        state.load_state_dict(tensors, metadata)
     check_position(spec, state, Loaders(train=Ten()), metadata["counts"] | COUNTS, path)
     architects = [state.architect.optimizer] if state.architect is not None else []
     for optimizer in (state.optimizer, *architects):
@@ -419,16 +419,18 @@ def read_text(path: Path) -> None:
 
 def read_published(path: Path, *, folder: Path) -> None:
     """As `darts import` does."""
-    request = Request(source=path, genotype="darts_v2", output=folder / "imported.safetensors")
+    request = ImportOptions(
+        source=path, genotype="darts_v2", output=folder / "imported.safetensors"
+    )
     import_quietly(request)
 
 
 def read_pasted(path: Path, *, folder: Path) -> None:
     """As `darts import` does."""
-    import_quietly(Request(source=path, output=folder / "imported.yaml"))
+    import_quietly(ImportOptions(source=path, output=folder / "imported.yaml"))
 
 
-def import_quietly(request: Request) -> None:
+def import_quietly(request: ImportOptions) -> None:
     """Import, and print nothing."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         import_file(request)
@@ -544,10 +546,10 @@ def make_checkpoints(folder: Path) -> list[Path]:
         config = config_file.override(RECIPES[command][space][recipe], SMALL[space], "")
         found = load(genotype, SPACES) if genotype is not None else None
         spec = RunSpec(command=command, config=config, genotype=found)
-        state = build_state(spec, FACTS[space], _CPU, SINGLE_PROCESS, Options())
+        state = build_state(spec, FACTS[space], _CPU, SINGLE_PROCESS)
         take_two_steps(spec, state)
         paths.append(folder / f"{command}-{space}.safetensors")
-        checkpoint.write(paths[-1], state.tensors(), describe(spec, FACTS[space], state))
+        checkpoint.write(paths[-1], state.state_dict(), describe(spec, FACTS[space], state))
     return paths
 
 
@@ -555,7 +557,7 @@ def take_two_steps(spec: RunSpec, state: State) -> None:
     """Have the optimizers, and what else remembers, something to keep."""
     batch = spec.task.example(spec.config, FACTS[spec.config.space], single=False)
     if spec.config.weights.averaging_patience:
-        state.begin_averaging()
+        state.start_averaging()
     for _ in range(2):
         if spec.search:
             search_step(state, batch, batch, spec.config.seed)

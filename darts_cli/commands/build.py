@@ -1,10 +1,7 @@
-"""From the settings of a run to the network that it trains, and what trains it."""
-
-from typing import Any
+"""Build the state of a run from its settings: the network, and what trains it."""
 
 import torch
 
-from darts_cli.commands.options import Options
 from darts_cli.commands.run_spec import RunSpec
 from darts_cli.config import AlphasConfig, Config
 from darts_cli.engine import strategies
@@ -13,7 +10,7 @@ from darts_cli.engine.capabilities import regions, save_memory, synchronize_batc
 from darts_cli.engine.execution import StepExecution
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State, build_optimizer
-from darts_cli.engine.task import DatasetInfo, TrainingModule
+from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import ConfigError
 from darts_cli.runtime.compilation import Compilation
 from darts_cli.runtime.precision import GradScaler, Precision
@@ -21,30 +18,29 @@ from darts_cli.runtime.randomness import generator_for, seed_for
 from darts_cli.runtime.ranks import Ranks
 
 
-def build_state(
-    spec: RunSpec, info: DatasetInfo, device: torch.device, ranks: Ranks, options: Options
-) -> State:
-    """A network with fresh weights, and what trains it.
+def build_state(spec: RunSpec, info: DatasetInfo, device: torch.device, ranks: Ranks) -> State:
+    """Build a network with fresh weights, and what trains it.
 
     Raises:
-        ConfigError: if it cannot be computed as the settings and options ask for.
+        ConfigError: if it cannot be computed as the settings say.
     """
-    config = spec.config
+    config, compute = spec.config, spec.config.compute
     execution = _build_execution(config, device, ranks)
     torch.manual_seed(seed_for(config.seed, "initial weights"))
     module = spec.task.build(config, info, spec.genotype)
-    if options.save_memory:
-        save_memory(module.network)
-    if config.compute.sync_batchnorm and ranks.size > 1:
-        synchronize_batchnorm(module.network)
-    module.network.to(device)
+    network = module.network
+    if compute.memory == "save":
+        save_memory(network)
+    if compute.sync_batchnorm and ranks.size > 1:
+        synchronize_batchnorm(network)
+    network.to(device)
     return State(
         module=module,
-        optimizer=build_optimizer(module.network, config.weights),
+        optimizer=build_optimizer(network, config.weights),
         architect=_build_architect(spec, config.alphas, device) if config.alphas else None,
         meter=Meter(module.metric_names, device),
         execution=execution,
-        compilation=_compile(config, module) if options.compile else None,
+        compilation=_compile(config, network) if compute.compile else None,
     )
 
 
@@ -58,16 +54,17 @@ def _build_execution(config: Config, device: torch.device, ranks: Ranks) -> Step
     )
 
 
-def _compile(config: Config, module: TrainingModule[Any]) -> Compilation:
+def _compile(config: Config, network: torch.nn.Module) -> Compilation:
     if config.alphas is not None and config.alphas.hypergradient == "exact":
         raise ConfigError(
             "--compile: found --hypergradient exact, whose double backward cannot be compiled; "
             "expected finite-difference, or leave --compile out"
         )
-    return Compilation(regions(module.network))
+    return Compilation(regions(network))
 
 
 def _build_architect(spec: RunSpec, config: AlphasConfig, device: torch.device) -> Architect:
-    draws = generator_for(spec.config.seed, "initial alphas")
-    alphas = strategies.find(config.strategy).initial(spec.task.space, config.init_scale, draws)
+    generator = generator_for(spec.config.seed, "initial alphas")
+    strategy = strategies.find(config.strategy)
+    alphas = strategy.initial(spec.task.space, config.init_scale, generator)
     return Architect({cell: alpha.to(device) for cell, alpha in alphas.items()}, config)

@@ -1,0 +1,378 @@
+"""Carry out a search or training, new or resumed: from options to the last epoch.
+
+A resumed run differs from a new one in where its settings and its state come
+from, and in the checks that its checkpoint needs (`resume.py`).
+"""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from darts_cli import config_file
+from darts_cli.commands import plan
+from darts_cli.commands.build import build_state
+from darts_cli.commands.plan import Plan
+from darts_cli.commands.resume import Saved
+from darts_cli.commands.run_spec import RunSpec
+from darts_cli.commands.settings import override_on_resume
+from darts_cli.commands.tensorboard import TensorBoardWriter, check_installed
+from darts_cli.config import Config
+from darts_cli.engine import artifacts
+from darts_cli.engine.artifacts import RunContext, versions
+from darts_cli.engine.loop import fit
+from darts_cli.engine.probe import take
+from darts_cli.engine.state import State
+from darts_cli.engine.task import Data, Loaders
+from darts_cli.errors import ConfigError, DataError
+from darts_cli.genotype.file import dump
+from darts_cli.options import RunOptions, check_resumable
+from darts_cli.run.directory import Run
+from darts_cli.run.files import write_text
+from darts_cli.runtime import devices
+from darts_cli.runtime.determinism import deterministically
+from darts_cli.runtime.interruption import exit_on_signal
+from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.ranks import Ranks, joined, started
+from darts_cli.terminal.console import error_console
+from darts_cli.terminal.reporter import Mode, Reporter
+from darts_cli.viz.style import colour
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Start:
+    """What a run starts from."""
+
+    spec: RunSpec
+    path: Path
+    """Directory of the run."""
+    saved: Saved | None = None
+    """Checkpoint of a resumed run."""
+
+
+def start(spec: RunSpec, options: RunOptions) -> None:
+    """Carry out a new run, or print its plan.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+        Interrupted: if a signal came.
+    """
+    with exit_on_signal("nothing was begun"):
+        device = choose_device(options.gpu, options.device)
+        located = replace(spec, config=_with_absolute_paths(spec))
+        with joined(device) as ranks:
+            path = Path(ranks.broadcast(str(options.out or _default_path(spec))))
+            _carry_out(_Start(spec=located, path=path), options, device, ranks)
+
+
+def resume(words: str, options: RunOptions) -> None:
+    """Carry out the rest of a run under its own settings.
+
+    Args:
+        words: The command that the run must be of, as `RunSpec.words` has it.
+        options: What the user said.
+
+    Raises:
+        DartsError: for whatever a user can mend.
+        Interrupted: if a signal came.
+    """
+    check_resumable(options)
+    with exit_on_signal("the run is where it was"):
+        if options.resume is None:
+            raise ConfigError("--resume: expected the directory of a run")
+        run = Run.open(options.resume)
+        device = choose_device(options.gpu, options.device)
+        with joined(device) as ranks:
+            writes = ranks.is_main and not (options.dry_run or options.probe)
+            with run.locked() if writes else nullcontext():
+                saved = Saved.read(run, words)
+                spec = _with_overrides(saved, options)
+                _carry_out(_Start(spec=spec, path=run.path, saved=saved), options, device, ranks)
+
+
+def _carry_out(begin: _Start, options: RunOptions, device: torch.device, ranks: Ranks) -> None:
+    """Load the data, build the state, and train; or print what that would take."""
+    spec, saved, config = begin.spec, begin.saved, begin.spec.config
+    _check_options(config, options, ranks)
+    with deterministically(config.compute.deterministic):
+        if options.dry_run and not options.probe:
+            _print_outline(begin, device, ranks)
+            return
+        if saved is None and ranks.is_main:
+            Run.check_new(begin.path)
+        with ranks.local_main_first():
+            data = _load(begin, device, ranks)
+            loaders = open_loaders(spec, data, ranks)
+            if saved is not None:
+                saved.check_content(data)
+        # Before anything is written: settings or data that are of no use leave nothing behind.
+        info = data.describe() if saved is None else saved.metadata["facts"]
+        planned = plan.make(spec, info, data.counts, device=device, path=begin.path, ranks=ranks)
+        state = build_state(spec, info, device, ranks)
+        if saved is not None:
+            saved.load_into(spec, state, loaders, data.counts)
+        if options.probe:
+            _print_probe(planned, state, loaders, ranks)
+            return
+        with _open_directory(begin, state, ranks) as run:
+            context = _open_context(spec, run, data, loaders, options, device, ranks)
+            if saved is not None and spec != saved.spec:
+                # First of all, since a run that is killed resumes as its checkpoint says.
+                artifacts.save(state, context)
+            if ranks.is_main:
+                _write_settings(run, begin, planned, options)
+            _train(state, context)
+
+
+def choose_device(gpu: int | None, name: str | None) -> torch.device:
+    """Return the device that was asked for, or the best one there is: see `devices.choose`."""
+    place = started()
+    local_rank = place.local_rank if place is not None else None
+    return devices.choose(gpu, name, local_rank=local_rank)
+
+
+def _with_absolute_paths(spec: RunSpec) -> Config:
+    """Name data by absolute paths, so that a run can be resumed from any folder."""
+    config = spec.config
+    name, root = config.data.name, config.data.root
+    folder = Path(name).expanduser()
+    if name not in spec.task.data_names and folder.is_dir():
+        name = str(folder.resolve())
+    # A path that begins with ~ is the same from everywhere.
+    if not root.startswith("~"):
+        root = str(Path(root).resolve())
+    return replace(config, data=replace(config.data, name=name, root=root))
+
+
+def _default_path(spec: RunSpec) -> Path:
+    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
+    what = spec.config.space if spec.genotype is None else spec.genotype.name
+    return Path("runs") / f"{spec.command}-{what}-{Path(spec.config.data.name).name}-{stamp}"
+
+
+def _with_overrides(saved: Saved, options: RunOptions) -> RunSpec:
+    """Return what is resumed, with the settings that flags change.
+
+    Raises:
+        ConfigError: if one of them is not possible.
+    """
+    config, done = override_on_resume(saved.spec.config, options), saved.metadata["position"]
+    if options.epochs is not None and options.epochs < done["epoch"]:
+        raise ConfigError(
+            f"--epochs {options.epochs}: the run has done {done['epoch']} already, "
+            f"expected {done['epoch']} or more"
+        )
+    return replace(saved.spec, config=config)
+
+
+def _check_options(config: Config, options: RunOptions, ranks: Ranks) -> None:
+    """Check what can be checked before any data is read.
+
+    Raises:
+        ConfigError: if options do not go together.
+    """
+    if options.tensorboard:
+        check_installed()
+    _check_micro_batches(config, ranks)
+    _check_memory(config, ranks)
+
+
+def _check_micro_batches(config: Config, ranks: Ranks) -> None:
+    """Check that every micro-batch has two examples, which BatchNorm needs.
+
+    Raises:
+        ConfigError: if it has not.
+    """
+    parts, size = config.compute.accumulate, config.data.batch_size
+    needed = 2 * parts * ranks.size
+    if parts * ranks.size > 1 and size < needed:
+        raise ConfigError(
+            f"--batch-size {size}: expected {needed} or more, two examples for each of "
+            f"{parts} part{'' if parts == 1 else 's'} on each of {ranks.size} "
+            f"process{'' if ranks.size == 1 else 'es'}; use a larger one, or fewer of them"
+        )
+
+
+def _check_memory(config: Config, ranks: Ranks) -> None:
+    """Check that `--memory save` would save memory.
+
+    Raises:
+        ConfigError: if it would not, since torch differentiates plain formulas.
+    """
+    compute = config.compute
+    others = {
+        f"--precision {compute.precision}": compute.precision in {"bf16", "fp16"},
+        "--compile": compute.compile,
+        "--sync-batchnorm": compute.sync_batchnorm and ranks.size > 1,
+    }
+    for name, given in others.items():
+        if compute.memory == "save" and given:
+            raise ConfigError(
+                f"--memory save: found {name}, with which nothing is saved; "
+                "leave one of them out, or use --accumulate N for less memory"
+            )
+
+
+def _print_outline(begin: _Start, device: torch.device, ranks: Ranks) -> None:
+    """Print the plan, reading as little of the data as that takes."""
+    spec = begin.spec
+    if begin.saved is None:
+        if not ranks.is_main:
+            return
+        info, counts = spec.task.outline(spec.config, search=spec.search)
+    else:
+        with ranks.local_main_first():
+            data = _load(begin, device, ranks)
+            begin.saved.check_content(data)
+        info, counts = begin.saved.metadata["facts"], data.counts
+    planned = plan.make(spec, info, counts, device=device, path=begin.path, ranks=ranks)
+    if ranks.is_main:
+        plan.print_json(planned)
+
+
+def _load(begin: _Start, device: torch.device, ranks: Ranks) -> Data:
+    spec, saved = begin.spec, begin.saved
+    info = saved.metadata["facts"] if saved is not None else None
+    data = spec.task.load(spec.config, device, search=spec.search, info=info, ranks=ranks)
+    if saved is not None:
+        saved.check_counts(data)
+    return data
+
+
+def open_loaders(spec: RunSpec, data: Data, ranks: Ranks) -> Loaders:
+    """Return the loaders of a run.
+
+    Raises:
+        DataError: if there is not one batch for every rank.
+    """
+    seed = spec.config.seed
+    loaders = data.search_loaders(seed) if spec.search else data.train_loaders(seed)
+    for loader in (loaders.train, loaders.arch):
+        if loader is not None and not loader.steps(0):
+            raise DataError(
+                f"{spec.config.data.name}: found too little for one batch, expected two examples "
+                f"or more for each of {ranks.size} processes; use more data or fewer of them"
+            )
+    return loaders
+
+
+def _print_probe(planned: Plan, state: State, loaders: Loaders, ranks: Ranks) -> None:
+    """Take a few steps on all ranks, and print the plan with what they tell.
+
+    Raises:
+        DeviceMemoryError: if a step does not fit.
+    """
+    footprint = Footprint(planned.device)
+    with devices.one_line_out_of_memory():
+        probe = take(state, loaders, planned.spec.config, footprint)
+    if ranks.is_main:
+        plan.print_json(planned, probe)
+
+
+@contextmanager
+def _open_directory(begin: _Start, state: State, ranks: Ranks) -> Iterator[Run]:
+    """Create and lock the directory of a new run; rewind that of a resumed one."""
+    run = Run(begin.path)
+    with ExitStack() as stack:
+        if begin.saved is not None:
+            begin.saved.rewind(state, ranks)
+        elif ranks.is_main:
+            run = Run.create(begin.path)
+            stack.enter_context(run.locked())
+        yield run
+
+
+def _write_settings(run: Run, begin: _Start, planned: Plan, options: RunOptions) -> None:
+    """Show the plan, and write the run's settings and the genotype that is trained.
+
+    Raises:
+        WriteError: if the disk is full or the directory cannot be written.
+    """
+    spec = begin.spec
+    if not options.quiet:
+        plan.show(planned)
+    notes = {"command": spec.command, "versions": versions()}
+    write_text(run.config, config_file.dump(spec.config, notes))
+    if begin.saved is None and spec.genotype is not None:
+        write_text(run.genotype, dump(spec.genotype))
+
+
+def _open_context(
+    spec: RunSpec,
+    run: Run,
+    data: Data,
+    loaders: Loaders,
+    options: RunOptions,
+    device: torch.device,
+    ranks: Ranks,
+) -> RunContext:
+    """Return what `fit` works with."""
+    info = data.describe()
+    unit = spec.task.describe(spec.config, info).unit
+    seconds, steps = options.checkpoint_interval()
+    # Rank 0 alone speaks.
+    console, log = (error_console(), run.log) if ranks.is_main else (Console(quiet=True), None)
+    first_epoch = len(run.read_metrics()) + 1
+    return RunContext(
+        config=spec.config,
+        space=spec.task.space,
+        loaders=loaders,
+        run=run,
+        reporter=Reporter(console, log, unit, mode=_mode(options), colour=colour),
+        metadata={
+            "kind": spec.command,
+            "config": config_file.as_mapping(spec.config),
+            "facts": info,
+            "counts": dict(data.counts),
+            "fingerprints": dict(data.fingerprints),
+            "genotype": dump(spec.genotype) if spec.genotype is not None else None,
+            "versions": versions(),
+        },
+        checkpoint_seconds=seconds,
+        checkpoint_steps=steps,
+        max_steps=options.max_steps,
+        callbacks=[TensorBoardWriter(run.path, spec.task.space, spec.genotype, first=first_epoch)]
+        if options.tensorboard and ranks.is_main
+        else [],
+        resume_command=f"{_program(ranks)} {spec.words} --resume {shlex.quote(str(run.path))}",
+        device_status=devices.status(device),
+    )
+
+
+def _mode(options: RunOptions) -> Mode:
+    if options.quiet:
+        return Mode.QUIET
+    return Mode.PLAIN if options.no_live else Mode.LIVE
+
+
+def _program(ranks: Ranks) -> str:
+    """Return what starts as many processes on this machine."""
+    place = started()
+    if place is None or ranks.size == 1:
+        return "darts"
+    return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
+
+
+def _train(state: State, context: RunContext) -> None:
+    """Train to the last epoch or step, and print where the run is.
+
+    Raises:
+        DartsError: as `fit` does, or if a device has too little memory.
+        Interrupted: if a signal came.
+    """
+    with devices.one_line_out_of_memory():
+        finished = fit(state, context)
+    if not finished:
+        done = state.position.total
+        context.reporter.say(
+            f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
+            f"go on with: {context.resume_command}",
+            always=True,
+        )
+    if state.execution.ranks.is_main:
+        print(context.run.path)
