@@ -44,7 +44,7 @@ from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.runtime.determinism import deterministically
 from darts_cli.runtime.interruption import exit_on_signal
-from darts_cli.runtime.ranks import Ranks, joined
+from darts_cli.runtime.ranks import Ranks, process_group
 from darts_cli.terminal.console import error_console
 
 
@@ -65,7 +65,7 @@ def resume(words: str, options: Options) -> None:
     with exit_on_signal("the run is where it was"):
         run = Run.open(options.resume)
         device = choose_device(options)
-        with joined(device) as ranks, deterministically(options.deterministic):
+        with process_group(device) as ranks, deterministically(options.deterministic):
             writes = ranks.is_main and not (options.dry_run or options.probe)
             with run.locked() if writes else nullcontext():
                 _resume(words, options, run, device, ranks)

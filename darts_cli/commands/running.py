@@ -23,8 +23,8 @@ from darts_cli.genotype.file import dump
 from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
 from darts_cli.runtime import devices
-from darts_cli.runtime.memory import Footprint
-from darts_cli.runtime.ranks import Ranks, started
+from darts_cli.runtime.memory import MemoryMeter
+from darts_cli.runtime.ranks import Ranks, launched_by_torchrun
 from darts_cli.terminal.console import error_console
 from darts_cli.terminal.reporter import Mode, Reporter
 from darts_cli.viz.style import colour
@@ -32,7 +32,7 @@ from darts_cli.viz.style import colour
 
 def choose_device(options: Options) -> torch.device:
     """The device that was asked for, or the best one there is: see `devices.choose`."""
-    place = started()
+    place = launched_by_torchrun()
     return devices.choose(
         options.gpu, options.device, local_rank=place.local_rank if place is not None else None
     )
@@ -92,9 +92,9 @@ def print_probe(planned: Plan, state: State, loaders: Loaders, ranks: Ranks) -> 
     Raises:
         DeviceMemoryError: if a step does not fit.
     """
-    footprint = Footprint(planned.device)
-    with devices.one_line_out_of_memory():
-        probe = take(state, loaders, planned.spec.config, footprint)
+    memory = MemoryMeter(planned.device)
+    with devices.memory_errors():
+        probe = take(state, loaders, planned.spec.config, memory)
     if ranks.is_main:
         plan.print_json(planned, probe)
 
@@ -169,7 +169,7 @@ def _mode(options: Options) -> Mode:
 
 def _program(ranks: Ranks) -> str:
     """What starts as many processes on this machine."""
-    place = started()
+    place = launched_by_torchrun()
     if place is None or ranks.size == 1:
         return "darts"
     return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
@@ -182,7 +182,7 @@ def carry_out(state: State, context: RunContext) -> None:
         DartsError: as `fit` does, or if a device has too little memory.
         Interrupted: if a signal came.
     """
-    with devices.one_line_out_of_memory():
+    with devices.memory_errors():
         finished = fit(state, context)
     if not finished:
         done = state.position.total

@@ -27,7 +27,7 @@ from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
 from darts_cli.runtime.determinism import deterministically
 from darts_cli.runtime.interruption import exit_on_signal
-from darts_cli.runtime.ranks import Ranks, joined
+from darts_cli.runtime.ranks import Ranks, process_group
 
 
 def start(spec: RunSpec, options: Options) -> None:
@@ -40,7 +40,7 @@ def start(spec: RunSpec, options: Options) -> None:
     with exit_on_signal("nothing was begun"):
         device = choose_device(options)
         spec = replace(spec, config=_locate(spec))
-        with joined(device) as ranks, deterministically(options.deterministic):
+        with process_group(device) as ranks, deterministically(options.deterministic):
             check_parts(spec.config, ranks)
             check_memory(spec.config, options, ranks)
             path = Path(ranks.broadcast(str(options.out or _default_path(spec))))

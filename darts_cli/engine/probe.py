@@ -10,7 +10,7 @@ from darts_cli.config import Config
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, BatchLoader, Loaders
-from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.memory import MemoryMeter
 
 _STEPS = 4
 """Timed, behind one that warms up."""
@@ -42,7 +42,7 @@ class Probe:
     """That fits, by the memory of the batch and of half of it; None where that is not known."""
 
 
-def take(state: State, loaders: Loaders, config: Config, footprint: Footprint) -> Probe:
+def take(state: State, loaders: Loaders, config: Config, footprint: MemoryMeter) -> Probe:
     """Take some steps, and let them tell; the state is of no use afterwards.
 
     All ranks have to take part.
@@ -99,7 +99,7 @@ def _forever(loader: BatchLoader) -> Iterator[Batch]:
 
 
 def _step(
-    state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
+    state: State, train: Batch, valid: Batch | None, config: Config, footprint: MemoryMeter
 ) -> None:
     """Take a step, and wait until it is done."""
     if valid is not None:
@@ -109,7 +109,7 @@ def _step(
 
 
 def _measure_half(
-    state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
+    state: State, train: Batch, valid: Batch | None, config: Config, footprint: MemoryMeter
 ) -> int | None:
     """The peak of steps on half of a batch; None where that is too small."""
     wholes = [batch for batch in (train, valid) if batch is not None]
@@ -134,7 +134,7 @@ def _largest(batch: int, half: int | None, whole: int, available: int | None) ->
     return most - most % 8 if most >= 8 else max(most, 0)
 
 
-def _time_evaluation(state: State, loader: BatchLoader, footprint: Footprint) -> float:
+def _time_evaluation(state: State, loader: BatchLoader, footprint: MemoryMeter) -> float:
     """Seconds of an evaluation, by its first batches."""
     head, moments = _Head(loader), [time.perf_counter()]
 

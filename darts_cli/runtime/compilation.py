@@ -26,16 +26,16 @@ class Compilation:
         _dynamo.config.accumulated_recompile_limit = _VARIANTS * len(regions)
         self._times = _dynamo.utils.compilation_time_metrics
         self.regions = len(regions)
-        self._told = 0
+        self._reported = 0
         for region in regions:
             region.compile(backend=_BACKEND)
 
     def news(self) -> str | None:
         """A line on what was compiled since it was last asked for; None: nothing was."""
         seconds = self._times.get("_compile.compile_inner", [])
-        if len(seconds) == self._told:
+        if len(seconds) == self._reported:
             return None
-        self._told = len(seconds)
+        self._reported = len(seconds)
         graphs = f"{len(seconds)} graph{'' if len(seconds) == 1 else 's'}"
         cells = f"{self.regions} cell{'' if self.regions == 1 else 's'}"
         return f"compiled {graphs} of {cells} in {sum(seconds):.1f} s so far"

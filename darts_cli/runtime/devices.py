@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -37,25 +38,25 @@ def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) 
     if gpu is not None and name is not None:
         raise ConfigError("--gpu and --device: found both, expected one of them")
     if local_rank is not None:
-        return _of_rank(local_rank, f"--gpu {gpu}" if gpu is not None else None, name)
+        return _device_of_rank(local_rank, f"--gpu {gpu}" if gpu is not None else None, name)
     if gpu is not None:
-        return _cuda(gpu, f"--gpu {gpu}")
+        return _cuda_device(gpu, f"--gpu {gpu}")
     if name is None:
-        return _best()
+        return _best_device()
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is not None and device.type == "cuda":
-        return _cuda(device.index or 0, f"--device {name}")
+        return _cuda_device(device.index or 0, f"--device {name}")
     if device is not None and device.type == "mps" and torch.backends.mps.is_available():
         return device
     if device is not None and device.type == "cpu":
         return torch.device("cpu")
-    raise ConfigError(f"--device {name}: not here, expected one of {', '.join(_present())}")
+    raise ConfigError(f"--device {name}: not here, expected one of {', '.join(_available_names())}")
 
 
-def _cuda(index: int, flag: str) -> torch.device:
+def _cuda_device(index: int, flag: str) -> torch.device:
     number = torch.cuda.device_count()
     if 0 <= index < number:
         return torch.device("cuda", index)
@@ -67,7 +68,7 @@ def _cuda(index: int, flag: str) -> torch.device:
     )
 
 
-def _of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.device:
+def _device_of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.device:
     if gpu_flag is not None or name not in {None, "cpu", "cuda"}:
         raise ConfigError(
             f"{gpu_flag or f'--device {name}'}: found several processes, each of which takes a GPU "
@@ -85,13 +86,13 @@ def _of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.d
     return torch.device("cuda", local_rank)
 
 
-def _best() -> torch.device:
+def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", 0)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _present() -> list[str]:
+def _available_names() -> list[str]:
     names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return names + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
 
@@ -99,15 +100,15 @@ def _present() -> list[str]:
 def describe(device: torch.device) -> str:
     """The device's name, with its memory or its threads."""
     if device.type == "cuda":
-        facts = torch.cuda.get_device_properties(device)
-        return f"{device} ({facts.name}, {facts.total_memory / _GIB:.0f} GiB)"
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / _GIB:.0f} GiB)"
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads of {os.cpu_count()} processors)"
     return str(device)
 
 
 @contextmanager
-def one_line_out_of_memory() -> Iterator[None]:
+def memory_errors() -> Iterator[None]:
     """Turn torch's report of exhausted memory into one line.
 
     Raises:
@@ -128,34 +129,37 @@ def status(device: torch.device) -> Callable[[], tuple[str, ...]]:
 
     What cannot be told is left out. It waits for no device, and asks once a second at most.
     """
-    tell = _status_of_cuda(device) if device.type == "cuda" else lambda: _status(device)
-    told: tuple[str, ...] = ()
-    told_at = -math.inf
+    if device.type == "cuda":
+        read = _cuda_status_reader(device)
+    else:
+        read = partial(_read_process_status, device)
+    latest: tuple[str, ...] = ()
+    read_at = -math.inf
 
-    def remember() -> tuple[str, ...]:
-        nonlocal told, told_at
+    def read_cached() -> tuple[str, ...]:
+        nonlocal latest, read_at
         now = time.monotonic()
-        if now - told_at >= _STATUS_SECONDS:
-            told, told_at = tell(), now
-        return told
+        if now - read_at >= _STATUS_SECONDS:
+            latest, read_at = read(), now
+        return latest
 
-    return remember
+    return read_cached
 
 
-def _status_of_cuda(device: torch.device) -> Callable[[], tuple[str, ...]]:
-    facts = torch.cuda.get_device_properties(device)
-    total = f"{facts.total_memory / _GIB:.1f} GiB"
-    utilisation = _utilisation(device)
+def _cuda_status_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
+    properties = torch.cuda.get_device_properties(device)
+    total = f"{properties.total_memory / _GIB:.1f} GiB"
+    utilization = _utilization_reader(device)
 
-    def tell() -> tuple[str, ...]:
+    def read() -> tuple[str, ...]:
         # The allocator's own count: asking it does not wait for the device.
         memory = f"{torch.cuda.memory_reserved(device) / _GIB:.1f} of {total}"
-        return (facts.name, memory, *utilisation())
+        return (properties.name, memory, *utilization())
 
-    return tell
+    return read
 
 
-def _utilisation(device: torch.device) -> Callable[[], tuple[str, ...]]:
+def _utilization_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
     """A function that tells how busy a device is, by NVIDIA's library where that is there.
 
     Where it cannot tell once, as of a part of a device, it is not asked again.
@@ -165,16 +169,16 @@ def _utilisation(device: torch.device) -> Callable[[], tuple[str, ...]]:
     except ModuleNotFoundError:
         return tuple
 
-    def tell() -> tuple[str, ...]:
+    def read() -> tuple[str, ...]:
         try:
             return (f"{torch.cuda.utilization(device)} % busy",)
         except (RuntimeError, library.NVMLError):
             return ()
 
-    return tell if tell() else tuple
+    return read if read() else tuple
 
 
-def _status(device: torch.device) -> tuple[str, ...]:
+def _read_process_status(device: torch.device) -> tuple[str, ...]:
     try:
         resident = int(_STATM.read_text(encoding="ascii").split()[1])
     except OSError:

@@ -60,7 +60,7 @@ def graceful_signals() -> Iterator[StopRequest]:
     """Turn the first signal into a request; a second Ctrl-C interrupts where that is allowed."""
     request = StopRequest()
 
-    def note(number: int, _frame: FrameType | None) -> None:
+    def record_signal(number: int, _frame: FrameType | None) -> None:
         second = request.signal is not None
         request.record(number)
         if second and number == signal.SIGINT and request.interrupt_now:
@@ -68,11 +68,11 @@ def graceful_signals() -> Iterator[StopRequest]:
             request.interrupt_now = False
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
+    previous_handlers = {number: signal.signal(number, record_signal) for number in _EXIT_STATUS}
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
@@ -88,12 +88,12 @@ def exit_on_signal(where: str) -> Iterator[None]:
     """
     request = StopRequest()
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def raise_at_once(number: int, _frame: FrameType | None) -> None:
         request.record(number)
         # What no library takes for an error of its own.
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, leave) for number in _EXIT_STATUS}
+    previous_handlers = {number: signal.signal(number, raise_at_once) for number in _EXIT_STATUS}
     try:
         yield
     except KeyboardInterrupt as interrupt:
@@ -106,5 +106,5 @@ def exit_on_signal(where: str) -> Iterator[None]:
             f"stopped by {request.signal.name}; {where}", request.exit_status
         ) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 
 from darts_cli.runtime import malloc
-from darts_cli.runtime.ranks import started
+from darts_cli.runtime.ranks import launched_by_torchrun
 
 _STATUS, _MEMINFO = Path("/proc/self/status"), Path("/proc/meminfo")
 _CLEAR, _LIMIT = Path("/proc/self/clear_refs"), Path("/sys/fs/cgroup/memory.max")
 _RESET_PEAK = "5"
 
 
-class Footprint:
+class MemoryMeter:
     """Bytes on a device; on the CPU those of the whole process, torch itself included."""
 
     def __init__(self, device: torch.device) -> None:
@@ -43,7 +43,7 @@ class Footprint:
             return torch.cuda.max_memory_reserved(self.device)
         if self.device.type == "mps":
             return int(torch.mps.driver_allocated_memory())
-        found = _kibibytes(_STATUS, "VmHWM")
+        found = _read_kibibytes(_STATUS, "VmHWM")
         if found is not None:
             return found
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -56,15 +56,16 @@ class Footprint:
             return free + torch.cuda.memory_reserved(self.device)
         if self.device.type == "mps":
             return int(torch.mps.recommended_max_memory())
-        free_now, held = _kibibytes(_MEMINFO, "MemAvailable"), _kibibytes(_STATUS, "VmRSS")
+        free_now = _read_kibibytes(_MEMINFO, "MemAvailable")
+        held = _read_kibibytes(_STATUS, "VmRSS")
         if free_now is None or held is None:
             return None
         # What a container may have, where this is one.
         limit = _LIMIT.read_text().strip() if _LIMIT.is_file() else ""
         free = min(free_now, int(limit) - held) if limit.isdigit() else free_now
-        place = started()
+        launched = launched_by_torchrun()
         # The other processes of the run on this machine want as much.
-        return held + free // (place.local_size if place is not None else 1)
+        return held + free // (launched.local_size if launched is not None else 1)
 
     def wait(self) -> None:
         """Until the device has done what it was given: for a clock."""
@@ -74,7 +75,7 @@ class Footprint:
             torch.mps.synchronize()
 
 
-def _kibibytes(file: Path, key: str) -> int | None:
+def _read_kibibytes(file: Path, key: str) -> int | None:
     """A line such as `VmHWM:  1234 kB`, in bytes."""
     if not file.is_file():
         return None

@@ -62,13 +62,13 @@ class Ranks:
         own = [*tensors, *along]
         sums = [torch.empty_like(tensor) for tensor in own]
         for kind in sorted({tensor.dtype for tensor in own}, key=str):
-            places = [place for place, tensor in enumerate(own) if tensor.dtype == kind]
-            message = torch.cat([own[place].flatten() for place in places])
+            indices = [index for index, tensor in enumerate(own) if tensor.dtype == kind]
+            message = torch.cat([own[index].flatten() for index in indices])
             with _rank_errors():
                 dist.all_reduce(message)
-            pieces = message.split([own[place].numel() for place in places])
-            for place, piece in zip(places, pieces, strict=True):
-                sums[place].copy_(piece.view(own[place].shape))
+            pieces = message.split([own[index].numel() for index in indices])
+            for index, piece in zip(indices, pieces, strict=True):
+                sums[index].copy_(piece.view(own[index].shape))
         for target, total in zip(along, sums[len(tensors) :], strict=True):
             target.copy_(total)
         return sums[: len(tensors)]
@@ -135,10 +135,10 @@ class Ranks:
         """
         if self.size == 1:
             return text
-        said: list[Any] = [text]
+        holder: list[Any] = [text]
         with _rank_errors():
-            dist.broadcast_object_list(said)
-        return str(said[0])
+            dist.broadcast_object_list(holder)
+        return str(holder[0])
 
 
 SINGLE_PROCESS = Ranks()
@@ -173,7 +173,7 @@ def differentiable_all_reduce(tensor: Tensor) -> Tensor:
     return total
 
 
-class Place(NamedTuple):
+class LocalPlace(NamedTuple):
     """What torchrun says to a process that it starts."""
 
     local_rank: int
@@ -182,7 +182,7 @@ class Place(NamedTuple):
     """Processes on this machine."""
 
 
-def started() -> Place | None:
+def launched_by_torchrun() -> LocalPlace | None:
     """Where this process is, if it is one of several that torchrun started.
 
     Raises:
@@ -200,11 +200,11 @@ def started() -> Place | None:
             f"WORLD_SIZE is {size!r}, so {name} should be set, found {found}; start several "
             "processes with torchrun --nproc-per-node N -m darts_cli ..., or unset WORLD_SIZE"
         )
-    return Place(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
+    return LocalPlace(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def process_group(device: torch.device) -> Iterator[Ranks]:
     """The ranks of this run, in touch with one another while it lasts.
 
     Args:
@@ -216,7 +216,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     if device.type == "cuda":
         # Streams, events and pinned memory are those of this device, where nothing else is said.
         torch.cuda.set_device(device)
-    place = started()
+    place = launched_by_torchrun()
     if place is None:
         yield SINGLE_PROCESS
         return
@@ -234,7 +234,7 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     dist.destroy_process_group()
 
 
-_GONE = ("gloo", "connection", "timed out", "timeout", "socket", "nccl")
+_LOST_WORDS = ("gloo", "connection", "timed out", "timeout", "socket", "nccl")
 """Words of the errors that another process leaves behind, or its absence."""
 
 
@@ -245,7 +245,9 @@ def _rank_errors() -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        known = isinstance(error, dist.DistError) or any(word in text.lower() for word in _GONE)
+        known = isinstance(error, dist.DistError) or any(
+            word in text.lower() for word in _LOST_WORDS
+        )
         if not known or isinstance(error, torch.OutOfMemoryError):
             raise
         # Behind the place in torch's source, one sentence says it.

@@ -54,7 +54,7 @@ from darts_cli.recipes import RECIPES
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.signals import SearchSnapshot, take_snapshot
-from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.memory import MemoryMeter
 from darts_cli.runtime.ranks import SINGLE_PROCESS
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.data.folder import Split
@@ -137,9 +137,9 @@ class Target:
         path.write_bytes(change(sound.read_bytes(), draws))
         listing = sorted(place.iterdir())
         tally.inputs += 1
-        footprint = Footprint(_CPU)
-        footprint.reset()
-        before = footprint.peak()
+        memory = MemoryMeter(_CPU)
+        memory.reset()
+        before = memory.peak()
         start, problem = time.perf_counter(), None
         try:
             with patience(10):
@@ -151,7 +151,7 @@ class Target:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
             problem = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - start
-        grown = (footprint.peak() - before) / 1e6
+        grown = (memory.peak() - before) / 1e6
         if grown > tally.largest:
             tally.largest, tally.largest_reader = grown, name
         if seconds > tally.slowest:
