@@ -1,4 +1,4 @@
-"""Where a run computes: choosing a device, naming it, and what can be said of it while it works."""
+"""Devices: choose one, describe it, and read its memory and utilization during a run."""
 
 import importlib
 import math
@@ -15,24 +15,24 @@ from darts_cli.errors import ConfigError, DeviceError, DeviceMemoryError
 
 _GIB = 2**30
 
+# A status is read again when it is older than this.
 _STATUS_SECONDS = 1.0
-"""How long a status is taken for the present one."""
 
+# Linux reports the memory of a process here in pages; the second number is the resident ones.
 _STATM = Path("/proc/self/statm")
-"""Where Linux tells the pages of a process; the second number is of those in memory."""
 
 
 def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) -> torch.device:
-    """The device of `--gpu` or `--device`, or the best that is there.
+    """Return the device of `--gpu` or `--device`, or the best one that is available.
 
     Args:
-        gpu: Number of a CUDA device.
-        name: Name of a device.
-        local_rank: Of a run of several processes, the number of this one on its machine: each
-            has a CUDA device of its own.
+        gpu: Index of a CUDA device.
+        name: Name of a device, as torch writes it: `cpu`, `cuda:1`, `mps`.
+        local_rank: Rank of this process on its machine in a run of several processes, each
+            of which has a CUDA device of its own; None in a run of one process.
 
     Raises:
-        ConfigError: if both are given, or the device is not there.
+        ConfigError: if both are given, or the device is not available.
         DeviceError: if there are fewer devices than processes.
     """
     if gpu is not None and name is not None:
@@ -98,7 +98,7 @@ def _available_names() -> list[str]:
 
 
 def describe(device: torch.device) -> str:
-    """The device's name, with its memory or its threads."""
+    """Return the device's name with its memory (CUDA) or its threads (CPU)."""
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         return f"{device} ({properties.name}, {properties.total_memory / _GIB:.0f} GiB)"
@@ -109,14 +109,15 @@ def describe(device: torch.device) -> str:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn torch's report of exhausted memory into one line.
+    """Turn torch's `OutOfMemoryError` inside the block into an error of one line.
 
     Raises:
-        DeviceMemoryError: where torch runs out of memory.
+        DeviceMemoryError: if torch runs out of memory.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
+        # The first sentence has the sizes; the others advise on the allocator's settings.
         reason = str(error).split(". ", maxsplit=1)[0]
         raise DeviceMemoryError(
             f"{reason}; use --accumulate 2 or more, a smaller --batch-size, or fewer --channels "
@@ -125,9 +126,13 @@ def memory_errors() -> Iterator[None]:
 
 
 def status(device: torch.device) -> Callable[[], tuple[str, ...]]:
-    """A function that tells a device's name, its memory, and how busy it is.
+    """Return a function that reads a device's name, its memory, and its utilization.
 
-    What cannot be told is left out. It waits for no device, and asks once a second at most.
+    Its result leaves out what the system does not report. The function never synchronizes with
+    the device, and reads at most once a second; in between it returns the last result.
+
+    Args:
+        device: Device of the run; memory of the CPU is that of this process.
     """
     if device.type == "cuda":
         read = _cuda_status_reader(device)
@@ -152,7 +157,7 @@ def _cuda_status_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
     utilization = _utilization_reader(device)
 
     def read() -> tuple[str, ...]:
-        # The allocator's own count: asking it does not wait for the device.
+        # The allocator's own count, which does not synchronize with the device.
         memory = f"{torch.cuda.memory_reserved(device) / _GIB:.1f} of {total}"
         return (properties.name, memory, *utilization())
 
@@ -160,9 +165,9 @@ def _cuda_status_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
 
 
 def _utilization_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
-    """A function that tells how busy a device is, by NVIDIA's library where that is there.
+    """Return a function that reads a device's utilization, if NVIDIA's library is installed.
 
-    Where it cannot tell once, as of a part of a device, it is not asked again.
+    If the first reading fails, as it does on a MIG slice of a device, none is tried again.
     """
     try:
         library = importlib.import_module("pynvml")
