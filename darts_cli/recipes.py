@@ -1,4 +1,4 @@
-"""The sets of defaults: every number of the paper, and where in it that comes from."""
+"""Recipes: sets of defaults, with the paper's appendix that each number comes from."""
 
 import reprlib
 from dataclasses import replace
@@ -22,7 +22,7 @@ _SEARCH = Config(
     alphas=AlphasConfig(),
 )
 
-# For a small network on a small text, which the paper's dropout would leave nothing of.
+# For small networks on small texts, for which the paper's dropout is too strong.
 _LIGHT = {
     "dropout_output": 0.3,
     "dropout_hidden": 0.1,
@@ -55,7 +55,7 @@ _TEXT_TRAIN = Config(
         weight_decay=8e-7,
         clip=0.25,
         averaging_patience=5,
-        # Three times a uniform guess over 10,000 words.
+        # About three times the loss of a uniform guess over 10,000 words, log(10,000) = 9.2.
         loss_limit=30.0,
         rollbacks=5,
     ),
@@ -69,6 +69,7 @@ _TRAIN = Config(
     weights=WeightsConfig(lr_min=0.0),
 )
 
+# Recipes by name for each command and space; the first is the default.
 RECIPES: dict[str, dict[str, dict[str, Config]]] = {
     "search": {
         "cnn": {
@@ -162,17 +163,16 @@ RECIPES: dict[str, dict[str, dict[str, Config]]] = {
         },
     },
 }
-"""For each command and space, the recipes by name; the first is the default."""
 
 
 def recipe(command: str, space: str, name: str | None, data: str | None) -> Config:
-    """The settings that a command starts from.
+    """Return the settings that a command starts from.
 
     Args:
         command: `search` or `train`.
-        space: A search space.
-        name: What `--recipe` says; None: the one named like the data, else the first.
-        data: What `--data` says.
+        space: Name of a search space.
+        name: Value of `--recipe`; None: the recipe named like the data, else the first.
+        data: Value of `--data`.
 
     Raises:
         ConfigError: if there is no such recipe.
@@ -180,7 +180,7 @@ def recipe(command: str, space: str, name: str | None, data: str | None) -> Conf
     recipes = RECIPES[command][space]
     if name is None:
         name = data if isinstance(data, str) and data in recipes else next(iter(recipes))
-    # What a file of settings says may be anything.
+    # A settings file may hold a value of any type.
     if not isinstance(name, str) or name not in recipes:
         found = name if isinstance(name, str) else reprlib.repr(name)
         raise ConfigError(
