@@ -7,7 +7,7 @@ from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.schedules import learning_rate
 from darts_cli.engine.state import State
 from darts_cli.errors import CheckpointError
-from darts_cli.terminal.picture import Past
+from darts_cli.terminal.frame import FinishedEpochs
 
 
 def show(state: State, context: RunContext, metrics: Mapping[str, float]) -> None:
@@ -48,7 +48,7 @@ def say(text: str, state: State, context: RunContext) -> None:
         context.reporter.say(text)
 
 
-def _past(state: State, context: RunContext) -> Past:
+def _past(state: State, context: RunContext) -> FinishedEpochs:
     """By the run's files: a run that goes on tells the same as one that was never stopped."""
     loaders, epoch = context.loaders, state.position.epoch
     try:
@@ -57,7 +57,7 @@ def _past(state: State, context: RunContext) -> Past:
         # Whatever became of them meanwhile: a run does not end by what it has to show.
         records = []
     watched = () if loaders.eval is None else (loaders.eval_split,)
-    return Past(
+    return FinishedEpochs(
         space=context.space,
         epochs=context.config.epochs,
         splits=("train", *watched),

@@ -60,7 +60,7 @@ from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
-from darts_cli.terminal.picture import Past
+from darts_cli.terminal.frame import FinishedEpochs
 from darts_cli.viz.page.data import Limits, RunPage, page_data
 
 SECONDS = 1.0
@@ -389,7 +389,7 @@ def read_metrics(path: Path) -> None:
     run = Run(path.parent)
     run.metrics = path
     run.keep_metrics(2)
-    Past(space=SPACES["cnn"], epochs=3, records=run.read_metrics()).warnings()
+    FinishedEpochs(space=SPACES["cnn"], epochs=3, records=run.read_metrics()).warnings()
     read_records(run, SPACES["cnn"])
 
 
