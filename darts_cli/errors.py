@@ -33,19 +33,19 @@ class ConfigError(DartsError):
 
 
 class GenotypeError(DartsError):
-    """A genotype that is not well formed, or that does not exist."""
+    """A genotype that is malformed or does not exist."""
 
 
 class RunError(DartsError):
-    """A run directory that another process writes to."""
+    """A run directory that another process is writing to."""
 
 
 class DataError(DartsError):
-    """Data that is missing, unreadable, or of another shape than needed."""
+    """Data that is missing, unreadable, or has the wrong shape."""
 
 
 class CheckpointError(DartsError):
-    """A run directory or checkpoint that is missing, damaged, or of another run."""
+    """A run directory or checkpoint that is missing, damaged, or belongs to another run."""
 
 
 # The remedy for a checkpoint that cannot be used.
@@ -53,7 +53,7 @@ ANOTHER = "use another checkpoint"
 
 
 class DeviceError(DartsError):
-    """A device that one process of a run lacks, and others may have."""
+    """A device that one rank of a run lacks, although others may have theirs."""
 
 
 class DivergenceError(DartsError):
@@ -63,25 +63,25 @@ class DivergenceError(DartsError):
 
 
 class DeviceMemoryError(DartsError):
-    """A device without the memory that a step needs."""
+    """A device with too little memory for a step."""
 
     exit_status = 1
 
 
 class DeterminismError(DartsError):
-    """An operation that adds in another order each time, where that was refused."""
+    """An operation without a deterministic algorithm, under `--deterministic`."""
 
     exit_status = 1
 
 
 class WorkerError(DartsError):
-    """A process that read images for a run and is gone."""
+    """A worker process of a data loader that was lost."""
 
     exit_status = 1
 
 
 class RankError(DartsError):
-    """Another process of a run on several devices that is gone."""
+    """Another rank of the run that was lost."""
 
     exit_status = 1
 

@@ -1,4 +1,4 @@
-"""The sets of defaults: every number of the paper, and where in it that comes from."""
+"""Recipes: sets of defaults, with the paper's appendix that each number comes from."""
 
 import reprlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _SEARCH = Config(
     alphas=AlphasConfig(),
 )
 
-# For a small network on a small text, which the paper's dropout would leave nothing of.
+# For small networks on small texts, for which the paper's dropout is too strong.
 _LIGHT = {
     "dropout_output": 0.3,
     "dropout_hidden": 0.1,
@@ -56,7 +56,7 @@ _TEXT_TRAIN = Config(
         weight_decay=8e-7,
         clip=0.25,
         averaging_patience=5,
-        # Three times a uniform guess over 10,000 words.
+        # About three times the loss of a uniform guess over 10,000 words, log(10,000) = 9.2.
         loss_limit=30.0,
         rollbacks=5,
     ),
@@ -70,6 +70,7 @@ _TRAIN = Config(
     weights=WeightsConfig(lr_min=0.0),
 )
 
+# Recipes by name for each command and space; the first is the default.
 RECIPES: dict[str, dict[str, dict[str, Config]]] = {
     "search": {
         "cnn": {
@@ -163,7 +164,6 @@ RECIPES: dict[str, dict[str, dict[str, Config]]] = {
         },
     },
 }
-"""For each command and space, the recipes by name; the first is the default."""
 
 
 def choose(recipes: Mapping[str, Config], name: str | None, data: str | None, what: str) -> Config:

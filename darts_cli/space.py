@@ -1,48 +1,47 @@
-"""A search space as data: the shape of its cells, and the operations on their edges."""
+"""A search space as data: the graph of its cells, and the operations on their edges."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSpace:
-    """Everything about a space that can be said without a tensor.
+    """The description of a search space, without tensors.
 
-    A cell is a directed acyclic graph. States 0 to `inputs - 1` are its inputs;
-    each of its nodes is the sum of its edges, and an edge applies an operation
-    to an earlier state (DARTS, section 2.1).
+    A cell is a directed acyclic graph. States 0 to `inputs - 1` are its inputs. Each node is the
+    sum of its edges, and an edge applies an operation to an earlier state (DARTS, section 2.1).
     """
 
     name: str
-    """What `space:` says in a genotype file, and `darts search` takes."""
+    """Name of the space in genotype files and for `darts search`."""
     cells: tuple[str, ...]
-    """The kinds of cell that are searched, each with alphas of its own."""
+    """Kinds of cells that are searched, each with its own alphas."""
     inputs: int
-    """How many states a cell is given."""
+    """Number of input states of a cell."""
     nodes: int
-    """How many nodes a searched cell computes."""
+    """Number of nodes of a searched cell."""
     edges_per_node: int
-    """How many edges a node keeps when the genotype is derived."""
+    """Number of edges that a node keeps when the genotype is derived."""
     primitives: tuple[str, ...]
-    """The candidate operations of an edge, in the order of the columns of the alphas."""
+    """Candidate operations of an edge, in the order of the columns of the alphas."""
     discrete_only: tuple[str, ...] = ()
-    """Operations that a genotype may use although they are no candidates."""
+    """Operations that a genotype may have although they are no candidates."""
     skip: str = "skip_connect"
-    """The primitive that hands a state on as it is; a cell full of it has collapsed."""
+    """Primitive of a skip connection or identity; a cell full of it has collapsed."""
     fixed_edges: int | None = None
-    """How many edges a node of a genotype must have; None: any number from one on."""
+    """Number of edges that a node of a genotype must have; None: one or more."""
 
     @property
     def edges(self) -> tuple[tuple[int, int], ...]:
-        """(node, source) of every edge of a searched cell: node by node, sources in order."""
+        """Pairs (node, source) of all edges of a searched cell, node by node, sources in order."""
         return tuple(
             (node, source) for node in range(self.nodes) for source in range(node + self.inputs)
         )
 
     @property
     def operations(self) -> tuple[str, ...]:
-        """What a genotype may hold: all primitives but `none`, and the discrete ones."""
+        """Operations that a genotype may have: primitives without `none`, and the discrete ones."""
         return tuple(name for name in self.primitives if name != NO_OPERATION) + self.discrete_only
 
 
+# The primitive that stands for the absence of an edge; a genotype never has it.
 NO_OPERATION = "none"
-"""The primitive that stands for the absence of an edge; a genotype never holds it."""

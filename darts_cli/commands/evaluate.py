@@ -19,7 +19,7 @@ from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
 from darts_cli.runtime import devices
 from darts_cli.runtime.precision import Precision
-from darts_cli.runtime.ranks import joined
+from darts_cli.runtime.ranks import process_group
 from darts_cli.terminal.console import bar, error_console, format_metrics
 
 
@@ -46,7 +46,7 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
         config = override(config, {"data": {"name": data_name}}, "--data")
     splits = spec.task.evaluation_splits if data_name is None else ("test",)
     splits = (split,) if split is not None else splits
-    with joined(device) as ranks:
+    with process_group(device) as ranks:
         info = metadata["facts"]
         batch_size = batch_size or spec.task.evaluation_batch(device, ranks)
         with ranks.local_main_first():
@@ -65,7 +65,7 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
             console.print(
                 f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"
             )
-            with devices.one_line_out_of_memory(), bar(console, name, loader.steps(0)) as advance:
+            with devices.memory_errors(), bar(console, name, loader.steps(0)) as advance:
                 metrics, count = evaluate(module, loader, {}, device, advance, execution=execution)
             if not ranks.is_main:
                 continue

@@ -37,8 +37,8 @@ from darts_cli.run.files import write_text
 from darts_cli.runtime import devices
 from darts_cli.runtime.determinism import deterministically
 from darts_cli.runtime.interruption import exit_on_signal
-from darts_cli.runtime.memory import Footprint
-from darts_cli.runtime.ranks import Ranks, joined, started
+from darts_cli.runtime.memory import MemoryMeter
+from darts_cli.runtime.ranks import Ranks, launched_by_torchrun, process_group
 from darts_cli.terminal.console import error_console
 from darts_cli.terminal.reporter import Mode, Reporter
 from darts_cli.viz.style import colour
@@ -65,7 +65,7 @@ def start(spec: RunSpec, options: RunOptions) -> None:
     with exit_on_signal("nothing was begun"):
         device = choose_device(options.gpu, options.device)
         located = replace(spec, config=_with_absolute_paths(spec))
-        with joined(device) as ranks:
+        with process_group(device) as ranks:
             path = Path(ranks.broadcast(str(options.out or _default_path(spec))))
             _carry_out(_Start(spec=located, path=path), options, device, ranks)
 
@@ -87,7 +87,7 @@ def resume(words: str, options: RunOptions) -> None:
             raise ConfigError("--resume: expected the directory of a run")
         run = Run.open(options.resume)
         device = choose_device(options.gpu, options.device)
-        with joined(device) as ranks:
+        with process_group(device) as ranks:
             writes = ranks.is_main and not (options.dry_run or options.probe)
             with run.locked() if writes else nullcontext():
                 saved = Saved.read(run, words)
@@ -131,7 +131,7 @@ def _carry_out(begin: _Start, options: RunOptions, device: torch.device, ranks: 
 
 def choose_device(gpu: int | None, name: str | None) -> torch.device:
     """Return the device that was asked for, or the best one there is: see `devices.choose`."""
-    place = started()
+    place = launched_by_torchrun()
     local_rank = place.local_rank if place is not None else None
     return devices.choose(gpu, name, local_rank=local_rank)
 
@@ -267,9 +267,9 @@ def _print_probe(planned: Plan, state: State, loaders: Loaders, ranks: Ranks) ->
     Raises:
         DeviceMemoryError: if a step does not fit.
     """
-    footprint = Footprint(planned.device)
-    with devices.one_line_out_of_memory():
-        probe = take(state, loaders, planned.spec.config, footprint)
+    memory = MemoryMeter(planned.device)
+    with devices.memory_errors():
+        probe = take(state, loaders, planned.spec.config, memory)
     if ranks.is_main:
         plan.print_json(planned, probe)
 
@@ -352,7 +352,7 @@ def _mode(options: RunOptions) -> Mode:
 
 def _program(ranks: Ranks) -> str:
     """Return what starts as many processes on this machine."""
-    place = started()
+    place = launched_by_torchrun()
     if place is None or ranks.size == 1:
         return "darts"
     return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
@@ -365,7 +365,7 @@ def _train(state: State, context: RunContext) -> None:
         DartsError: as `fit` does, or if a device has too little memory.
         Interrupted: if a signal came.
     """
-    with devices.one_line_out_of_memory():
+    with devices.memory_errors():
         finished = fit(state, context)
     if not finished:
         done = state.position.total

@@ -10,7 +10,7 @@ from darts_cli.config import Config
 from darts_cli.engine.state import State
 from darts_cli.engine.steps import evaluate, fixed_mixture, search_step, train_step
 from darts_cli.engine.task import Batch, BatchLoader, Loaders
-from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.memory import MemoryMeter
 
 _STEPS = 4
 """Timed, behind one that warms up."""
@@ -42,7 +42,7 @@ class Probe:
     """That fits, by the memory of the batch and of half of it; None where that is not known."""
 
 
-def take(state: State, loaders: Loaders, config: Config, footprint: Footprint) -> Probe:
+def take(state: State, loaders: Loaders, config: Config, memory: MemoryMeter) -> Probe:
     """Take some steps, and let them tell; the state is of no use afterwards.
 
     All ranks have to take part.
@@ -50,22 +50,22 @@ def take(state: State, loaders: Loaders, config: Config, footprint: Footprint) -
     state.module.network.train()
     pairs = _pairs(loaders)
     train, valid = next(pairs)
-    _step(state, train, valid, config, footprint)
-    half = _measure_half(state, train, valid, config, footprint)
-    footprint.reset()
+    _step(state, train, valid, config, memory)
+    half = _measure_half(state, train, valid, config, memory)
+    memory.reset()
     start, number, seconds = time.perf_counter(), 0, 0.0
     # Reading is part of a step, and the mean takes in a batch that has to be waited for.
     for train, valid in pairs:
-        _step(state, train, valid, config, footprint)
+        _step(state, train, valid, config, memory)
         number, seconds = number + 1, time.perf_counter() - start
         # All ranks go by the slowest clock.
         (go_on,) = state.execution.ranks.all_reduce_max(seconds < _SECONDS)
         if number >= _STEPS and not go_on:
             break
-    whole, available = footprint.peak(), footprint.available()
+    whole, available = memory.peak(), memory.available()
     evaluation = 0.0
     if loaders.eval is not None:
-        evaluation = _time_evaluation(state, loaders.eval, footprint)
+        evaluation = _time_evaluation(state, loaders.eval, memory)
     step, steps = seconds / number, loaders.train.steps(0)
     largest = _largest(config.data.batch_size, half, whole, available)
     epoch = step * steps + evaluation
@@ -73,7 +73,7 @@ def take(state: State, loaders: Loaders, config: Config, footprint: Footprint) -
         step_seconds=step,
         epoch_seconds=epoch,
         run_seconds=epoch * config.epochs,
-        peak_bytes=max(whole, footprint.peak()),
+        peak_bytes=max(whole, memory.peak()),
         available_bytes=available,
         largest_batch=min(largest, _examples(loaders, config)) if largest is not None else None,
     )
@@ -99,17 +99,17 @@ def _forever(loader: BatchLoader) -> Iterator[Batch]:
 
 
 def _step(
-    state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
+    state: State, train: Batch, valid: Batch | None, config: Config, memory: MemoryMeter
 ) -> None:
     """Take a step, and wait until it is done."""
     if valid is not None:
         search_step(state, train, valid, config.seed)
     train_step(state, train, config)
-    footprint.wait()
+    memory.wait()
 
 
 def _measure_half(
-    state: State, train: Batch, valid: Batch | None, config: Config, footprint: Footprint
+    state: State, train: Batch, valid: Batch | None, config: Config, memory: MemoryMeter
 ) -> int | None:
     """The peak of steps on half of a batch; None where that is too small."""
     wholes = [batch for batch in (train, valid) if batch is not None]
@@ -118,11 +118,11 @@ def _measure_half(
     if any(state.execution.ranks.all_reduce_max(indivisible)):
         return None
     first, *second = (replace(half, carries_hidden=False, hidden=None) for half in halves)
-    footprint.reset()
+    memory.reset()
     for _ in range(2):
-        _step(state, first, second[0] if second else None, config, footprint)
+        _step(state, first, second[0] if second else None, config, memory)
     state.hidden.clear()
-    return footprint.peak()
+    return memory.peak()
 
 
 def _largest(batch: int, half: int | None, whole: int, available: int | None) -> int | None:
@@ -134,12 +134,12 @@ def _largest(batch: int, half: int | None, whole: int, available: int | None) ->
     return most - most % 8 if most >= 8 else max(most, 0)
 
 
-def _time_evaluation(state: State, loader: BatchLoader, footprint: Footprint) -> float:
+def _time_evaluation(state: State, loader: BatchLoader, memory: MemoryMeter) -> float:
     """Seconds of an evaluation, by its first batches."""
     head, moments = _Head(loader), [time.perf_counter()]
 
     def note() -> None:
-        footprint.wait()
+        memory.wait()
         moments.append(time.perf_counter())
 
     device, mixture = state.meter.sums.device, fixed_mixture(state)

@@ -23,7 +23,7 @@ from darts_cli.run.signals import SearchSnapshot
 from darts_cli.runtime.clock import Clock
 from darts_cli.runtime.interruption import StopRequest, graceful_signals
 from darts_cli.terminal.console import format_metrics
-from darts_cli.terminal.picture import Past
+from darts_cli.terminal.frame import FinishedEpochs
 
 
 @contextmanager
@@ -346,12 +346,12 @@ class Supervisor:
             ]
         context.reporter.recall(self._past())
 
-    def _past(self) -> Past:
+    def _past(self) -> FinishedEpochs:
         """Return the finished epochs, as they are shown."""
         loaders = self.context.loaders
         evaluated = () if loaders.eval is None else (loaders.eval_split,)
         before, newest = self._snapshots
-        return Past(
+        return FinishedEpochs(
             space=self.context.space,
             epochs=self.context.config.epochs,
             splits=("train", *evaluated),

@@ -1,4 +1,4 @@
-"""Derive a genotype from alphas, and say how sure the choice is."""
+"""Derive a genotype from alphas, with the margin of every choice."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -11,21 +11,21 @@ from darts_cli.space import NO_OPERATION, SearchSpace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """One edge that the derivation kept, and how sure it was. Probabilities are softmax values."""
+    """An edge that the derivation kept, and its margins. Probabilities are softmax values."""
 
     cell: str
     node: int
     edge: Edge
     probability: float
-    """Of the chosen operation on this edge."""
+    """Probability of the chosen operation on this edge."""
     operation_margin: float
-    """Over the next best operation of the same edge."""
+    """Margin over the next best operation of the same edge."""
     edge_margin: float | None
-    """Over the strongest edge that the node dropped; None where it dropped none."""
+    """Margin over the strongest edge that the node dropped; None if it dropped none."""
 
     @property
     def margin(self) -> float:
-        """The smaller one of both."""
+        """Smaller one of the two margins."""
         edge = self.edge_margin
         return self.operation_margin if edge is None else min(self.operation_margin, edge)
 
@@ -39,11 +39,18 @@ def derive(
     primitives but `none` (DARTS, section 2.4). Ties keep the lower edge and the
     lower primitive.
 
+    Args:
+        space: Search space of the cells.
+        alphas: Architecture parameters of each cell, `[E, O]`.
+        name: Name of the genotype.
+        origin: Where the genotype comes from, such as run and epoch, as plain values.
+
     Returns:
-        The genotype, and one `Choice` an edge in the genotype's order.
+        The genotype, and one `Choice` per edge in the genotype's order.
     """
     cells: dict[str, CellGenotype] = {}
     choices: list[Choice] = []
+    # The output concatenates all nodes (section 2.1).
     concat = tuple(range(space.inputs, space.inputs + space.nodes))
     for cell in space.cells:
         rows = iter(alphas[cell])
@@ -52,6 +59,7 @@ def derive(
             candidates = [
                 _strongest(space, next(rows), source) for source in range(node + space.inputs)
             ]
+            # sorted is stable: of equally strong edges the lower one stays in front.
             ranked = sorted(candidates, key=lambda candidate: -candidate.probability)
             kept, dropped = ranked[: space.edges_per_node], ranked[space.edges_per_node :]
             nodes.append(tuple(candidate.edge for candidate in kept))
@@ -80,12 +88,13 @@ class _Candidate:
 
 
 def _strongest(space: SearchSpace, row: Sequence[float], source: int) -> _Candidate:
-    """The best operation of one edge, and its margin over the next best."""
+    """Return the best operation of one edge, with its margin over the next best."""
     probabilities = softmax(row)
     ranked = sorted(
         (
             (probability, name)
             for name, probability in zip(space.primitives, probabilities, strict=True)
+            # Not comparable: the strength of `none` is underdetermined (section 2.4).
             if name != NO_OPERATION
         ),
         key=lambda pair: -pair[0],
@@ -95,7 +104,8 @@ def _strongest(space: SearchSpace, row: Sequence[float], source: int) -> _Candid
 
 
 def softmax(row: Sequence[float]) -> list[float]:
-    """Probabilities of one edge's primitives, shifted by the maximum so that none overflows."""
+    """Return the probabilities of one edge's primitives from its alphas, `[O]`."""
+    # Shifted by the maximum, so that no power overflows.
     largest = max(row)
     powers = [math.exp(alpha - largest) for alpha in row]
     total = sum(powers)

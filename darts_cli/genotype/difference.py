@@ -1,4 +1,4 @@
-"""What two genotypes of one space do not share."""
+"""The difference between two genotypes of one space."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from darts_cli.errors import GenotypeError
 from darts_cli.genotype.types import CellGenotype, Genotype
 
+# The place of an edge: index of its node among the nodes, and its own index in that node.
 Place = tuple[int, int]
-"""The place of an edge: of its node among the nodes, and its own among the edges of that node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
-    """What a cell has and another one has not."""
+    """The edges and concatenated states of a cell that another cell lacks."""
 
     edges: frozenset[Place]
     concat: frozenset[int]
@@ -21,33 +21,32 @@ class Surplus:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What each of two cells has and the other has not."""
+    """The surplus of each of two cells over the other."""
 
     first: Surplus
     second: Surplus
     edges: int
-    """How many edges the larger one of both cells has."""
+    """Number of edges of the larger cell."""
 
     @property
     def differing(self) -> int:
-        """How many of `edges` the other cell has not: all but those that both have."""
+        """Number of `edges` that the cells do not share."""
         return max(len(self.first.edges), len(self.second.edges))
 
     @property
     def concat_differs(self) -> bool:
-        """Whether the outputs are made of different states."""
+        """Whether the outputs concatenate different states."""
         return bool(self.first.concat or self.second.concat)
 
 
 def compare(first: Genotype, second: Genotype) -> dict[str, Difference]:
-    """The difference of each kind of cell.
+    """Return the difference of each kind of cell.
 
-    Two edges are the same if they have the same operation and source and lead
-    to the same node; their order in it says nothing. A node may have an edge
-    twice, which is then shared as often as both have it.
+    Two edges are the same if operation, source and node are the same; their order in the node
+    does not matter. If a node has an edge twice, it is shared as often as both nodes have it.
 
     Raises:
-        GenotypeError: if the genotypes are not of one space.
+        GenotypeError: if the genotypes belong to different spaces.
     """
     if first.space != second.space:
         raise GenotypeError(
@@ -65,7 +64,7 @@ def compare(first: Genotype, second: Genotype) -> dict[str, Difference]:
 
 
 def surplus(cell: CellGenotype, other: CellGenotype) -> Surplus:
-    """What `cell` has and `other` has not; of an edge that it has more often, the last ones."""
+    """Return what `cell` has and `other` lacks; of repeated edges, the last ones."""
     edges = set()
     for node, own in enumerate(cell.nodes):
         shared = Counter(other.nodes[node] if node < len(other.nodes) else ())
@@ -78,7 +77,7 @@ def surplus(cell: CellGenotype, other: CellGenotype) -> Surplus:
 
 
 def summarize(differences: Mapping[str, Difference]) -> str:
-    """How many edges differ, in all and by cell, in one line."""
+    """Describe in one line how many edges differ, in total and by cell."""
     edges = sum(difference.edges for difference in differences.values())
     count = sum(difference.differing for difference in differences.values())
     text = f"{count} of {edges} edges differ{'s' * (count == 1)}"

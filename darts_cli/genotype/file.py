@@ -1,4 +1,4 @@
-"""Finds and reads genotype files, and names file, line and choices of every mistake."""
+"""Genotype files: find, read and write them. Errors name file, line and allowed values."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,22 +11,21 @@ from darts_cli.errors import GenotypeError
 from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.space import SearchSpace
 
+# The format number that genotype files carry.
 FORMAT = 1
-"""The format number that genotype files carry."""
 
 Spaces = Mapping[str, SearchSpace]
 
+# Limits against malicious files: published cells have four to eight nodes, published nodes one or
+# two edges.
 MAX_NODES = 64
-"""Of a cell; published ones have four to eight."""
-
 MAX_EDGES = 16
-"""Of a node; published ones have one or two."""
 
 
 def shipped() -> dict[str, Path]:
-    """The genotypes that come with darts, by name."""
+    """Return the paths of the genotypes that ship with darts, by name."""
     package = Path(__file__).parents[1]
-    # An installed wheel holds them inside the package, a checkout beside it.
+    # Inside the package in an installed wheel, beside it in a checkout.
     for folder in (package / "genotypes", package.parent / "genotypes"):
         if folder.is_dir():
             return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
@@ -35,6 +34,10 @@ def shipped() -> dict[str, Path]:
 
 def load(name_or_path: str | Path, spaces: Spaces) -> Genotype:
     """Read a genotype from a file, or one that ships with darts by its name.
+
+    Args:
+        name_or_path: Name of a shipped genotype, or path of a file.
+        spaces: Search spaces by name.
 
     Raises:
         GenotypeError: if there is none, or the file is not a valid genotype.
@@ -58,12 +61,17 @@ def load(name_or_path: str | Path, spaces: Spaces) -> Genotype:
 
 
 def parse(text: str, spaces: Spaces, file: str) -> Genotype:
-    """Read a genotype from YAML text; `file` is what errors call it.
+    """Read a genotype from YAML text.
+
+    Args:
+        text: A YAML document.
+        spaces: Search spaces by name.
+        file: Name of the text in errors.
 
     Raises:
         GenotypeError: with file, line, what was found and what is allowed.
     """
-    # A checkpoint holds one too, which no file's size has bounded.
+    # Genotypes inside checkpoints come here too, and no file size bounds those.
     yaml_text.check_size(len(text), file, GenotypeError, what="a genotype")
     root = _Reader.open(text, file)
     fields = root.mapping(
@@ -86,7 +94,7 @@ def parse(text: str, spaces: Spaces, file: str) -> Genotype:
 
 
 def dump(genotype: Genotype) -> str:
-    """The YAML text of a genotype; `parse` reads it back."""
+    """Return the YAML text of a genotype, which `parse` reads back."""
     lines = [
         f"format: {FORMAT}",
         f"space: {genotype.space}",
@@ -106,7 +114,7 @@ def dump(genotype: Genotype) -> str:
 
 
 def _scalar(text: str) -> str:
-    """A YAML scalar that reads back as the same string."""
+    """Return a YAML scalar that reads back as the same string."""
     return yaml.safe_dump(text, default_style=None).removesuffix("...\n").strip()
 
 
@@ -154,7 +162,7 @@ def _one_of(choices: Iterable[str]) -> str:
 
 
 class _Reader:
-    """A YAML node that knows its line, and turns into plain values or a `GenotypeError`."""
+    """A YAML node that turns into plain values, or into a `GenotypeError` with its line."""
 
     def __init__(self, node: yaml.Node, file: str) -> None:
         self.node = node
@@ -162,7 +170,7 @@ class _Reader:
 
     @classmethod
     def open(cls, text: str, file: str) -> "_Reader":
-        """The root node of a document, of which no part is an alias of another."""
+        """Read the root node of a document; aliases are refused."""
         node = yaml_text.compose(text, file, GenotypeError)
         if node is None:
             raise GenotypeError(f"{file}: empty, expected a genotype")
@@ -175,7 +183,7 @@ class _Reader:
     def mapping(
         self, what: str, required: Iterable[str], optional: Iterable[str] = ()
     ) -> dict[str, "_Reader"]:
-        """The values of a mapping by key; every key known, present if required, and there once."""
+        """Return the values of a mapping by key; refuse unknown, missing and repeated keys."""
         required, optional = tuple(required), tuple(optional)
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error(self._kind(), f"{what} as a mapping")
@@ -194,7 +202,7 @@ class _Reader:
         return values
 
     def sequence(self, what: str, *, most: int | None = None) -> list["_Reader"]:
-        """The items of a list that holds at least one, and no more than `most`."""
+        """Return the items of a list of at least one and at most `most` items."""
         if not isinstance(self.node, yaml.SequenceNode):
             raise self.error(self._kind(), f"{what} as a list")
         if not self.node.value:
@@ -209,7 +217,7 @@ class _Reader:
         raise self.error(self._kind(), f"{what} as text")
 
     def integer(self, what: str) -> int:
-        # `0b1` and `1_0` are integers to YAML too, but nobody writes a state so.
+        # `0b1` and `1_0` are integers in YAML too, but not as a state. Nine digits bound the value.
         if (
             isinstance(self.node, yaml.ScalarNode)
             and self.node.tag == "tag:yaml.org,2002:int"
@@ -220,19 +228,20 @@ class _Reader:
         raise self.error(self._kind(), f"{what} as a whole number")
 
     def plain_mapping(self, what: str) -> dict[str, Any]:
-        """The mapping as plain values, for what is only carried along."""
+        """Return the mapping as plain values, which are kept but not interpreted."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error(self._kind(), f"{what} as a mapping")
         self._refuse_repeated_keys(what)
         try:
             value = yaml.safe_load(yaml.serialize(self.node))
-        # PyYAML meets a wrong value after a tag, such as `!!bool x`, with whatever it stumbles on.
+        # On a wrong value after a tag, such as `!!bool x`, PyYAML raises errors of many types.
         except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError):
             raise self.error(f"unreadable values in {what}", "plain YAML values") from None
         return dict(value)
 
     def _refuse_repeated_keys(self, what: str) -> None:
-        """Raise where a mapping has a key twice, however deep it is."""
+        """Raise an error if a mapping at any depth has a key twice."""
+        # A list and no recursion: documents may be deep.
         nodes = [self.node]
         while nodes:
             node = nodes.pop()

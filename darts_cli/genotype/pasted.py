@@ -1,6 +1,6 @@
-"""Genotypes as published code spells them: `NAME = Genotype(normal=[...], ...)`.
+"""Genotypes in the syntax of published code: `NAME = Genotype(normal=[...], ...)`.
 
-The text is parsed and never run: what is no list, tuple, range, text or number is refused.
+The text is parsed and never executed. Only lists, tuples, ranges, strings and numbers are accepted.
 """
 
 import ast
@@ -15,37 +15,38 @@ from darts_cli.errors import GenotypeError
 from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.space import SearchSpace
 
+# Limit of a text with genotypes; in the log of a search each takes some three hundred bytes.
 MAX_BYTES = 2**16
-"""Of a text with genotypes; the log of a search has some three hundred a line."""
 
 _CALL = re.compile(r"\bGenotype[ \t]*\(")
 _NAME = re.compile(r"(\w+)[ \t]*(?::[ \t]*[\w.]+[ \t]*)?=[ \t]*(?:\w+\.)*$")
 _TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|#[^\n]*|[()\[\]]")
+# Nesting of brackets at most.
 _DEEPEST = 20
+# Limit of what is taken of a line before a call, of names in errors, and of states of a range.
 _LONGEST = 100
-"""States of a range."""
 
+# In their published order.
 _ARGUMENTS = {
     "cnn": ("normal", "normal_concat", "reduce", "reduce_concat"),
     "rnn": ("recurrent", "concat"),
 }
-"""In their published order."""
 
+# Edges of a node of an image cell, in genotypes whose edges do not name their node.
 _PAIR = 2
-"""Edges that end in a node of an image's cell, where edges do not name their node."""
 
 
 def parse_pasted(
     text: str, spaces: Mapping[str, SearchSpace], file: str, name: str | None
 ) -> Genotype:
-    """The genotype in a text.
+    """Read the genotype in a text.
 
     Args:
-        text: With one or more `Genotype(...)` in it.
-        spaces: The known ones.
-        file: What errors call the text.
-        name: Which of several; None: the only one, which is named after the file if it has no
-            name.
+        text: Text with one or more `Genotype(...)`.
+        spaces: Search spaces by name.
+        file: Name of the text in errors.
+        name: Name of one of several genotypes; None: the only one, which takes the name of the
+            file if it has none.
 
     Raises:
         GenotypeError: with file, line, what was found and what is allowed.
@@ -53,7 +54,7 @@ def parse_pasted(
     found: dict[str, _Call] = {}
     stem = Path(file).stem
     for number, call in enumerate(_find(text, file), start=1):
-        # As in Python, and in the log of a search: the last one of a name counts.
+        # The last one of a name counts, as in Python and in the log of a search.
         found[call.name or (stem if stem not in found else f"{stem}-{number}")] = call
     if not found:
         raise GenotypeError(f"{file}: found no Genotype(...) in it, expected one")
@@ -67,10 +68,10 @@ def parse_pasted(
 
 
 def write_pasted(genotype: Genotype, space: SearchSpace) -> str:
-    """One line as published code has it.
+    """Return the genotype as a line of published code.
 
-    Cells whose nodes do not all have the published number of edges are written as edges that name
-    their node, `(operation, node, source)`.
+    Where a cell has a node without the published number of edges, its edges name their node:
+    `(operation, node, source)`.
     """
     name = re.sub(r"\W", "_", genotype.name)
     if not name.isidentifier() or keyword.iskeyword(name):
@@ -95,24 +96,24 @@ def _write_edges(cell: CellGenotype, space: SearchSpace) -> str:
 
 
 def _cell_arguments(space: str) -> Iterator[tuple[str, str]]:
-    """The arguments with the edges and with the concat of each cell."""
+    """Return the names of the arguments for the edges and for the concat of each cell."""
     arguments = iter(_ARGUMENTS[space])
     return zip(arguments, arguments, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """One `Genotype(...)`."""
+    """A call `Genotype(...)` in the text."""
 
     name: str | None
-    """What it is assigned to."""
+    """Name that it is assigned to, if any."""
     line: int
-    """Where it begins."""
+    """Line of its beginning, counted from 1."""
     tree: ast.Call
 
 
 def _find(text: str, file: str) -> Iterator[_Call]:
-    """All calls but those in comments."""
+    """Yield all calls outside of comments."""
     place = 0
     while match := _CALL.search(text, place):
         start, place = match.span()
@@ -127,7 +128,7 @@ def _find(text: str, file: str) -> Iterator[_Call]:
 
 
 def _end_of_call(text: str, place: int, where: str) -> int:
-    """Where the bracket closes that opens right before `place`."""
+    """Return the position after the bracket that closes the one right before `place`."""
     depth = 1
     for token in _TOKEN.finditer(text, place):
         if token[0] in {"(", "["}:
@@ -144,7 +145,7 @@ def _end_of_call(text: str, place: int, where: str) -> int:
 def _tree(source: str, where: str) -> ast.Call:
     try:
         with warnings.catch_warnings():
-            # Of escapes in texts, which no operation has.
+            # About invalid escapes in strings; no operation has any.
             warnings.simplefilter("ignore")
             tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -158,7 +159,7 @@ def _tree(source: str, where: str) -> ast.Call:
 
 
 class _Reader:
-    """Turns syntax into a genotype, or into an error with its line."""
+    """A call's place in the text, and the way from its syntax to a genotype or an error."""
 
     def __init__(self, file: str, line: int) -> None:
         self.file = file
@@ -169,7 +170,7 @@ class _Reader:
         return GenotypeError(f"{self.file}, line {line}: found {found}, expected {expected}")
 
     def genotype(self, call: ast.Call, spaces: Mapping[str, SearchSpace]) -> Genotype:
-        """Without a name."""
+        """Return the genotype of a call, with an empty name."""
         given = {keyword.arg for keyword in call.keywords}
         recurrent = given & {*_ARGUMENTS["rnn"]} or len(call.args) + len(given) <= 2
         space = spaces["rnn" if recurrent and "normal" not in given else "cnn"]
@@ -215,7 +216,7 @@ class _Reader:
         return CellGenotype(nodes, tuple(states))
 
     def _edge(self, item: ast.expr, space: SearchSpace) -> tuple[str, list[int]]:
-        """The operation of an edge, and the one or two states that it names."""
+        """Return the operation of an edge, and the one or two states that it names."""
         parts = self._items(item, "an edge")
         if len(parts) not in {2, 3}:
             raise self.error(item, f"an edge of {len(parts)} items", "(operation, source)")
@@ -235,7 +236,7 @@ class _Reader:
         space: SearchSpace,
         cell: str,
     ) -> tuple[tuple[Edge, ...], ...]:
-        """The edges of each node: a fixed number each, unless they name their node."""
+        """Distribute edges over nodes: by the node they name, else a fixed number each."""
         each = space.fixed_edges or _PAIR
         named = {len(states) == 2 for _, _, states in edges}
         if len(named) > 1:
@@ -270,7 +271,7 @@ class _Reader:
         return node.elts
 
     def _states(self, node: ast.expr) -> Iterator[tuple[ast.expr, int]]:
-        """The numbers in a list or range."""
+        """Yield the numbers of a list or range, each with its syntax."""
         match node:
             case ast.Call(func=ast.Name(id="range"), args=[_, *more], keywords=[]) if len(more) < 3:
                 numbers = [self._state(argument) for argument in node.args]
@@ -282,7 +283,7 @@ class _Reader:
 
     def _state(self, node: ast.expr) -> int:
         value = node.value if isinstance(node, ast.Constant) else None
-        # Larger ones are no state of any cell.
+        # type() and not isinstance, since True is an int. Larger numbers are no state of any cell.
         if type(value) is not int or value > 10**6:
             raise self.error(node, _kind(node), "a state as a whole number")
         return value
@@ -293,7 +294,7 @@ def _one_of(choices: tuple[str, ...]) -> str:
 
 
 def _kind(node: ast.expr) -> str:
-    """A construct by the name that Python has for it."""
+    """Describe a construct for an error."""
     if isinstance(node, ast.Constant):
         value = repr(node.value) if not isinstance(node.value, int) else "a number"
         return value if len(value) <= 40 else f"{value[:40]}..."

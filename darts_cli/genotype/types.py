@@ -1,11 +1,11 @@
-"""The discrete architecture: edges, cells and genotypes as values."""
+"""Discrete architectures as values: edges, cells and genotypes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+# Architecture parameters of each kind of cell, `[E, O]`: a row per edge, a column per primitive.
 Alphas = Mapping[str, Sequence[Sequence[float]]]
-"""Architecture parameters of each kind of cell: a row an edge, a column a primitive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +18,20 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class CellGenotype:
-    """A discrete cell: node `k` sums the edges of `nodes[k]`, the output joins `concat`."""
+    """A discrete cell: node `k` sums the edges `nodes[k]`; the output concatenates `concat`."""
 
     nodes: tuple[tuple[Edge, ...], ...]
     concat: tuple[int, ...]
 
     @property
     def edges(self) -> tuple[Edge, ...]:
-        """All edges, node by node: the order that parameter names follow."""
+        """All edges, node by node; names of parameters follow this order."""
         return tuple(edge for node in self.nodes for edge in node)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Genotype:
-    """The cells of one architecture, and where it comes from."""
+    """The cells of one architecture, and its origin."""
 
     space: str
     name: str
@@ -39,7 +39,7 @@ class Genotype:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
     def count(self, operation: str) -> dict[str, int]:
-        """How many edges of each cell carry `operation`; many `skip_connect` signal a collapse."""
+        """Count the edges of each cell with `operation`; many `skip_connect` signal a collapse."""
         return {
             name: sum(edge.operation == operation for edge in cell.edges)
             for name, cell in self.cells.items()

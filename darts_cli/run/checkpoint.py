@@ -1,7 +1,7 @@
-"""Checkpoints: one safetensors file of tensors, with the rest as JSON in its metadata.
+"""Checkpoints: one safetensors file of tensors, with everything else as JSON in its metadata.
 
-That JSON begins with a digest of all bytes of the file but its own, so that a file that was
-altered anywhere is known for one. Format 1, which is still read, had none.
+The JSON begins with a digest of all other bytes of the file, which detects alterations anywhere.
+Format 1, which can still be read, has none.
 """
 
 import errno
@@ -22,20 +22,21 @@ from torch import Tensor
 from darts_cli.errors import ANOTHER, CheckpointError, ConfigError
 from darts_cli.run.files import replacing
 
+# The format number that checkpoints carry.
 FORMAT = 2
-"""The format number that checkpoints carry."""
 
+# Bytes of names and metadata at most; reading them takes Python up to twenty times as much memory.
 HEADER_LIMIT = 8 * 2**20
-"""The most bytes of names and metadata; Python takes up to twenty times as much to read them."""
 
 _READABLE = {1, FORMAT}
 
+# Key of the JSON in a file's metadata.
 _KEY = "darts"
-"""Where our JSON is in a file's metadata."""
 
+# Of blake2b. Blanks of the same length stand in the file until the digest is known.
 _DIGEST_BYTES = 32
 _BLANK = "0" * (2 * _DIGEST_BYTES)
-# As safetensors writes it, one JSON text inside of another; metadata comes before all tensors.
+# As safetensors writes it: JSON as a string in JSON. The metadata precedes the tensors' names.
 _SEAL = re.compile(rb'"darts":"\{\\"digest\\": \\"([0-9a-f]{64})\\"')
 
 
@@ -50,17 +51,17 @@ def write(
 
     Args:
         path: The file, replaced if there is one.
-        tensors: By name.
+        tensors: Tensors by name.
         metadata: JSON values.
-        previous: What the file that is replaced is called from then on; None: it goes.
+        previous: New name of the file that is replaced; None: it is removed.
 
     Raises:
-        ConfigError: if names and metadata take more than `HEADER_LIMIT`.
+        ConfigError: if names and metadata take more than `HEADER_LIMIT` bytes.
         WriteError: if the disk is full or the folder cannot be written.
     """
     text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
     text = f'{{"digest": "{_BLANK}", {text[1:]}'
-    # Copies, since names may share memory: edges that have one BatchNorm in common.
+    # Copies, since safetensors refuses shared memory, and edges may share one BatchNorm.
     copies = {
         name: tensor.detach().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -69,14 +70,14 @@ def write(
         try:
             save_file(copies, temporary, metadata={_KEY: text})
         except SafetensorError as error:
-            # How safetensors tells of a full disk.
+            # safetensors reports a full disk this way.
             raise OSError(errno.EIO, str(error)) from None
         with temporary.open("r+b") as file:
             _seal(path, file)
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """What a checkpoint says about itself, without reading its tensors; alterations go unnoticed.
+    """Read the metadata of a checkpoint without its tensors; alterations are not detected.
 
     Raises:
         CheckpointError: as `read` does.
@@ -85,11 +86,11 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """All tensors of a checkpoint, on the CPU, and its metadata.
+    """Read all tensors of a checkpoint, on the CPU, and its metadata.
 
     Raises:
         CheckpointError: if the file is missing, damaged, altered, not a checkpoint of darts,
-            or of another format.
+            or has another format.
     """
     return _open(path, tensors=True)
 
@@ -116,7 +117,7 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
 
 
 def _check_size(path: Path, file: BufferedReader | BufferedRandom) -> None:
-    """Make sure that a file can be read at all, before anything as large as it says is."""
+    """Check that a file is small enough to be read, before memory is allocated for it."""
     whole, header = os.fstat(file.fileno()).st_size, _header_bytes(file)
     if HEADER_LIMIT < header <= whole:
         raise CheckpointError(
@@ -134,18 +135,18 @@ def _check_size(path: Path, file: BufferedReader | BufferedRandom) -> None:
 
 
 def _header_bytes(file: BufferedReader | BufferedRandom) -> int:
-    """How long the header says it is; the file stands behind that number then."""
+    """Read the length of the header, in bytes; the file is positioned after that number then."""
     file.seek(0)
     return int.from_bytes(file.read(8), "little")
 
 
 def _find_seal(file: BufferedReader | BufferedRandom) -> re.Match[bytes] | None:
-    """The digest in the header, counted from its beginning."""
+    """Find the digest in the header; positions are relative to its beginning."""
     return _SEAL.search(file.read(min(_header_bytes(file), HEADER_LIMIT)))
 
 
 def _digest(file: BufferedReader | BufferedRandom, start: int, end: int) -> bytes:
-    """Of all of a file but what lies between two places."""
+    """Compute the digest of the file without bytes `start` to `end`."""
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     file.seek(0)
     digest.update(file.read(start))
@@ -154,7 +155,7 @@ def _digest(file: BufferedReader | BufferedRandom, start: int, end: int) -> byte
 
 
 def _seal(path: Path, file: BufferedReader | BufferedRandom) -> None:
-    """Put the digest in the place that was left for it."""
+    """Write the digest over its blank in the header."""
     if _header_bytes(file) > HEADER_LIMIT:
         raise ConfigError(
             f"{path}: names and metadata would take {_header_bytes(file):,} bytes, expected "
@@ -163,6 +164,7 @@ def _seal(path: Path, file: BufferedReader | BufferedRandom) -> None:
     found = _find_seal(file)
     if found is None:
         raise ValueError("safetensors has written metadata in a way of its own")
+    # The header follows the 8 bytes of its length.
     start, end = (8 + place for place in found.span(1))
     digest = _digest(file, start, end)
     file.seek(start)
@@ -170,7 +172,7 @@ def _seal(path: Path, file: BufferedReader | BufferedRandom) -> None:
 
 
 def _check_seal(path: Path, file: BufferedReader | BufferedRandom, format_: int) -> None:
-    """Make sure that a file is as it was written.
+    """Check that a file is as it was written.
 
     Raises:
         CheckpointError: if a byte of it was altered.
@@ -203,6 +205,7 @@ def _metadata(path: Path, raw: Mapping[str, str] | None) -> dict[str, Any]:
             where=path,
             remedy="use the version of darts that wrote it",
         )
+    # Format 1 never has a digest, later ones always have.
     sealed = metadata.pop("digest", None) is not None
     if sealed == (format_ == 1):
         raise CheckpointError("its metadata is damaged", where=path, remedy=ANOTHER)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writes: a file appears whole or not at all."""
 
 import os
 import shutil
@@ -11,21 +11,23 @@ from darts_cli.errors import ConfigError, DartsError
 
 
 class WriteError(DartsError):
-    """A file that could not be written; what was there before is untouched."""
+    """A file that could not be written; the previous one is untouched."""
 
     exit_status = 1
 
 
 @contextmanager
 def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
-    """A path beside `path` to write to; on success it is synced and takes the place of `path`.
+    """Yield a temporary path beside `path` to write to; after the block it replaces `path`.
+
+    The file is synced before. If the block raises, `path` stays as it was.
 
     Args:
         path: The file.
-        previous: What the file that was there before is called from then on; None: it goes.
+        previous: New name of the file that is replaced; None: it is removed.
 
     Raises:
-        ConfigError: if there is no such folder.
+        ConfigError: if the folder does not exist.
         WriteError: if the disk is full or the folder cannot be written.
     """
     if not path.parent.is_dir():
@@ -34,12 +36,13 @@ def replacing(path: Path, previous: Path | None = None) -> Iterator[Path]:
     try:
         temporary = _temporary(path)
         yield temporary
-        # mkstemp makes files that nobody else may read; results are as open as any other file.
+        # mkstemp makes files private to the user; results get the usual permissions.
         temporary.chmod(0o666 & ~_umask())
         _sync(temporary)
         if previous is not None and path.exists():
             _call(path, previous)
         temporary.replace(path)
+        # A rename survives a crash of the machine only once its folder is synced.
         _sync(path.parent)
     except OSError as error:
         raise WriteError(
@@ -64,26 +67,26 @@ def write_text(path: Path, text: str) -> None:
 
 _HALF = ".darts-half"
 
+# Names of files whose writing was interrupted: those of this module, and those of safetensors.
 HALVES = (f".*{_HALF}", ".tmp??????")
-"""What is left of a file whose writing was interrupted: our name for it, or safetensors'."""
 
 
 def _temporary(path: Path) -> Path:
-    """A new file beside `path`, with a name that nobody else gives."""
+    """Create a file beside `path`, with a name that no other process uses."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_HALF)
     os.close(handle)
     return Path(name)
 
 
 def _call(path: Path, other: Path) -> None:
-    """Let a file be there by another name as well, in the place of what has it now."""
+    """Give a file a second name, and replace the file that has this name now."""
     temporary = _temporary(other)
     temporary.unlink()
     try:
         try:
             temporary.hardlink_to(path)
         except OSError:
-            # Not all file systems have links.
+            # Not all file systems have hard links.
             shutil.copyfile(path, temporary)
         temporary.replace(other)
     finally:
@@ -99,6 +102,7 @@ def _sync(path: Path) -> None:
 
 
 def _umask() -> int:
+    # There is no way to read it without setting it.
     value = os.umask(0)
     os.umask(value)
     return value

@@ -1,4 +1,4 @@
-"""A run from its first epoch to its newest as plain values, which pictures are made of."""
+"""The epochs of a run as plain values, which plots and pages are made of."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,31 +12,31 @@ from darts_cli.space import SearchSpace
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class History:
-    """What the directory of a search or training tells, without its checkpoints."""
+    """The content of a run directory, without its checkpoints."""
 
     path: Path
     command: str
     """`search` or `train`."""
     space: SearchSpace
     settings: Mapping[str, Any]
-    """All of `config.yaml`, notes included."""
+    """Settings of `config.yaml`, notes included."""
     records: Sequence[Mapping[str, Any]]
-    """The lines of `metrics.jsonl`, one an epoch."""
+    """Records of `metrics.jsonl`, one per epoch."""
     snapshots: Sequence[SearchSnapshot]
-    """A search after each of its epochs; empty for a training."""
+    """Snapshots of a search after each epoch; empty for a training."""
     genotype: Genotype | None
-    """Of the newest alphas, or the one that is trained; None before a search's first epoch."""
+    """Genotype of the newest alphas, or the trained one; None before a search's first epoch."""
 
     @property
     def name(self) -> str:
-        """The directory's."""
+        """Name of the directory."""
         return self.path.resolve().name
 
     @property
     def epochs(self) -> int:
-        """How many the run is to have."""
+        """Number of epochs that the run will have."""
         return int(self.settings["epochs"])
 
     def warnings(self) -> list[str]:
-        """What looks bad after the newest epoch: see `collapse.warn`."""
+        """Return the warnings after the newest epoch; see `signals.warn`."""
         return warn(self.space, [snapshot.signals for snapshot in self.snapshots], self.epochs)

@@ -1,8 +1,7 @@
-"""Signs that a search collapses, or has not made up its mind, from its alphas epoch by epoch.
+"""Signals of a search that collapses, or is still undecided, computed from its alphas.
 
-A search by DARTS that goes on for too long can end in cells that are mostly
-skip connections, which train fast in the supernet and poorly by themselves
-(Zela et al., ICLR 2020; Chen et al., ICCV 2019).
+A DARTS search that runs for too long can end in cells of mostly skip connections, which train fast
+in the supernet and poorly on their own (Zela et al., ICLR 2020; Chen et al., ICCV 2019).
 """
 
 import math
@@ -15,36 +14,36 @@ from darts_cli.genotype.derivation import Choice, derive, softmax
 from darts_cli.genotype.types import Alphas, Genotype
 from darts_cli.space import SearchSpace
 
+# A margin of probability below which another seed may well choose another edge.
 CLOSE = 0.01
-"""A margin of probability below which another seed may well choose otherwise."""
 
+# A normalized entropy above this is hardly less than 1, that of the uniform alphas at the start.
 UNDECIDED = 0.99
-"""An entropy above this, of 1, is hardly less than that of alphas that say nothing."""
 
+# Epochs for which a genotype should be unchanged when the search ends.
 SETTLED_EPOCHS = 3
-"""Epochs that a genotype should have stood when the search ends."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signals:
-    """What a search's alphas look like after an epoch; the mappings are by cell."""
+    """Signals of a search's alphas after an epoch; the mappings are by cell."""
 
     epoch: int
-    """Counted from 1."""
+    """Number of the epoch, counted from 1."""
     skip_connections: Mapping[str, int]
-    """Edges of the derived cell that hand a state on as it is."""
+    """Number of skip connections among the edges of the derived cell."""
     entropy: Mapping[str, float]
-    """Of the candidates' softmax, the mean over edges, as a share of the uniform one's, log O."""
+    """Entropy of the candidates' softmax, mean over edges, divided by the uniform one's, log O."""
     weakest_margin: Mapping[str, float]
-    """The smallest margin of probability by which an edge of the genotype was kept."""
+    """Smallest margin of probability by which an edge of the genotype was kept."""
     unchanged_epochs: int
-    """How many epochs ago the genotype became what it is."""
+    """Number of epochs since the genotype last changed."""
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], space: SearchSpace) -> "Signals | None":
-        """What a line of `metrics.jsonl` says of them; None for a line without, or a damaged one.
+        """Return the signals in a line of `metrics.jsonl`; None if it has none or is damaged.
 
-        A run looks back at its lines after every epoch, and is not to end by what they say.
+        A run reads its lines again after every epoch; a damaged one must not stop it.
         """
         names = [field.name for field in fields(cls)]
         if not record.keys() >= {*names} or misfit(record, space):
@@ -53,7 +52,7 @@ class Signals:
 
 
 def misfit(record: Mapping[str, Any], space: SearchSpace) -> str:
-    """Which of the signals in a line of `metrics.jsonl` cannot be, and why; empty if all can."""
+    """Describe the first invalid signal in a line of `metrics.jsonl`; empty if all are valid."""
     for name, (is_valid, expected) in _SIGNALS.items():
         if name in record and not is_valid(record[name], space):
             cells = " and ".join(space.cells)
@@ -67,12 +66,12 @@ def _is_count(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    # By a bound: an integer may be too large to be asked whether it is finite.
+    # A bound and not isfinite, which overflows on very large integers.
     return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
 
 
 def _has(space: SearchSpace, values: object, is_valid: Callable[[object], bool]) -> bool:
-    """Whether there is a value for each cell, and no other."""
+    """Return whether there is a valid value for each cell, and no other."""
     return (
         isinstance(values, Mapping)
         and values.keys() == {*space.cells}
@@ -80,6 +79,7 @@ def _has(space: SearchSpace, values: object, is_valid: Callable[[object], bool])
     )
 
 
+# For each signal, the check of its value and what is expected.
 _SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
     "epoch": (lambda value, _: _is_count(value) and value > 0, "a number from 1"),
     "skip_connections": (lambda value, space: _has(space, value, _is_count), "counts of {cells}"),
@@ -87,12 +87,11 @@ _SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
     "weakest_margin": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
     "unchanged_epochs": (lambda value, _: _is_count(value), "a number of epochs"),
 }
-"""What each of them can be."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchSnapshot:
-    """A search after one of its epochs."""
+    """The state of a search after an epoch."""
 
     alphas: Alphas
     genotype: Genotype
@@ -101,7 +100,7 @@ class SearchSnapshot:
 
     @property
     def epoch(self) -> int:
-        """Its number, counted from 1."""
+        """Number of the epoch, counted from 1."""
         return self.signals.epoch
 
 
@@ -114,15 +113,15 @@ def take_snapshot(
     before: SearchSnapshot | None,
     origin: Mapping[str, Any] | None = None,
 ) -> SearchSnapshot:
-    """What the alphas after an epoch stand for.
+    """Derive genotype and signals from the alphas after an epoch.
 
     Args:
-        space: Whose cells they are of.
-        alphas: For each cell `[E, O]`.
-        epoch: That they are after, counted from 1.
-        name: The genotype's.
-        before: The epoch before; None where that is not known.
-        origin: The genotype's.
+        space: Search space of the cells.
+        alphas: Architecture parameters of each cell, `[E, O]`.
+        epoch: Number of the epoch, counted from 1.
+        name: Name of the genotype.
+        before: Snapshot of the epoch before; None if it is not known.
+        origin: Origin of the genotype.
     """
     genotype, choices = derive(space, alphas, name=name, origin=origin)
     stands = before is not None and before.genotype.cells == genotype.cells
@@ -140,7 +139,7 @@ def take_snapshot(
 
 
 def _entropy(rows: Sequence[Sequence[float]]) -> float:
-    """The mean over edges, 1 where all candidates weigh the same."""
+    """Return the normalized entropy of alphas `[E, O]`, mean over edges; 1 if they are uniform."""
     entropies = [
         -sum(p * math.log(p) for p in softmax(row) if p > 0) / math.log(len(row)) for row in rows
     ]
@@ -148,17 +147,17 @@ def _entropy(rows: Sequence[Sequence[float]]) -> float:
 
 
 def warn(space: SearchSpace, signals: Sequence[Signals], epochs: int) -> list[str]:
-    """What looks bad after the last of some epochs, in plain words; empty where nothing does.
+    """Return the warnings after the last of some epochs, as sentences.
 
     Args:
-        space: Whose cells are searched.
-        signals: Of the epochs so far, in order.
-        epochs: That the search will have.
+        space: Search space of the cells.
+        signals: Signals of the epochs so far, in order.
+        epochs: Number of epochs that the search will have.
     """
     if not signals:
         return []
     warnings = [_warn_of_skips(space, signals)]
-    # Before, alphas are expected to be undecided.
+    # In the first half of a search, alphas are expected to be undecided.
     if 2 * signals[-1].epoch >= epochs:
         warnings += [_warn_of_indecision(signals[-1]), _warn_of_margins(signals[-1])]
     if signals[-1].epoch == epochs:
@@ -167,9 +166,9 @@ def warn(space: SearchSpace, signals: Sequence[Signals], epochs: int) -> list[st
 
 
 def has_collapsed(space: SearchSpace, signals: Signals) -> bool:
-    """Whether half of the edges or more of the first cell, the normal one, are skips.
+    """Return whether at least half of the edges of the first, normal cell are skip connections.
 
-    The reduction cell is left out: the published ones are full of them.
+    The reduction cell does not count: published ones are full of them.
     """
     return 2 * signals.skip_connections[space.cells[0]] >= space.nodes * space.edges_per_node
 
@@ -180,7 +179,7 @@ def _warn_of_skips(space: SearchSpace, signals: Sequence[Signals]) -> str:
         return ""
     kind = f"{space.skip.removesuffix('_connect')} connections"
     sound = [one.epoch for one in signals if not has_collapsed(space, one)]
-    # The last of the epochs before it began.
+    # The last epoch before the collapse.
     advice = (
         f"consider an earlier epoch with darts derive --epoch {sound[-1]}"
         if sound

@@ -1,18 +1,20 @@
-"""Where functions with a gradient of their own stand in for plain formulas."""
+"""Choose between custom `torch.autograd.Function`s and plain formulas."""
 
 import torch
 from torch import Tensor
 
 
 def has_own_gradient(x: Tensor) -> bool:
-    """Whether the functions with a gradient of their own serve here, or the plain formulas.
+    """Return whether custom autograd functions apply to `x`, rather than plain formulas.
 
-    They do where torch's operators are called as they are: not under autocast,
-    which would have to choose their types, nor under a compiler, which fuses the
-    plain formula itself.
+    They apply in eager mode without autocast. Autocast would have to choose the data
+    types inside them, and a compiler fuses the plain formula itself.
+
+    Args:
+        x: A tensor of the pass, of any shape.
     """
     kind = x.device.type
-    # A plan's meta tensors stand for those of a device.
+    # A plan runs on meta tensors in place of the device's: count its memory as on the device.
     if torch.compiler.is_compiling() or kind not in {"cpu", "cuda", "meta"}:
         return False
     return kind == "meta" or not torch.is_autocast_enabled(kind)

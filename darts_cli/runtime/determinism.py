@@ -1,4 +1,4 @@
-"""Deterministic algorithms: the same bits again on the same device, for more time."""
+"""Deterministic algorithms: the same bits on the same device in every run, at the cost of time."""
 
 import os
 import re
@@ -10,30 +10,34 @@ import torch
 
 from darts_cli.errors import DeterminismError
 
+# cuBLAS sums in a fixed order if its workspace has this size, or `:16:8`.
 _WORKSPACE = ":4096:8"
-"""cuBLAS adds in a fixed order if its workspace is of this size, or `:16:8`."""
 
 _MISSING = re.compile(r"(\S+) does not have a deterministic implementation")
 
 
 @contextmanager
 def deterministically(wanted: bool) -> Iterator[None]:
-    """Let torch use deterministic algorithms alone while this lasts, where that is wanted.
+    """Restrict torch to deterministic algorithms inside the block, if `wanted`.
 
-    On a CPU nothing changes with it: a number of threads fixes the order of sums.
+    On a CPU nothing changes: the number of threads fixes the order of sums.
+
+    Args:
+        wanted: Whether to restrict it; False leaves torch's settings alone.
 
     Raises:
-        DeterminismError: where an operation has no such algorithm on its device.
+        DeterminismError: if an operation has no deterministic algorithm on its device.
     """
     if not wanted:
         yield
         return
-    # A module whose properties torch's types do not know.
+    # `Any`, since torch's type stubs lack the properties of this module.
     memory: Any = torch.utils.deterministic
     before = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", _WORKSPACE)
     torch.use_deterministic_algorithms(True)
-    # It would write all scratch memory once more, to find programs that read what they never wrote.
+    # torch fills uninitialized memory by default in this mode, to find programs that read what they
+    # never wrote. These do not, and it costs one more write of all scratch memory.
     memory.fill_uninitialized_memory = False
     try:
         yield

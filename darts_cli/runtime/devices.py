@@ -1,4 +1,4 @@
-"""Where a run computes: choosing a device, naming it, and what can be said of it while it works."""
+"""Devices: choose one, describe it, and read its memory and utilization during a run."""
 
 import importlib
 import math
@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,48 +15,48 @@ from darts_cli.errors import ConfigError, DeviceError, DeviceMemoryError
 
 _GIB = 2**30
 
+# A status is read again when it is older than this.
 _STATUS_SECONDS = 1.0
-"""How long a status is taken for the present one."""
 
+# Linux reports the memory of a process here in pages; the second number is the resident ones.
 _STATM = Path("/proc/self/statm")
-"""Where Linux tells the pages of a process; the second number is of those in memory."""
 
 
 def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) -> torch.device:
-    """The device of `--gpu` or `--device`, or the best that is there.
+    """Return the device of `--gpu` or `--device`, or the best one that is available.
 
     Args:
-        gpu: Number of a CUDA device.
-        name: Name of a device.
-        local_rank: Of a run of several processes, the number of this one on its machine: each
-            has a CUDA device of its own.
+        gpu: Index of a CUDA device.
+        name: Name of a device, as torch writes it: `cpu`, `cuda:1`, `mps`.
+        local_rank: Rank of this process on its machine in a run of several processes, each
+            of which has a CUDA device of its own; None in a run of one process.
 
     Raises:
-        ConfigError: if both are given, or the device is not there.
+        ConfigError: if both are given, or the device is not available.
         DeviceError: if there are fewer devices than processes.
     """
     if gpu is not None and name is not None:
         raise ConfigError("--gpu and --device: found both, expected one of them")
     if local_rank is not None:
-        return _of_rank(local_rank, f"--gpu {gpu}" if gpu is not None else None, name)
+        return _device_of_rank(local_rank, f"--gpu {gpu}" if gpu is not None else None, name)
     if gpu is not None:
-        return _cuda(gpu, f"--gpu {gpu}")
+        return _cuda_device(gpu, f"--gpu {gpu}")
     if name is None:
-        return _best()
+        return _best_device()
     try:
         device = torch.device(name)
     except RuntimeError:
         device = None
     if device is not None and device.type == "cuda":
-        return _cuda(device.index or 0, f"--device {name}")
+        return _cuda_device(device.index or 0, f"--device {name}")
     if device is not None and device.type == "mps" and torch.backends.mps.is_available():
         return device
     if device is not None and device.type == "cpu":
         return torch.device("cpu")
-    raise ConfigError(f"--device {name}: not here, expected one of {', '.join(_present())}")
+    raise ConfigError(f"--device {name}: not here, expected one of {', '.join(_available_names())}")
 
 
-def _cuda(index: int, flag: str) -> torch.device:
+def _cuda_device(index: int, flag: str) -> torch.device:
     number = torch.cuda.device_count()
     if 0 <= index < number:
         return torch.device("cuda", index)
@@ -67,7 +68,7 @@ def _cuda(index: int, flag: str) -> torch.device:
     )
 
 
-def _of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.device:
+def _device_of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.device:
     if gpu_flag is not None or name not in {None, "cpu", "cuda"}:
         raise ConfigError(
             f"{gpu_flag or f'--device {name}'}: found several processes, each of which takes a GPU "
@@ -85,37 +86,38 @@ def _of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.d
     return torch.device("cuda", local_rank)
 
 
-def _best() -> torch.device:
+def _best_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", 0)
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def _present() -> list[str]:
+def _available_names() -> list[str]:
     names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
     return names + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
 
 
 def describe(device: torch.device) -> str:
-    """The device's name, with its memory or its threads."""
+    """Return the device's name with its memory (CUDA) or its threads (CPU)."""
     if device.type == "cuda":
-        facts = torch.cuda.get_device_properties(device)
-        return f"{device} ({facts.name}, {facts.total_memory / _GIB:.0f} GiB)"
+        properties = torch.cuda.get_device_properties(device)
+        return f"{device} ({properties.name}, {properties.total_memory / _GIB:.0f} GiB)"
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads of {os.cpu_count()} processors)"
     return str(device)
 
 
 @contextmanager
-def one_line_out_of_memory() -> Iterator[None]:
-    """Turn torch's report of exhausted memory into one line.
+def memory_errors() -> Iterator[None]:
+    """Turn torch's `OutOfMemoryError` inside the block into an error of one line.
 
     Raises:
-        DeviceMemoryError: where torch runs out of memory.
+        DeviceMemoryError: if torch runs out of memory.
     """
     try:
         yield
     except torch.OutOfMemoryError as error:
+        # The first sentence has the sizes; the others advise on the allocator's settings.
         reason = str(error).split(". ", maxsplit=1)[0]
         raise DeviceMemoryError(
             f"{reason}; use --accumulate 2 or more, a smaller --batch-size, or fewer --channels "
@@ -124,57 +126,64 @@ def one_line_out_of_memory() -> Iterator[None]:
 
 
 def status(device: torch.device) -> Callable[[], tuple[str, ...]]:
-    """A function that tells a device's name, its memory, and how busy it is.
+    """Return a function that reads a device's name, its memory, and its utilization.
 
-    What cannot be told is left out. It waits for no device, and asks once a second at most.
+    Its result leaves out what the system does not report. The function never synchronizes with
+    the device, and reads at most once a second; in between it returns the last result.
+
+    Args:
+        device: Device of the run; memory of the CPU is that of this process.
     """
-    tell = _status_of_cuda(device) if device.type == "cuda" else lambda: _status(device)
-    told: tuple[str, ...] = ()
-    told_at = -math.inf
+    if device.type == "cuda":
+        read = _cuda_status_reader(device)
+    else:
+        read = partial(_read_process_status, device)
+    latest: tuple[str, ...] = ()
+    read_at = -math.inf
 
-    def remember() -> tuple[str, ...]:
-        nonlocal told, told_at
+    def read_cached() -> tuple[str, ...]:
+        nonlocal latest, read_at
         now = time.monotonic()
-        if now - told_at >= _STATUS_SECONDS:
-            told, told_at = tell(), now
-        return told
+        if now - read_at >= _STATUS_SECONDS:
+            latest, read_at = read(), now
+        return latest
 
-    return remember
+    return read_cached
 
 
-def _status_of_cuda(device: torch.device) -> Callable[[], tuple[str, ...]]:
-    facts = torch.cuda.get_device_properties(device)
-    total = f"{facts.total_memory / _GIB:.1f} GiB"
-    utilisation = _utilisation(device)
+def _cuda_status_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
+    properties = torch.cuda.get_device_properties(device)
+    total = f"{properties.total_memory / _GIB:.1f} GiB"
+    utilization = _utilization_reader(device)
 
-    def tell() -> tuple[str, ...]:
-        # The allocator's own count: asking it does not wait for the device.
+    def read() -> tuple[str, ...]:
+        # The allocator's own count, which does not synchronize with the device.
         memory = f"{torch.cuda.memory_reserved(device) / _GIB:.1f} of {total}"
-        return (facts.name, memory, *utilisation())
+        return (properties.name, memory, *utilization())
 
-    return tell
+    return read
 
 
-def _utilisation(device: torch.device) -> Callable[[], tuple[str, ...]]:
-    """A function that tells how busy a device is, by NVIDIA's library where that is there.
+def _utilization_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
+    """Return a function that reads a device's utilization, if NVIDIA's library is installed.
 
-    Where it cannot tell once, as of a part of a device, it is not asked again.
+    If the first reading fails, as it does on a MIG slice of a device, none is tried again.
     """
     try:
         library = importlib.import_module("pynvml")
     except ModuleNotFoundError:
         return tuple
 
-    def tell() -> tuple[str, ...]:
+    def read() -> tuple[str, ...]:
         try:
             return (f"{torch.cuda.utilization(device)} % busy",)
         except (RuntimeError, library.NVMLError):
             return ()
 
-    return tell if tell() else tuple
+    return read if read() else tuple
 
 
-def _status(device: torch.device) -> tuple[str, ...]:
+def _read_process_status(device: torch.device) -> tuple[str, ...]:
     try:
         resident = int(_STATM.read_text(encoding="ascii").split()[1])
     except OSError:

@@ -1,6 +1,6 @@
-"""Signals that ask a run to stop: it finishes its step, saves, and leaves.
+"""Signals that stop a run: it finishes its step, saves a checkpoint, and exits.
 
-A second Ctrl-C ends what it is in the middle of, where that can be done without loss.
+A second Ctrl-C aborts the current operation where nothing is lost by that.
 """
 
 import signal
@@ -10,30 +10,31 @@ from types import FrameType
 
 from darts_cli.errors import Interrupted
 
+# 128 plus the signal's number, as shells report it. Schedulers send SIGUSR1 before a time limit:
+# stopping then is no failure.
 _EXIT_STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 0}
-"""SIGUSR1 is what schedulers warn with before a time limit: stopping then is no failure."""
 
 
 class StopRequest:
-    """Which signal came, if any."""
+    """The request of a signal to stop, if one was received."""
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.interrupt_now = False
-        """Whether a second Ctrl-C may interrupt what is done now."""
+        """Whether a second Ctrl-C may abort the current operation."""
 
     @property
     def number(self) -> int:
-        """The signal's; 0 if none came."""
+        """Number of the signal; 0 if none was received."""
         return int(self.signal) if self.signal is not None else 0
 
     def record(self, number: int) -> None:
-        """A signal came, to this process or to another of the run."""
+        """Record a signal that this process, or another rank of the run, received."""
         self.signal = signal.Signals(number)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """A block that a second Ctrl-C ends by `KeyboardInterrupt`."""
+        """Let a second Ctrl-C raise `KeyboardInterrupt` inside the block."""
         self.interrupt_now = True
         try:
             yield
@@ -41,70 +42,75 @@ class StopRequest:
             self.interrupt_now = False
 
     def raise_if_requested(self) -> None:
-        """End what is done now if a signal came.
+        """Abort the current operation if a signal was received.
 
         Raises:
-            KeyboardInterrupt: whichever signal it was.
+            KeyboardInterrupt: if one was, whichever it was.
         """
         if self.signal is not None:
             raise KeyboardInterrupt
 
     @property
     def exit_status(self) -> int:
-        """What the process leaves with after stopping."""
+        """Exit status of the process after stopping; 0 if no signal was received."""
         return _EXIT_STATUS[self.signal] if self.signal is not None else 0
 
 
 @contextmanager
 def graceful_signals() -> Iterator[StopRequest]:
-    """Turn the first signal into a request; a second Ctrl-C interrupts where that is allowed."""
+    """Turn the first signal into a `StopRequest`; a second Ctrl-C aborts where that is allowed.
+
+    The previous handlers are back after the block.
+    """
     request = StopRequest()
 
-    def note(number: int, _frame: FrameType | None) -> None:
+    def record_signal(number: int, _frame: FrameType | None) -> None:
         second = request.signal is not None
         request.record(number)
         if second and number == signal.SIGINT and request.interrupt_now:
-            # Once: nothing interrupts what is saved then.
+            # Only once: no further Ctrl-C may interrupt the checkpoint that is saved next.
             request.interrupt_now = False
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, note) for number in _EXIT_STATUS}
+    previous_handlers = {number: signal.signal(number, record_signal) for number in _EXIT_STATUS}
     try:
         yield request
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)
 
 
 @contextmanager
 def exit_on_signal(where: str) -> Iterator[None]:
-    """A block that any signal ends at once, but where it is listened for: nothing is lost by that.
+    """Exit at once on a signal inside the block, except inside `graceful_signals`.
+
+    For what comes before and after the steps of a run, where nothing is lost by that.
 
     Args:
-        where: What the message says of the run.
+        where: Where the run is, for the message.
 
     Raises:
-        Interrupted: if a signal came.
+        Interrupted: if a signal was received.
     """
     request = StopRequest()
 
-    def leave(number: int, _frame: FrameType | None) -> None:
+    def raise_at_once(number: int, _frame: FrameType | None) -> None:
         request.record(number)
-        # What no library takes for an error of its own.
+        # A KeyboardInterrupt, since libraries catch subclasses of Exception as their own errors.
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, leave) for number in _EXIT_STATUS}
+    previous_handlers = {number: signal.signal(number, raise_at_once) for number in _EXIT_STATUS}
     try:
         yield
     except KeyboardInterrupt as interrupt:
         if request.signal is None:
             raise
         if isinstance(interrupt.__context__, Interrupted):
-            # It came while the run left.
+            # The signal arrived while the run already exited: its first reason counts.
             raise interrupt.__context__ from None
         raise Interrupted(
             f"stopped by {request.signal.name}; {where}", request.exit_status
         ) from None
     finally:
-        for number, handler in before.items():
+        for number, handler in previous_handlers.items():
             signal.signal(number, handler)

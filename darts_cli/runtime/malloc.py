@@ -1,4 +1,4 @@
-"""What becomes of freed memory: kept for the next pass, or given back to the system."""
+"""glibc malloc tuning: keep freed memory for the next pass, or return it to the system."""
 
 import ctypes
 from functools import cache
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class _Mallinfo2(ctypes.Structure):
-    """What glibc's `mallinfo2` returns; `fordblks` are the bytes in free blocks."""
+    """The struct that glibc's `mallinfo2` returns; `fordblks` are the bytes in free blocks."""
 
     _fields_ = (
         *((name, ctypes.c_size_t) for name in ("arena", "ordblks", "smblks", "hblks", "hblkhd")),
@@ -17,7 +17,7 @@ class _Mallinfo2(ctypes.Structure):
 
 @cache
 def _glibc() -> Any:
-    """The C library where it is glibc 2.33 or newer, else None."""
+    """Return the C library if it is glibc 2.33 or newer, else None."""
     try:
         library = ctypes.CDLL("libc.so.6")
         library.mallinfo2.restype = _Mallinfo2
@@ -27,19 +27,19 @@ def _glibc() -> Any:
     return library
 
 
+# Parameters of `mallopt`, as `malloc.h` numbers them.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Of `mallopt`."""
 
 
 @cache
 def keep_freed() -> bool:
-    """From now on, let glibc keep what is freed, and all blocks up to 1 GiB in its heap.
+    """Make glibc keep freed memory, and take blocks of up to 1 GiB from its heap, from now on.
 
-    On its own it asks the system anew for each block of 32 MiB or more, and gives the end of its
-    heap back: a search step at batch 64 then meets 3.7 million page faults, a seventh of its time.
+    By default it maps each block of 32 MiB or more anew, and returns the end of its heap to the
+    system: a search step at batch size 64 then has 3.7 million page faults, a seventh of its time.
 
     Returns:
-        Whether this is glibc.
+        Whether the C library is glibc.
     """
     library = _glibc()
     if library is None:
@@ -50,14 +50,17 @@ def keep_freed() -> bool:
 
 
 def give_back_freed(above: int) -> bool:
-    """Let glibc return its free blocks, if they are more than `above` bytes.
+    """Return glibc's free blocks to the system, if they are more than `above` bytes.
 
-    Torch asks for aligned blocks, and until version 2.38 glibc puts no aligned
-    block where one of the same size was: after a few passes as much lies free as
-    is in use. Returning it costs a page fault for each page that is used again.
+    torch allocates aligned blocks, and before version 2.38 glibc does not reuse a free block
+    of the same size for an aligned one: after a few passes as much memory is free as is in
+    use. Returning it costs a page fault for each page that is used again.
+
+    Args:
+        above: Bytes in free blocks that are tolerated.
 
     Returns:
-        Whether there was something to return.
+        Whether memory was returned.
     """
     library = _glibc()
     if library is None or library.mallinfo2().fordblks <= above:

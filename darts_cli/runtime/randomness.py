@@ -1,7 +1,7 @@
-"""Counted randomness: every random draw is a function of what it is for and where the run stands.
+"""Counted randomness: every random draw is a function of seed, purpose and position of the run.
 
-Nothing has to be saved to resume a run exactly, and masks are replayed by
-seeding again (design, section 2).
+Exact resume needs no saved generator state, and a recomputed pass draws the same dropout masks
+after seeding again.
 """
 
 import hashlib
@@ -12,15 +12,26 @@ _SEED_BYTES = 8
 
 
 def seed_for(seed: int, purpose: str, *position: int) -> int:
-    """A 63-bit seed from the run's seed, a purpose and a position such as (epoch, step, rank).
+    """Return a 63-bit seed for a purpose at a position.
 
-    A hash rather than a sum, so that no two positions share their draws.
+    Args:
+        seed: The run's seed.
+        purpose: What the numbers are drawn for, such as `dropout`.
+        position: Where in the run they are drawn, such as (epoch, step, rank).
     """
+    # A hash and not a sum, so that no two positions share their draws.
     text = f"{seed}/{purpose}/" + "/".join(map(str, position))
     digest = hashlib.blake2b(text.encode(), digest_size=_SEED_BYTES).digest()
+    # torch takes seeds of 64 bits with a sign.
     return int.from_bytes(digest, "big") >> 1
 
 
 def generator_for(seed: int, purpose: str, *position: int) -> torch.Generator:
-    """A generator on the CPU, so that the same numbers are drawn whatever the device."""
+    """Return a seeded generator, on the CPU so that all devices draw the same numbers.
+
+    Args:
+        seed: The run's seed.
+        purpose: As in `seed_for`.
+        position: As in `seed_for`.
+    """
     return torch.Generator().manual_seed(seed_for(seed, purpose, *position))

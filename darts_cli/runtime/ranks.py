@@ -1,8 +1,7 @@
-"""The processes of a run: one alone, or several by torchrun, each with a part of every batch.
+"""The ranks of a run: a single process, or several by torchrun, each with a shard of every batch.
 
-All of them hold the same weights and alphas, bit for bit: what differs between
-them are the gradients of their parts, which are added up before anything is
-done with them. Only the first writes files.
+All ranks hold the same weights and alphas, bit for bit. Only the gradients of their shards differ,
+and these are summed before anything uses them. Rank 0 alone writes files.
 """
 
 import os
@@ -19,65 +18,72 @@ from torch import distributed as dist
 
 from darts_cli.errors import ConfigError, RankError
 
+# How long a rank waits for another that is alive, while that one writes a checkpoint for example. A
+# rank that died is noticed at once by its closed connection.
 _TIMEOUT = timedelta(minutes=10)
-"""How long one waits for another that still lives, while it writes a checkpoint, say. One that
-has died is noticed at once, by its closed connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """How many processes there are, and which one this is."""
+    """The rank of this process and the number of ranks, with the collectives between them."""
 
     rank: int = 0
     size: int = 1
     local: int = 0
-    """The number of this one on its machine."""
+    """Rank of this process on its machine."""
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes and speaks."""
+        """Whether this process is rank 0, which writes files and messages."""
         return self.rank == 0
 
     def shard(self, number: int) -> slice:
-        """This one's part of so many things in order; parts differ by one in size at most."""
+        """Return this rank's slice of `number` items; the ranks' sizes differ by one at most."""
         return slice(number * self.rank // self.size, number * (self.rank + 1) // self.size)
 
     @torch.no_grad()
     def all_reduce(
         self, tensors: Sequence[Tensor], *, along: Sequence[Tensor] = ()
     ) -> list[Tensor]:
-        """The sum of each tensor over all ranks, the same bits on every rank.
+        """Return the sum of each tensor over all ranks, the same bits on every rank.
 
-        In one message for each data type.
+        The tensors of one data type travel in one message.
 
         Args:
-            tensors: Of the same shapes on every rank.
-            along: More of them, whose place their sums take.
+            tensors: Tensors of the same shapes on every rank.
+            along: Further tensors, which are overwritten by their sums.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is lost.
         """
         if self.size == 1:
             return list(tensors)
         own = [*tensors, *along]
         sums = [torch.empty_like(tensor) for tensor in own]
         for kind in sorted({tensor.dtype for tensor in own}, key=str):
-            places = [place for place, tensor in enumerate(own) if tensor.dtype == kind]
-            message = torch.cat([own[place].flatten() for place in places])
+            indices = [index for index, tensor in enumerate(own) if tensor.dtype == kind]
+            # [sum of their numel]
+            message = torch.cat([own[index].flatten() for index in indices])
             with _rank_errors():
                 dist.all_reduce(message)
-            pieces = message.split([own[place].numel() for place in places])
-            for place, piece in zip(places, pieces, strict=True):
-                sums[place].copy_(piece.view(own[place].shape))
+            pieces = message.split([own[index].numel() for index in indices])
+            for index, piece in zip(indices, pieces, strict=True):
+                # [numel] -> the shape of the tensor
+                sums[index].copy_(piece.view(own[index].shape))
         for target, total in zip(along, sums[len(tensors) :], strict=True):
             target.copy_(total)
         return sums[: len(tensors)]
 
     def all_reduce_max(self, *wishes: int) -> list[int]:
-        """The largest of each wish over all ranks. By way of the CPU: no device is waited for.
+        """Return the maximum of each number over all ranks.
+
+        It is computed on the CPU, without synchronizing with the device.
+
+        Args:
+            wishes: Numbers such as a requested signal, as many on every rank.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is lost.
         """
         if self.size == 1:
             return list(wishes)
@@ -87,21 +93,21 @@ class Ranks:
         return message.tolist()
 
     def barrier(self) -> None:
-        """Until all ranks have come here.
+        """Wait until all ranks have called it.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is lost.
         """
         self.all_reduce_max(0)
 
     @contextmanager
     def local_main_first(self) -> Iterator[None]:
-        """A block that one process of each machine does first, and the others when it is done.
+        """Run the block on one rank of each machine first, then on the others.
 
-        They find in a cache what it has put there.
+        The others find in a cache what the first one has put there.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is lost.
         """
         if self.local:
             self.barrier()
@@ -110,14 +116,18 @@ class Ranks:
             self.barrier()
 
     def all_gather(self, rows: Tensor) -> Tensor:
-        """The rows `[N, ...]` of all ranks in their order, of which each has its `part`.
+        """Return the rows `[N, ...]` of all ranks, in the order of ranks.
+
+        Args:
+            rows: Rows of this rank, `[n, ...]`; `n` may differ between ranks.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is lost.
         """
         if self.size == 1:
             return rows
         (most,) = self.all_reduce_max(len(rows))
+        # Padded to the largest rank, `[most, ...]`: all_gather wants one shape on all ranks.
         padded = rows.new_zeros(most, *rows.shape[1:])
         padded[: len(rows)] = rows
         gathered = [torch.empty_like(padded) for _ in range(self.size)]
@@ -128,28 +138,29 @@ class Ranks:
         return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
 
     def broadcast(self, text: str) -> str:
-        """What the first rank says.
+        """Return the text of rank 0 on every rank.
 
         Raises:
-            RankError: if another process is gone.
+            RankError: if another rank is lost.
         """
         if self.size == 1:
             return text
-        said: list[Any] = [text]
+        holder: list[Any] = [text]
         with _rank_errors():
-            dist.broadcast_object_list(said)
-        return str(said[0])
+            dist.broadcast_object_list(holder)
+        return str(holder[0])
 
 
+# The ranks of a run of one process.
 SINGLE_PROCESS = Ranks()
-"""A run of one process."""
 
 
 class _AllReduce(torch.autograd.Function):
-    """A sum over ranks that gradients flow back through: to each rank, those of all ranks."""
+    """All-reduce with a gradient: in the backward pass, the gradients are all-reduced as well."""
 
     @staticmethod
     def forward(_ctx: Any, tensor: Tensor) -> Tensor:
+        # dist.all_reduce works in place: the input is kept, which autograd may have saved.
         total = tensor.contiguous().clone()
         with _rank_errors():
             dist.all_reduce(total)
@@ -157,15 +168,19 @@ class _AllReduce(torch.autograd.Function):
 
     @staticmethod
     def backward(_ctx: Any, gradient: Tensor) -> Tensor:
+        # By the function itself, so that the backward pass can be differentiated once more.
         total: Tensor = _AllReduce.apply(gradient)
         return total
 
 
 def differentiable_all_reduce(tensor: Tensor) -> Tensor:
-    """The sum of a tensor over all ranks, differentiable as often as one likes.
+    """Return the sum of a tensor over all ranks, differentiable any number of times.
+
+    Args:
+        tensor: A tensor of the same shape on every rank.
 
     Raises:
-        RankError: if another process is gone.
+        RankError: if another rank is lost.
     """
     if not dist.is_initialized():
         return tensor
@@ -173,20 +188,20 @@ def differentiable_all_reduce(tensor: Tensor) -> Tensor:
     return total
 
 
-class Place(NamedTuple):
-    """What torchrun says to a process that it starts."""
+class LocalPlace(NamedTuple):
+    """The place of a process on its machine, as torchrun passes it."""
 
     local_rank: int
-    """Its number on this machine."""
+    """Rank of this process on its machine."""
     local_size: int
-    """Processes on this machine."""
+    """Number of processes on this machine."""
 
 
-def started() -> Place | None:
-    """Where this process is, if it is one of several that torchrun started.
+def launched_by_torchrun() -> LocalPlace | None:
+    """Return the place of this process if torchrun launched it as one of several, else None.
 
     Raises:
-        ConfigError: if what it says is not whole.
+        ConfigError: if torchrun's environment variables are incomplete.
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1":
@@ -200,23 +215,23 @@ def started() -> Place | None:
             f"WORLD_SIZE is {size!r}, so {name} should be set, found {found}; start several "
             "processes with torchrun --nproc-per-node N -m darts_cli ..., or unset WORLD_SIZE"
         )
-    return Place(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
+    return LocalPlace(int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"]))
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
-    """The ranks of this run, in touch with one another while it lasts.
+def process_group(device: torch.device) -> Iterator[Ranks]:
+    """Open the process group of this run inside the block, and yield its ranks.
 
     Args:
-        device: Where this one computes: CUDA devices talk by nccl, all else by gloo.
+        device: Device of this rank: CUDA devices communicate by nccl, others by gloo.
 
     Raises:
-        RankError: if the others cannot be reached.
+        RankError: if the other ranks cannot be reached.
     """
     if device.type == "cuda":
-        # Streams, events and pinned memory are those of this device, where nothing else is said.
+        # The default device of streams, events and pinned memory.
         torch.cuda.set_device(device)
-    place = started()
+    place = launched_by_torchrun()
     if place is None:
         yield SINGLE_PROCESS
         return
@@ -227,28 +242,30 @@ def joined(device: torch.device) -> Iterator[Ranks]:
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size(), place.local_rank)
     except BaseException:
-        # nccl would wait for those that are gone.
+        # Destroying an nccl group would wait for ranks that are lost.
         if device.type != "cuda":
             dist.destroy_process_group()
         raise
     dist.destroy_process_group()
 
 
-_GONE = ("gloo", "connection", "timed out", "timeout", "socket", "nccl")
-"""Words of the errors that another process leaves behind, or its absence."""
+# Words of the errors that torch raises when another rank is lost or unreachable.
+_LOST_WORDS = ("gloo", "connection", "timed out", "timeout", "socket", "nccl")
 
 
 @contextmanager
 def _rank_errors() -> Iterator[None]:
-    """One line for what torch says when another process is gone."""
+    """Turn torch's errors about a lost rank inside the block into an error of one line."""
     try:
         yield
     except RuntimeError as error:
         text = str(error)
-        known = isinstance(error, dist.DistError) or any(word in text.lower() for word in _GONE)
+        known = isinstance(error, dist.DistError) or any(
+            word in text.lower() for word in _LOST_WORDS
+        )
         if not known or isinstance(error, torch.OutOfMemoryError):
             raise
-        # Behind the place in torch's source, one sentence says it.
+        # Skip the place in torch's source; the first sentence after it is the reason.
         reason = re.sub(r"^\[[^]]*\] ", "", text.splitlines()[0]).split(". ")[0]
         raise RankError(
             f"another process of this run is gone or out of reach ({reason.rstrip('.')}); see what "

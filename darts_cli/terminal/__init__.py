@@ -1,1 +1,1 @@
-"""What is shown while a command runs: the console, the live display, plain lines, the log."""
+"""The terminal: console, live display, plain lines, and log of a command."""

@@ -1,151 +1,124 @@
-"""The lines about the architecture: its cells drawn small, signals of collapse, warnings."""
+"""The architecture in the display: small cells, signals of a collapse, and warnings."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
+from rich.columns import Columns
+from rich.console import Group, JustifyMethod, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from darts_cli.genotype.types import CellGenotype, Edge
 from darts_cli.run.signals import Signals, has_collapsed
 from darts_cli.space import SearchSpace
-from darts_cli.terminal.picture import Past
+from darts_cli.terminal.frame import FinishedEpochs
+from darts_cli.terminal.numbers import GAP, fitting, widest
 
-_GAP = "  "
+# Function that returns the style of an operation.
+Colour = Callable[[str], str]
+
+# Before a warning.
 _SIGN = "! "
-"""Before a warning."""
 
 _WARNING, _NEW = "yellow", "bold yellow"
 
 
-def cells(past: Past, width: int, height: int, colour: Callable[[str], str]) -> list[Text]:
-    """The genotype's cells, beside or below one another; only those that have a place.
+def cells(finished: FinishedEpochs, width: int, colour: Colour) -> list[RenderableType]:
+    """Return the genotype's cells: in one block side by side if they fit, else in one block each.
+
+    A single cell has its nodes in columns. Cells that are too wide are left out.
 
     Args:
-        past: With the genotype, and the one before it.
-        width: Of a line at most.
-        height: Lines at most.
-        colour: Of an operation.
+        finished: Epochs with the newest genotype, and the one before it.
+        width: Columns of the terminal.
+        colour: Function that returns the style of an operation.
     """
-    if past.snapshot is None:
+    if finished.snapshot is None:
         return []
-    before = past.before.genotype.cells if past.before is not None else {}
+    before = finished.before.genotype.cells if finished.before is not None else {}
     blocks = [
-        _cell(name, cell, before.get(name), past.space.inputs, colour)
-        for name, cell in past.snapshot.genotype.cells.items()
+        _cell(name, cell, before.get(name), finished.space.inputs, colour)
+        for name, cell in finished.snapshot.genotype.cells.items()
     ]
-    lines: list[Text] = []
-    for block in _side_by_side(blocks, width):
-        if len(lines) + len(block) <= height and _widest(block) <= width:
-            lines += block
-    return lines
+    widths = [widest(block.plain.split("\n")) for block in blocks]
+    gap = (0, len(GAP))
+    if len(blocks) > 1 and sum(widths) + len(GAP) * (len(blocks) - 1) <= width:
+        return [Columns(blocks, padding=gap)]
+    if len(blocks) == 1 and widths[0] <= width:
+        head, *nodes = blocks[0].split("\n")
+        return [Group(head, Columns(nodes, padding=gap, column_first=True))]
+    return [block for block, own in zip(blocks, widths, strict=True) if own <= width]
 
 
 def _cell(
-    name: str,
-    cell: CellGenotype,
-    before: CellGenotype | None,
-    inputs: int,
-    colour: Callable[[str], str],
-) -> list[Text]:
-    """A line about the cell, and one a node; edges that the epoch before had not have a plus."""
+    name: str, cell: CellGenotype, before: CellGenotype | None, inputs: int, colour: Colour
+) -> Text:
+    """Return a line about the cell, and one per node; edges that are new have a plus."""
     new = [
         set(node).difference(before.nodes[index] if before is not None else node)
         for index, node in enumerate(cell.nodes)
     ]
     count = sum(map(len, new))
-    said = f"{count} edge{'' if count == 1 else 's'} changed" if count else ""
-    widest = max(len(_term(edge)) for edge in cell.edges)
+    changes = f"{count} edge{'' if count == 1 else 's'} changed" if count else ""
+    term_width = widest([_term(edge) for edge in cell.edges])
     margin = len(str(inputs + len(cell.nodes) - 1))
-    lines = [Text.assemble((f"{name} cell", "bold"), _GAP, (said, _NEW))]
+    text = Text.assemble((f"{name} cell", "bold"), GAP, (changes, _NEW))
     for number, (node, changed) in enumerate(zip(cell.nodes, new, strict=True), start=inputs):
-        line = Text.assemble((f"{number:>{margin}}", "dim"))
+        text.append(f"\n{number:>{margin}}", style="dim")
         for edge in node:
-            line.append(" +" if edge in changed else "  ", style=_NEW)
+            text.append(" +" if edge in changed else "  ", style=_NEW)
             bold = "bold " if edge in changed else ""
-            line.append(_term(edge).ljust(widest), style=f"{bold}{colour(edge.operation)}")
-        lines.append(line)
-    for line in lines:
-        line.rstrip()
-    return lines
+            text.append(_term(edge).ljust(term_width), style=f"{bold}{colour(edge.operation)}")
+    return text
 
 
 def _term(edge: Edge) -> str:
     return f"{edge.operation} {edge.source}"
 
 
-def _side_by_side(blocks: Sequence[list[Text]], width: int) -> list[list[Text]]:
-    """Two cells in one block where both fit; of a single cell, its nodes in columns."""
-    if len(blocks) == 1:
-        head, *nodes = blocks[0]
-        columns = max(1, (width + len(_GAP)) // (_widest(nodes) + len(_GAP)))
-        height = -(-len(nodes) // columns)
-        parts = [nodes[first : first + height] for first in range(0, len(nodes), height)]
-        return [[head, *_joined(parts)]]
-    if sum(map(_widest, blocks)) + len(_GAP) * (len(blocks) - 1) <= width:
-        return [_joined(blocks)]
-    return list(blocks)
+def signals(space: SearchSpace, those: Signals, width: int) -> Table:
+    """Return a row per cell with its signals of a collapse, below a row of their names.
 
+    On a narrow terminal, the margin is left out first, then the entropy.
 
-def _joined(blocks: Sequence[Sequence[Text]]) -> list[Text]:
-    """Blocks of lines, the first ones side by side, and so on."""
-    lines = [Text() for _ in range(max(map(len, blocks)))]
-    place = 0
-    for block in blocks:
-        for line, more in zip(lines, block, strict=False):
-            line.pad_right(place - line.cell_len)
-            line.append_text(more)
-        place += _widest(block) + len(_GAP)
-    return lines
-
-
-def _widest(lines: Iterable[Text]) -> int:
-    return max((line.cell_len for line in lines), default=0)
-
-
-def signals(space: SearchSpace, those: Signals, width: int) -> list[Text]:
-    """A line a cell with its signs of collapse, below one that names them.
-
-    Where it is narrow, the margin is left out first, then the entropy.
+    Args:
+        space: Search space of the cells.
+        those: Signals after the newest epoch.
+        width: Columns of the terminal.
     """
     edges = space.nodes * space.edges_per_node
     kind = space.skip.removesuffix("_connect")
+    skips = "identities" if kind == "identity" else f"{kind}s"
     ago = those.unchanged_epochs
-    stands = f"{ago} epoch{'' if ago == 1 else 's'}"
-    columns = [
-        ["", *space.cells],
-        [
-            "identities" if kind == "identity" else f"{kind}s",
-            *(f"{those.skip_connections[cell]} of {edges}" for cell in space.cells),
-        ],
+    columns = {
+        "": space.cells,
+        skips: [f"{those.skip_connections[cell]} of {edges}" for cell in space.cells],
         # Of all cells together.
-        ["unchanged", stands, *[""] * (len(space.cells) - 1)],
-        ["entropy", *(f"{those.entropy[cell]:.3f}" for cell in space.cells)],
-        ["weakest margin", *(f"{those.weakest_margin[cell]:.4f}" for cell in space.cells)],
-    ]
-    widths = [max(map(len, column)) for column in columns]
-    while sum(widths) + len(_GAP) * (len(widths) - 1) > width and len(widths) > 1:
-        widths.pop()
-    collapsed = has_collapsed(space, those)
-    lines = []
-    for row, texts in enumerate(zip(*columns, strict=True)):
-        line = Text(texts[0].ljust(widths[0]))
-        for column, (text, room) in enumerate(zip(texts, widths, strict=False)):
-            if column:
-                bad = collapsed and (row, column) == (1, 1)
-                line.append(_GAP + text.rjust(room), style=_WARNING if bad else None)
-        if not row:
-            line.stylize("dim")
-        line.rstrip()
-        lines.append(line)
-    return lines
+        "unchanged": [f"{ago} epoch{'' if ago == 1 else 's'}", *[""] * (len(space.cells) - 1)],
+        "entropy": [f"{those.entropy[cell]:.3f}" for cell in space.cells],
+        "weakest margin": [f"{those.weakest_margin[cell]:.4f}" for cell in space.cells],
+    }
+    columns = {name: [name, *texts] for name, texts in columns.items()}
+    columns = fitting(columns, width + len(GAP))
+    table = Table.grid(padding=(0, len(GAP), 0, 0))
+    for name, texts in columns.items():
+        side: JustifyMethod = "right" if name else "left"
+        table.add_column(width=widest(texts), no_wrap=True, overflow="crop", justify=side)
+    for row, texts in enumerate(zip(*columns.values(), strict=True)):
+        shown = [Text(text) for text in texts]
+        if row == 1 and has_collapsed(space, those):
+            # The count of skip connections in the normal cell.
+            shown[1:2] = [Text(text, style=_WARNING) for text in texts[1:2]]
+        table.add_row(*shown, style="" if row else "dim")
+    return table
 
 
 def warnings(those: Sequence[str], width: int, height: int) -> list[Text]:
-    """Each in as many lines as it takes; those for which there is no place are counted."""
+    """Return the lines of the warnings; those that do not fit in `height` are counted."""
     lines: list[Text] = []
     for number, warning in enumerate(those):
         more = _wrapped(warning, width)
-        # Of a line less if something has to be said below.
+        # One line less if something has to be said below.
         last = number == len(those) - 1
         if len(lines) + len(more) > height - (0 if last else 1):
             rest = len(those) - number

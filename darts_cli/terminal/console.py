@@ -1,6 +1,6 @@
-"""The one rich console, the table of a plan, a bar, and how numbers are written.
+"""The rich console, the table of a plan, a progress bar, and the format of numbers.
 
-Messages and progress go to standard error: standard output is for results.
+Messages and progress go to standard error, since standard output is for results.
 """
 
 import os
@@ -11,36 +11,30 @@ from datetime import timedelta
 from typing import TextIO, cast
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
 from darts_cli.terminal.stdio import BestEffortStderr
 
+# Formats of metrics that do not have four digits after the point.
 _FORMATS: dict[str, Callable[[float], str]] = {
     "top1": lambda share: f"{100 * share:.2f} %",
     "top5": lambda share: f"{100 * share:.2f} %",
     "perplexity": "{:.2f}".format,
 }
-"""How measures are shown that do not have four digits after the point."""
 
 
 def error_console() -> Console:
-    """The console on standard error, as it is at this moment; it shows what can be shown."""
-    # None: a process may be started without one.
-    stream = cast(TextIO, BestEffortStderr(sys.stderr)) if sys.stderr is not None else None
-    return Console(file=stream, stderr=True, highlight=False, emoji=False)
+    """Return a console on the present standard error; what cannot be written is dropped."""
+    # A process may be started without one.
+    stream = BestEffortStderr(sys.stderr) if sys.stderr is not None else None
+    return Console(file=cast("TextIO | None", stream), stderr=True, highlight=False, emoji=False)
 
 
 def plan_table(title: str, rows: Mapping[str, str]) -> Table:
-    """What a command is about to do, in two columns."""
-    # Text is shown as it is: the brackets and colons of a path would be markup in a string.
+    """Return the plan of a command as a table of names and values."""
+    # Text and not strings, in which brackets and colons of a path would be markup.
     table = Table(
         title=Text(title, style="table.title"),
         title_justify="left",
@@ -56,20 +50,20 @@ def plan_table(title: str, rows: Mapping[str, str]) -> Table:
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
-    """`loss 1.2340  top1 56.70 %` for `{"loss": 1.234, "top1": 0.567}`."""
+    """Format metrics: `loss 1.2340  top1 56.70 %` for `{"loss": 1.234, "top1": 0.567}`."""
     return "  ".join(f"{name} {format_metric(name, value)}" for name, value in metrics.items())
 
 
 def format_metric(name: str, value: float) -> str:
-    """A measure with the digits that one reads."""
+    """Format the value of a metric, without its name."""
     return _FORMATS.get(name, "{:.4f}".format)(value)
 
 
 def redraws(console: Console) -> bool:
-    """Whether lines can be drawn over: not in a file, nor on a dumb terminal.
+    """Return whether lines on the console can be drawn over: not in a file or on a dumb terminal.
 
-    A notebook's `!darts` is given a terminal, of which its page shows the letters alone, and
-    FORCE_COLOR asks for colours in a file.
+    Two consoles pretend that they can: a notebook runs `!darts` on a terminal, but its page shows
+    characters alone; and FORCE_COLOR asks for colours in a file.
     """
     file_of_colours = "FORCE_COLOR" in os.environ and not console.file.isatty()
     notebook = "JPY_PARENT_PID" in os.environ
@@ -78,21 +72,26 @@ def redraws(console: Console) -> bool:
 
 @contextmanager
 def bar(console: Console, label: str, steps: int) -> Iterator[Callable[[], None]]:
-    """A bar on a terminal while some steps last, and the function that counts one."""
+    """Show a progress bar inside the block if the terminal can redraw.
+
+    Args:
+        console: Console of standard error.
+        label: Name of what is done.
+        steps: Steps in all.
+
+    Yields:
+        A function that counts a step.
+    """
     columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
+    time_left = TextColumn("left"), TimeRemainingColumn()
+    hidden = not redraws(console)
     with Progress(
-        *columns,
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        expand=True,
-        disable=not redraws(console),
+        *columns, *time_left, console=console, transient=True, expand=True, disable=hidden
     ) as progress:
-        module = progress.add_task(label, total=steps)
-        yield lambda: progress.advance(module)
+        task = progress.add_task(label, total=steps)
+        yield lambda: progress.advance(task)
 
 
 def format_seconds(seconds: float) -> str:
-    """`1:02:03` for 3723 seconds."""
+    """Format a time: `1:02:03` for 3723 seconds."""
     return str(timedelta(seconds=round(seconds)))

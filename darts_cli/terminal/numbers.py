@@ -1,150 +1,160 @@
-"""The lines of numbers: bars, measures with their sparklines, the device."""
+"""The numbers of the display: progress bars, metrics with sparklines, and the device."""
 
 from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
+from rich.console import OverflowMethod
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
 from darts_cli.terminal.console import format_metric, format_seconds
-from darts_cli.terminal.picture import UNICODE, Bar, Glyphs, Picture
+from darts_cli.terminal.frame import FinishedEpochs, Frame
+from darts_cli.terminal.progress import StageProgress
 
+# The metrics that are shown; `metrics.jsonl` has all of them.
 SHOWN = ("loss", "perplexity", "top1", "top5")
-"""The measures that have a place here; all of them are in `metrics.jsonl`."""
 
 GAP = "  "
 
+# Heights of a sparkline, from low to high.
+_LEVELS, _ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
+
+# Epochs of a sparkline, at least and at most.
 _FEWEST, _MOST = 6, 20
-"""Epochs that a sparkline shows."""
 
 _SHORTEST_BAR = 8
 
-_LABEL, _COUNT, _LEFT, _NOTE = 11, 9, 12, 17
-"""Columns of a bar's parts at the least, so that they stay where they are when numbers grow."""
+# Columns of a bar's parts at least, so that they do not move when the numbers grow.
+_LABEL = 11
+_LEAST = {"left": 12, "count": 9, "note": 17}
 
 
-def bars(those: Sequence[Bar], width: int, glyphs: Glyphs) -> list[Text]:
-    """A line a bar, with its label, count, note and time left.
+def bars(run: StageProgress, stage: StageProgress, width: int) -> Table:
+    """Return the progress bars of the run and of its stage, each with its label and numbers.
 
-    Where it is narrow, the note is left out first, then the count.
+    On a narrow terminal, the time so far and the rate are left out first, then the counts.
+
+    Args:
+        run: Progress of the run.
+        stage: Progress of its epoch or evaluation.
+        width: Columns of the terminal.
     """
-    lefts = [f"{format_seconds(bar.left)} left" if bar.left is not None else "" for bar in those]
-    columns = {
-        "left": _column(lefts, _LEFT),
-        "count": _column([f"{bar.done:,}/{bar.total:,}" for bar in those], _COUNT),
-        "note": _column([bar.note for bar in those], _NOTE),
+    both = (run, stage)
+    labels = [one.label.ljust(_LABEL) for one in both]
+    texts = {
+        "left": [
+            f"{format_seconds(one.left)} left" if one.left is not None else "" for one in both
+        ],
+        "count": [f"{one.step:,}/{one.steps:,}" for one in both],
+        "note": [f"for {format_seconds(run.elapsed)}", stage.rate],
     }
-    label = 1 + _widest([bar.label for bar in those], _LABEL)
-    while columns and _room(width - label, columns) < _SHORTEST_BAR:
-        columns.popitem()
-    room = _room(width - label, columns)
-    lines = []
-    for number, bar in enumerate(those):
-        share = bar.done / bar.total if bar.total else 0.0
-        line = Text.assemble((bar.label.ljust(label), "bold"), _filled(share, room, glyphs))
-        for name in ("count", "note", "left"):
-            if name in columns:
-                line.append(GAP + columns[name][number])
-        lines.append(line)
-    return lines
+    aligned = {name: [text.rjust(_LEAST[name]) for text in texts[name]] for name in texts}
+    room = width - widest(labels) - len(GAP) - _SHORTEST_BAR
+    columns = fitting(aligned, room, least=0)
+    table = Table.grid(padding=(0, len(GAP), 0, 0), expand=True)
+    # Widths are given, since measuring the cells would take rich as long as rendering them.
+    table.add_column(width=widest(labels), no_wrap=True, overflow="crop", style="bold")
+    table.add_column(ratio=1)
+    shown = [columns[name] for name in ("count", "note", "left") if name in columns]
+    for numbers in shown:
+        table.add_column(width=widest(numbers), no_wrap=True, overflow="crop", justify="right")
+    for label, one, *numbers in zip(labels, both, *shown, strict=True):
+        # Of no steps at all, rich would show all as done.
+        done = ProgressBar(one.steps or 1, one.step, complete_style="green")
+        table.add_row(Text(label), done, *map(Text, numbers))
+    return table
 
 
-def _column(texts: Sequence[str], least: int) -> list[str]:
-    width = _widest(texts, least)
-    return [text.rjust(width) for text in texts]
+def fitting(
+    columns: Mapping[str, Sequence[str]], width: int, *, least: int = 1
+) -> dict[str, Sequence[str]]:
+    """Return the first columns that fit in `width` with a gap before each, `least` at least."""
+    kept = dict(columns)
+    while len(kept) > least and _total_width(kept) > width:
+        kept.popitem()
+    return kept
 
 
-def _widest(texts: Sequence[str], least: int = 0) -> int:
-    return max([least, *map(cell_len, texts)])
+def _total_width(columns: Mapping[str, Sequence[str]]) -> int:
+    return sum(len(GAP) + widest(texts) for texts in columns.values())
 
 
-def _room(width: int, columns: Mapping[str, Sequence[str]]) -> int:
-    return max(0, width - sum(len(GAP) + _widest(column) for column in columns.values()))
+def widest(texts: Sequence[str]) -> int:
+    """Return the columns that the widest of some texts takes."""
+    return max(map(cell_len, texts), default=0)
 
 
-def _filled(share: float, width: int, glyphs: Glyphs) -> Text:
-    halves = int(2 * width * min(max(share, 0.0), 1.0))
-    done = glyphs.full * (halves // 2) + (glyphs.half if halves % 2 else "")
-    return Text.assemble((done, "green"), (glyphs.rest * (width - len(done)), "dim"))
+def metrics(
+    finished: FinishedEpochs, current: Mapping[str, float], width: int, *, ascii_only: bool = False
+) -> list[Text]:
+    """Return one line per split: its metrics, with sparklines of the last epochs where they fit.
 
+    Training metrics are those of the current epoch so far, others those of the newest epoch.
 
-def metrics(picture: Picture, width: int, glyphs: Glyphs) -> list[Text]:
-    """A line a split: its measures, each with a sparkline of the last epochs where it fits.
-
-    Of the training data they are those of the epoch so far, of others those of the newest epoch.
+    Args:
+        finished: Finished epochs.
+        current: Training metrics of the current epoch so far; empty before the first ones.
+        width: Columns of the terminal.
+        ascii_only: Whether the terminal's encoding lacks the characters of sparklines.
     """
-    past = picture.past
-    values = {split: past.newest(split) for split in past.splits}
-    if picture.metrics:
-        values["train"] = dict(picture.metrics)
-    cells = {
+    values = {split: finished.newest(split) for split in finished.splits}
+    if current:
+        values["train"] = dict(current)
+    texts = {
         name: [
             f"{name} {format_metric(name, of[name])}" if name in of else ""
             for of in values.values()
         ]
         for name in SHOWN
-        if any(name in of for of in values.values())
     }
-    label = _widest(past.splits)
-    names, sparks = _fit(cells, width - label)
+    label = widest(finished.splits)
+    columns = fitting({name: both for name, both in texts.items() if any(both)}, width - label)
+    sparks = _spark_widths(columns, width - label)
     lines = []
-    for row, split in enumerate(past.splits):
+    for row, split in enumerate(finished.splits):
         line = Text.assemble((split.ljust(label), "bold"))
-        for name in names:
-            line.append(GAP + cells[name][row].ljust(_widest(cells[name])))
+        if not values[split] and split != "train":
+            line.append(GAP).append("after the epoch", style="dim")
+        for name, both in columns.items() if values[split] else ():
+            line.append(GAP + both[row].ljust(widest(both)))
             if name in sparks:
-                spark = sparkline(past.series(split, name, sparks[name]), glyphs)
+                spark = sparkline(finished.series(split, name, sparks[name]), ascii_only=ascii_only)
                 line.append(" ").append(spark.ljust(sparks[name]), style="cyan")
-        if not values[split]:
-            later = "" if split == "train" else "after the epoch"
-            line = Text.assemble((split.ljust(label), "bold"), GAP, (later, "dim"))
         line.rstrip()
         lines.append(line)
     return lines
 
 
-def _fit(cells: Mapping[str, Sequence[str]], width: int) -> tuple[list[str], dict[str, int]]:
-    """The measures that fit in a line, and how wide the sparklines of some of them are."""
-    names = list(cells)
-
-    def free() -> int:
-        return width - sum(len(GAP) + _widest(cells[name]) for name in names)
-
-    while len(names) > 1 and free() < 0:
-        names.pop()
-    # Of all of them, or of the loss alone.
-    for some in (names, names[:1]):
-        each = free() // len(some) - 1 if some else 0
+def _spark_widths(columns: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
+    """Return the width of the sparkline of each metric that has one: of all, or of the loss."""
+    free = width - _total_width(columns)
+    for names in ([*columns], [*columns][:1]):
+        # A space before each.
+        each = free // len(names) - 1 if names else 0
         if each >= _FEWEST:
-            return names, dict.fromkeys(some, min(each, _MOST))
-    return names, {}
+            return dict.fromkeys(names, min(each, _MOST))
+    return {}
 
 
-def sparkline(values: Sequence[float | None], glyphs: Glyphs = UNICODE) -> str:
-    """A letter a value, from the lowest to the highest of them; a gap where there is none."""
+def sparkline(values: Sequence[float | None], *, ascii_only: bool = False) -> str:
+    """Return one character per value, from the lowest to the highest; a space for None."""
     known = [value for value in values if value is not None]
     if not known:
         return ""
+    levels = _ASCII_LEVELS if ascii_only else _LEVELS
     low, high = min(known), max(known)
-    scale = (len(glyphs.levels) - 1) / (high - low) if high > low else 0.0
+    scale = (len(levels) - 1) / (high - low) if high > low else 0.0
     return "".join(
-        " " if value is None else glyphs.levels[round((value - low) * scale)] for value in values
+        " " if value is None else levels[round((value - low) * scale)] for value in values
     )
 
 
-def device(picture: Picture, width: int, glyphs: Glyphs) -> Text:
-    """Learning rate and device; where it is narrow, the device's name is cut short."""
-    name, *info = picture.device or ("",)
-    lr = f"lr {picture.lr:.4g}" if picture.lr is not None else ""
-    others = [lr, *info]
-    room = width - sum(len(GAP) + cell_len(part) for part in others if part)
-    parts = (lr, shortened(Text(name), room, glyphs).plain, *info)
-    return Text(GAP.join(part for part in parts if part))
-
-
-def shortened(line: Text, width: int, glyphs: Glyphs) -> Text:
-    """The same line, ending in an ellipsis where it is wider."""
-    if line.cell_len > width:
-        mark = glyphs.ellipsis if width > len(glyphs.ellipsis) else ""
-        line.truncate(max(0, width - len(mark)))
-        line.append(mark)
-    return line
+def device(frame: Frame, width: int, overflow: OverflowMethod) -> Text:
+    """Return the line of learning rate and device; the device's name is shortened to fit."""
+    name, *status = frame.device or ("",)
+    lr = f"lr {frame.lr:.4g}" if frame.lr is not None else ""
+    room = width - sum(len(GAP) + cell_len(part) for part in (lr, *status) if part)
+    shortened = Text(name if room > 1 else "")
+    shortened.truncate(max(0, room), overflow=overflow)
+    return Text(GAP.join(part for part in (lr, shortened.plain, *status) if part))

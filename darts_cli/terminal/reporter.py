@@ -1,46 +1,46 @@
-"""What a run says while it goes on: on a terminal live, elsewhere in lines; and its log."""
+"""Messages and progress of a run: a live display on a terminal, lines elsewhere, and the log."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.text import Text
 
 from darts_cli.genotype.types import Genotype
 from darts_cli.run.files import WriteError
+from darts_cli.terminal.architecture import Colour
 from darts_cli.terminal.console import format_metrics, format_seconds, redraws
+from darts_cli.terminal.frame import FinishedEpochs, Frame
 from darts_cli.terminal.layout import draw, uncoloured
-from darts_cli.terminal.picture import ASCII, UNICODE, Bar, Past, Picture
-from darts_cli.terminal.region import Region
-from darts_cli.terminal.stage import Stage
+from darts_cli.terminal.live import LiveDisplay
+from darts_cli.terminal.progress import StageProgress
 
+# How often numbers are read from the device and drawn on a terminal: drawing takes 4 ms.
 REFRESH_SECONDS = 0.5
-"""How often numbers are read from the device and drawn on a terminal: drawing takes 3 ms."""
 
+# How often a line is printed without a terminal, and appended to the log in any case.
 _PLAIN_SECONDS = 30.0
-"""How often a line is printed where there is no terminal, and written to the log anyway."""
 
 
 class Mode(Enum):
     """How much is shown; the log has everything."""
 
     LIVE = "live"
-    """A display where the terminal can redraw, else lines."""
+    """A live display if the terminal can redraw, else lines."""
     PLAIN = "plain"
     """Lines, also on a terminal."""
     QUIET = "quiet"
-    """Nothing but how to go on after a stop."""
+    """Nothing but how to resume after a stop."""
 
 
 class Reporter:
-    """Shows the steps of a run, and notes what it says in a log.
+    """Messages and progress of a run, on the console and in the log.
 
-    A context manager: a display is there from its entry to its exit.
+    As a context manager, it shows the live display inside the block.
     """
 
     def __init__(
@@ -50,98 +50,93 @@ class Reporter:
         unit: str = "example",
         *,
         mode: Mode = Mode.LIVE,
-        colour: Callable[[str], str] = uncoloured,
+        colour: Colour = uncoloured,
     ) -> None:
-        """Nothing yet.
+        """Create a reporter, which shows nothing yet.
 
         Args:
-            console: Where it is shown.
-            log: Where it is noted.
-            unit: What steps read: `image`, `word`.
+            console: Console of standard error.
+            log: File that messages are appended to; None: none.
+            unit: Unit of what steps read: `image`, `word`.
             mode: How much is shown.
-            colour: Of an operation, as rich writes styles.
+            colour: Function that returns the style of an operation.
         """
         self.console = console
         self._log = log
         self._unit = unit
-        self._colour = colour
         self._quiet = mode is Mode.QUIET
-        self._glyphs = ASCII if console.options.ascii_only else UNICODE
-        live = mode is Mode.LIVE and redraws(console)
-        self._region = Region(console, self._draw) if live else None
-        self._past: Past | None = None
-        self._warnings: list[str] = []
-        self._measures: Mapping[str, float] = {}
-        self._lr: float | None = None
-        self._device: Sequence[str] = ()
-        self._run: Stage | None = None
+        self._frame = Frame()
+        self._display: LiveDisplay | None = None
+        if mode is Mode.LIVE and redraws(console):
+            self._display = LiveDisplay(console, partial(draw, self._frame, console, colour))
         self._number = 0
-        self._epoch = self._stage = Stage("", "", step=0, steps=0)
-        self._shown_at = self._noted_at = time.monotonic()
+        self._epoch = self._stage = StageProgress("", "", step=0, steps=0)
+        self._shown_at = self._logged_at = time.monotonic()
 
     def __enter__(self) -> Self:
-        if self._region is not None:
-            self._region.start()
+        if self._display is not None:
+            self._display.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._region is None:
+    def __exit__(self, *_error: object) -> None:
+        if self._display is None:
             return
-        self._region.stop()
-        self._region = None
-        # What the display told of the newest epoch goes with it.
-        for line in (*self._summary(), *map(_warning, self._warnings)):
+        self._display.stop()
+        self._display = None
+        # The display had these of the newest epoch, and is gone.
+        for line in (*self._summary(), *map(_warning, self._frame.warnings)):
             self._print(line)
 
-    def recall(self, past: Past) -> None:
-        """The epochs that are done as a run begins or goes on."""
-        self._past = past
-        self._warnings = past.warnings()
+    def recall(self, finished: FinishedEpochs) -> None:
+        """Show the epochs that have ended when a run begins, resumes, or rolls back."""
+        self._frame.finished, self._frame.warnings = finished, finished.warnings()
 
     def begin_epoch(self, *, epoch: int, epochs: int, step: int, steps: int) -> None:
         """Start an epoch, counted from 1, at `step` of its `steps`."""
-        done = (epoch - 1) * steps + step
-        if self._run is None or epoch <= self._number:
-            # A run that goes back counts from there.
-            self._run = Stage("run", "steps", step=done, steps=epochs * steps)
-        # Epochs of text are not all of one length.
-        self._number, self._run.step, self._run.steps = epoch, done, epochs * steps
+        done, run = (epoch - 1) * steps + step, self._frame.run
+        if run is None or epoch <= self._number:
+            # After a rollback, speed and time left count from there.
+            run = StageProgress("run", "steps", step=done, steps=epochs * steps)
+        # Set anew, since epochs of text differ in length.
+        self._number, run.step, run.steps = epoch, done, epochs * steps
         label, unit = f"epoch {epoch}/{epochs}", f"{self._unit}s"
-        self._epoch = self._stage = Stage(label, unit, step=step, steps=steps)
-        self._measures = {}
+        self._epoch = self._stage = StageProgress(label, unit, step=step, steps=steps)
+        self._frame.run, self._frame.stage, self._frame.metrics = run, self._stage, {}
 
     def begin_evaluation(self, steps: int) -> None:
-        """Start the evaluation after an epoch, of so many batches."""
-        self._stage = Stage("evaluation", "batches", step=0, steps=steps)
+        """Start the evaluation after an epoch, of `steps` batches."""
+        self._stage = self._frame.stage = StageProgress(
+            "evaluation", "batches", step=0, steps=steps
+        )
 
     def due(self) -> bool:
-        """Whether it is time to read numbers and show them."""
-        pause = _PLAIN_SECONDS if self._region is None else REFRESH_SECONDS
+        """Return whether it is time to read numbers and show them."""
+        pause = _PLAIN_SECONDS if self._display is None else REFRESH_SECONDS
         return time.monotonic() - self._shown_at >= pause
 
     def advance(self, examples: int) -> None:
         """Count a step and the examples in it: images or words."""
         self._stage.advance(examples)
-        if self._run is not None and self._stage is self._epoch:
-            self._run.advance(examples)
+        if self._frame.run is not None and self._stage is self._epoch:
+            self._frame.run.advance(examples)
 
     def show(self, metrics: Mapping[str, float], *, lr: float, device: Sequence[str] = ()) -> None:
-        """Show the numbers of the moment.
+        """Show the numbers of the epoch so far.
+
+        Args:
+            metrics: Training metrics.
+            lr: Learning rate of the weights.
+            device: Name of the device, its memory and utilization.
 
         Raises:
             WriteError: if the disk is full or the log cannot be written.
         """
-        self._measures, self._lr, self._device = metrics, lr, device
+        self._frame.metrics, self._frame.lr, self._frame.device = metrics, lr, device
         numbers = (format_metrics(metrics), f"lr {lr:.4g}", *device)
         self._update("  ".join(part for part in numbers if part))
 
     def show_evaluation(self) -> None:
-        """Show how far an evaluation is.
+        """Show the progress of an evaluation.
 
         Raises:
             WriteError: if the disk is full or the log cannot be written.
@@ -150,12 +145,12 @@ class Reporter:
 
     def _update(self, numbers: str) -> None:
         now = self._shown_at = time.monotonic()
-        if self._region is not None:
-            self._region.refresh()
-            if now - self._noted_at < _PLAIN_SECONDS:
+        if self._display is not None:
+            self._display.refresh()
+            if now - self._logged_at < _PLAIN_SECONDS:
                 return
-        self._noted_at = now
-        self._tell(self._plain(numbers), live=False)
+        self._logged_at = now
+        self._report(self._plain(numbers), live=False)
 
     def _plain(self, numbers: str) -> str:
         epoch, stage = self._epoch, self._stage
@@ -170,79 +165,67 @@ class Reporter:
         )
         return "  ".join(part for part in parts if part)
 
-    def end_epoch(self, line: str, past: Past) -> None:
-        """Say what came out of an epoch; a warning once, until it is another.
+    def end_epoch(self, line: str, finished: FinishedEpochs) -> None:
+        """Report the result of an epoch, and each warning when it is new.
+
+        Args:
+            line: The metrics of the epoch.
+            finished: Epochs that have ended, with this one.
 
         Raises:
             WriteError: if the disk is full or the log cannot be written.
         """
-        known, self._past, self._warnings = self._warnings, past, past.warnings()
-        self._tell(line)
+        known = self._frame.warnings
+        self.recall(finished)
+        self._report(line)
         for more in self._summary():
-            self._tell(more, live=False)
-        for warning in self._warnings:
-            self._tell(_warning(warning), live=False, plain=warning not in known)
+            self._report(more, live=False)
+        for warning in self._frame.warnings:
+            self._report(_warning(warning), live=False, plain=warning not in known)
 
     def _summary(self) -> list[str]:
-        past = self._past
-        if past is None or past.snapshot is None:
+        finished = self._frame.finished
+        if finished is None or finished.snapshot is None:
             return []
-        return summarize(past.snapshot.genotype, past.space.skip).splitlines()
+        return summarize(finished.snapshot.genotype, finished.space.skip).splitlines()
 
     def say(self, text: str, *, always: bool = False) -> None:
-        """Print a message, and note it in the log; `always`: also where nothing is to be shown.
+        """Print a message, and append it to the log.
+
+        Args:
+            text: The message.
+            always: Whether it is printed in quiet mode as well.
 
         Raises:
             WriteError: if the disk is full or the log cannot be written.
         """
         if always and self._quiet:
             self._print(text)
-        self._tell(text)
+        self._report(text)
 
-    def _tell(self, text: str, *, live: bool = True, plain: bool = True) -> None:
-        """Note a text, and print it above a display if `live`, as a line if `plain`."""
-        if not self._quiet and (plain if self._region is None else live):
+    def _report(self, text: str, *, live: bool = True, plain: bool = True) -> None:
+        """Log a text; print it above a display if `live`, or as a line if `plain`."""
+        if not self._quiet and (plain if self._display is None else live):
             self._print(text)
-        self._note(text)
+        self._append_to_log(text)
 
     def _print(self, text: str) -> None:
-        if self._region is not None:
-            self._region.print(text)
+        if self._display is not None:
+            self._display.print(text)
         else:
+            # Not wrapped: the terminal's own line breaks are not copied from it.
             self.console.print(text, soft_wrap=True, markup=False, emoji=False)
 
-    def _note(self, text: str) -> None:
+    def _append_to_log(self, text: str) -> None:
         if self._log is None:
             return
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
         try:
-            # Paths may hold bytes that are no text.
+            # Paths may hold bytes that are not UTF-8.
             with self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
         except OSError as error:
             raise WriteError(f"{self._log}: cannot be written ({error.strerror})") from None
-
-    def _draw(self, width: int, height: int) -> list[Text]:
-        """The display as it is now; a thread may ask for it while numbers change."""
-        past, run, stage = self._past, self._run, self._stage
-        if past is None or run is None:
-            return []
-        picture = Picture(
-            bars=(
-                _bar(run, note=f"for {format_seconds(run.elapsed)}"),
-                _bar(stage, note=stage.rate),
-            ),
-            past=past,
-            metrics=self._measures,
-            lr=self._lr,
-            device=self._device,
-            warnings=self._warnings,
-        )
-        return draw(picture, width=width, height=height, colour=self._colour, glyphs=self._glyphs)
-
-
-def _bar(stage: Stage, *, note: str) -> Bar:
-    return Bar(label=stage.label, done=stage.step, total=stage.steps, note=note, left=stage.left)
 
 
 def _warning(text: str) -> str:
@@ -250,7 +233,7 @@ def _warning(text: str) -> str:
 
 
 def summarize(genotype: Genotype, skip: str) -> str:
-    """A line a cell: how many edges hand a state on as it is, by `skip`, and those of its nodes."""
+    """Return a line per cell: the number of its `skip` edges, and the edges of its nodes."""
     skips = genotype.count(skip)
     # `skip_connect` is a skip connection, `identity` an identity connection.
     kind = skip.removesuffix("_connect")

@@ -1,4 +1,4 @@
-"""Standard streams that cannot be written, such as files on a full disk."""
+"""Standard streams that may fail, such as files on a full disk."""
 
 import os
 import sys
@@ -9,20 +9,24 @@ from darts_cli.errors import DartsError
 
 
 class OutputError(DartsError):
-    """Results that cannot be printed; without a message where nobody reads them any more."""
+    """Results that cannot be printed; without a message if the reader of a pipe has gone."""
 
     exit_status = 1
 
 
-class CheckedStdout:
-    """Standard output, which fails in one way wherever something is printed."""
+class _Wrapper:
+    """A standard stream, whose other attributes are those of the stream itself."""
 
     def __init__(self, stream: TextIO | None) -> None:
+        # A process may be started without one.
         self._stream = stream
-        """None: a process may be started without one."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
+
+
+class CheckedStdout(_Wrapper):
+    """Standard output, whose failures are an `OutputError` wherever something is printed."""
 
     def write(self, text: str) -> int:
         """Write a text.
@@ -38,10 +42,10 @@ class CheckedStdout:
             raise _lost_by(error) from None
 
     def flush(self) -> None:
-        """Have it written now.
+        """Flush the stream.
 
         Raises:
-            OutputError: if it cannot be.
+            OutputError: if it cannot be written.
         """
         try:
             if self._stream is not None:
@@ -50,29 +54,25 @@ class CheckedStdout:
             raise _lost_by(error) from None
 
 
-class BestEffortStderr:
-    """Standard error; what cannot be written there is left out, and ends no run."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
+class BestEffortStderr(_Wrapper):
+    """Standard error; what cannot be written there is dropped, so that it stops no run."""
 
     def write(self, text: str) -> int:
-        """Write a text if that is possible."""
+        """Write a text if that is possible; return its length."""
         with suppress(OSError):
-            self._stream.write(text)
+            if self._stream is not None:
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Have it written now if that is possible."""
+        """Flush the stream if that is possible."""
         with suppress(OSError):
-            self._stream.flush()
+            if self._stream is not None:
+                self._stream.flush()
 
 
 def give_up_unwritten() -> None:
-    """Forget what could not be written: Python would try again as it ends, and fail by that."""
+    """Discard what could not be written: Python would flush it again at exit, and fail then."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
@@ -82,7 +82,7 @@ def give_up_unwritten() -> None:
 
 
 def _lost_by(error: OSError) -> OutputError:
-    # Whoever reads through a pipe has seen enough of it.
+    # The reader of a pipe has closed it: it has read what it wanted.
     return OutputError() if isinstance(error, BrokenPipeError) else _lost(str(error.strerror))
 
 

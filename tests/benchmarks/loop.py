@@ -33,7 +33,7 @@ from darts_cli.spaces.cnn.data.info import ImageInfo
 from darts_cli.terminal.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.viz.style import colour
 from tests.benchmarks.cases import make_state
-from tests.terminal.pictures import DEVICE, make_past
+from tests.terminal.frames import DEVICE, make_finished
 
 _IMAGES = 50_000
 _FILES = 20_000
@@ -148,11 +148,11 @@ def time_files(state: State, context: RunContext) -> float:
 def time_progress(step: float, number: int = 1000) -> float:
     """Seconds that the display takes of a step of `step` seconds, drawn as on a terminal.
 
-    It is drawn when numbers are due, and by a thread when none came for a second.
+    It is drawn when numbers are due, and by a thread once a second.
     """
     console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
     with Reporter(console, unit="image", colour=colour) as reporter:
-        reporter.recall(make_past("search cnn", skips=0.05))
+        reporter.recall(make_finished("search cnn", skips=0.05))
         reporter.begin_epoch(epoch=32, epochs=50, step=0, steps=number)
         with timed() as counting:
             for _ in range(number):
@@ -161,7 +161,7 @@ def time_progress(step: float, number: int = 1000) -> float:
         with timed() as drawing:
             for _ in range(number):
                 reporter.show({"loss": 1.0, "top1": 0.5}, lr=0.025, device=DEVICE)
-    drawn = max(1.0, step) if step > REFRESH_SECONDS else step / REFRESH_SECONDS
+    drawn = min(1.0, step / REFRESH_SECONDS) + step
     return (counting[0] + drawn * drawing[0]) / number
 
 

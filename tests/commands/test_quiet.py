@@ -62,7 +62,7 @@ def test_a_warning_is_printed_once_and_logged_after_every_epoch(
 ) -> None:
     warning = "the normal cell looks bad"
     monkeypatch.setattr(
-        "darts_cli.terminal.picture.warn", lambda _, signals, __: [warning] if signals else []
+        "darts_cli.terminal.frame.warn", lambda _, signals, __: [warning] if signals else []
     )
     result = darts(*search, "--out", "run")
     assert result.err.count(f"  warning: {warning}\n") == 1

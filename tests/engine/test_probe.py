@@ -8,12 +8,12 @@ import torch
 
 from darts_cli.engine import probe
 from darts_cli.engine.task import Loaders
-from darts_cli.runtime import memory as footprint_module
-from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime import memory as memory_module
+from darts_cli.runtime.memory import MemoryMeter
 from tests.engine.toy import ToyLoader, make_config, make_state
 
 
-class Told(Footprint):
+class FixedMemory(MemoryMeter):
     """Peaks and a clock that are told in advance."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, peaks: list[int], seconds: float) -> None:
@@ -45,7 +45,7 @@ def test_time_and_memory_of_a_run_follow_from_its_steps(
         eval=ToyLoader("watched", length=20),
     )
     # Of half a batch, of the whole, and after the evaluation.
-    told = Told(monkeypatch, [1800, 2600, 2700], seconds=2.0)
+    told = FixedMemory(monkeypatch, [1800, 2600, 2700], seconds=2.0)
     found = probe.take(make_state(config), loaders, config, told)
     assert found.step_seconds == 2
     assert found.epoch_seconds == 2 * 7 + 2 * 20
@@ -78,23 +78,23 @@ def test_the_largest_batch_is_on_a_line_through_two_peaks(
 def test_a_batch_that_cannot_be_halved_proposes_none(monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(search=False)
     loaders = Loaders(train=ToyLoader("weights", batch=3))
-    found = probe.take(make_state(config), loaders, config, Told(monkeypatch, [5, 5], 3.0))
+    found = probe.take(make_state(config), loaders, config, FixedMemory(monkeypatch, [5, 5], 3.0))
     assert found.largest_batch is None
     assert found.epoch_seconds == 4 * 3
 
 
 def test_the_peak_of_this_process_can_be_forgotten() -> None:
-    footprint = Footprint(torch.device("cpu"))
+    memory = MemoryMeter(torch.device("cpu"))
     size = 2**26
-    before = footprint.peak()
+    before = memory.peak()
     held = torch.ones(size, dtype=torch.uint8)
-    assert footprint.peak() >= before
+    assert memory.peak() >= before
     del held
-    footprint.reset()
-    after = footprint.peak()
+    memory.reset()
+    after = memory.peak()
     torch.ones(2 * size, dtype=torch.uint8)
-    assert footprint.peak() - after > size
-    available = footprint.available()
+    assert memory.peak() - after > size
+    available = memory.available()
     assert available is not None
     assert available > 2 * size
 
@@ -103,11 +103,11 @@ def test_a_container_may_have_no_more_than_its_limit(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr(footprint_module, "_LIMIT", limit)
+    monkeypatch.setattr(memory_module, "_LIMIT", limit)
     limit.write_text("12345\n")
-    assert Footprint(torch.device("cpu")).available() == 12_345
+    assert MemoryMeter(torch.device("cpu")).available() == 12_345
     limit.write_text("max\n")
-    without = Footprint(torch.device("cpu")).available()
+    without = MemoryMeter(torch.device("cpu")).available()
     assert without is not None
     assert without > 12_345
 
@@ -116,11 +116,11 @@ def test_a_system_that_does_not_say_leaves_it_open(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("_STATUS", "_MEMINFO", "_CLEAR"):
-        monkeypatch.setattr(footprint_module, name, tmp_path / name)
-    footprint = Footprint(torch.device("cpu"))
-    footprint.reset()
-    assert footprint.peak() > 2**20
-    assert footprint.available() is None
+        monkeypatch.setattr(memory_module, name, tmp_path / name)
+    memory = MemoryMeter(torch.device("cpu"))
+    memory.reset()
+    assert memory.peak() > 2**20
+    assert memory.available() is None
 
 
 def test_cuda_is_asked_what_it_reserved_and_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,8 +130,8 @@ def test_cuda_is_asked_what_it_reserved_and_what_is_free(monkeypatch: pytest.Mon
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda _: 7)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 5)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (100, 200))
-    footprint = Footprint(torch.device("cuda", 0))
-    footprint.reset()
-    footprint.wait()
+    memory = MemoryMeter(torch.device("cuda", 0))
+    memory.reset()
+    memory.wait()
     assert asked == ["reset", "wait"]
-    assert (footprint.peak(), footprint.available()) == (7, 105)
+    assert (memory.peak(), memory.available()) == (7, 105)

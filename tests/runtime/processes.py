@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from darts_cli.runtime.ranks import Ranks, joined
+from darts_cli.runtime.ranks import Ranks, process_group
 
 Together = Callable[..., list[Any]]
 """`together(size, function, *arguments)`: `function(ranks, *arguments)` on each of the ranks."""
@@ -43,7 +43,7 @@ def as_rank(
     torch.set_num_threads(1)
     os.environ.update(environment(rank, size, port))
     try:
-        with joined(torch.device("cpu")) as ranks:
+        with process_group(torch.device("cpu")) as ranks:
             return function(ranks, *arguments)
     finally:
         for name in environment(rank, size, port):

@@ -184,7 +184,7 @@ def test_the_status_of_the_cpu_is_the_memory_of_the_process(
 
 
 def test_exhausted_memory_is_one_line_that_says_what_to_make_smaller() -> None:
-    with pytest.raises(DeviceMemoryError) as error, devices.one_line_out_of_memory():
+    with pytest.raises(DeviceMemoryError) as error, devices.memory_errors():
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nGPU 0 has")
     assert str(error.value) == (
         "CUDA out of memory; use --accumulate 2 or more, a smaller --batch-size, or fewer "

@@ -20,7 +20,7 @@ from darts_cli.engine.task import Batch, Loaders
 from darts_cli.errors import ConfigError, DivergenceError, Interrupted, RankError
 from darts_cli.run import checkpoint
 from darts_cli.runtime import ranks as ranks_module
-from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks, joined, started
+from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks, launched_by_torchrun, process_group
 from tests.engine.toy import ToyLoader, ToyModule, make_config, make_context, make_state
 from tests.runtime.processes import Together, environment, free_port, workers
 
@@ -230,19 +230,19 @@ def test_parts_are_disjoint_whole_and_nearly_equal(number: int, size: int) -> No
 def test_half_of_an_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment(0, 2, 29_500).items():
         monkeypatch.setenv(name, value)
-    assert started() == (0, 2)
+    assert launched_by_torchrun() == (0, 2)
     monkeypatch.setenv("LOCAL_RANK", "")
     with pytest.raises(ConfigError) as error:
-        started()
+        launched_by_torchrun()
     assert str(error.value) == (
         "WORLD_SIZE is '2', so LOCAL_RANK should be set, found ''; start several processes with "
         "torchrun --nproc-per-node N -m darts_cli ..., or unset WORLD_SIZE"
     )
     monkeypatch.setenv("WORLD_SIZE", "two")
     with pytest.raises(ConfigError, match=r"^WORLD_SIZE is 'two', so WORLD_SIZE should be set"):
-        started()
+        launched_by_torchrun()
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert started() is None
+    assert launched_by_torchrun() is None
 
 
 def outlive(rank: int, port: int, path: Path, said: Any) -> None:
@@ -257,7 +257,7 @@ def outlive(rank: int, port: int, path: Path, said: Any) -> None:
 
     os.environ.update(environment(rank, 2, port))
     try:
-        with joined(torch.device("cpu")) as ranks:
+        with process_group(torch.device("cpu")) as ranks:
             context = make_shared_session(ranks, path, False)
             context = replace(context, loaders=Loaders(train=Deadly("weights", ranks)))
             state = make_state(context.config)

@@ -3,23 +3,20 @@
 from dataclasses import replace
 
 import pytest
-from rich.text import Text
+from rich.console import Console
+from rich.segment import Segment
 
-from darts_cli.terminal.layout import draw
-from darts_cli.terminal.picture import ASCII, Picture
-from tests.terminal.pictures import KINDS, make_picture
+from darts_cli.terminal.frame import Frame
+from darts_cli.terminal.layout import draw, uncoloured
+from tests.terminal.frames import CONSOLE, KINDS, FixedProgress, draw_plain, make_frame
 
 SIZES = [(80, 24), (60, 15), (40, 24), (40, 10), (20, 5), (9, 3), (1, 1)]
 
 
-def plain(lines: list[Text]) -> list[str]:
-    return [line.plain for line in lines]
-
-
-def collapsing(kind: str) -> Picture:
+def collapsing(kind: str) -> Frame:
     """As many warnings as there can be."""
-    picture = make_picture(kind, skips=0.05)
-    return replace(picture, warnings=[*picture.warnings, "another warning " * 9, "a last one"])
+    frame = make_frame(kind, skips=0.05)
+    return replace(frame, warnings=[*frame.warnings, "another warning " * 9, "a last one"])
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -29,19 +26,19 @@ def test_no_line_is_wider_than_the_terminal_and_none_too_many(
     kind: str, size: tuple[int, int], done: int
 ) -> None:
     width, height = size
-    for picture in (make_picture(kind, done=done), collapsing(kind)):
-        lines = draw(picture, width=width, height=height)
+    for frame in (make_frame(kind, done=done), collapsing(kind)):
+        lines = draw(frame, CONSOLE, uncoloured, width, height)
         assert 0 < len(lines) <= height
-        assert max(line.cell_len for line in lines) <= width
-        assert not any("\n" in line.plain for line in lines)
+        assert max(Segment.get_line_length(line) for line in lines) <= width
+        assert not any("\n" in segment.text for line in lines for segment in line)
 
 
 def test_a_search_of_images_has_all_parts_at_eighty_columns() -> None:
     warning = "an edge of the normal cell was chosen by a hair"
-    lines = plain(draw(make_picture("search cnn", warnings=[warning]), width=79, height=22))
+    lines = draw_plain(make_frame("search cnn", warnings=[warning]), 79, 22)
     assert lines[:5] == [
-        "run         ━━━━━━━━━━━╸───────  12,301/19,500        for 5:02:03  3:03:20 left",
-        "epoch 32/50 ━━━━━━━━━━─────────        212/390  12,345.6 images/s  0:02:11 left",
+        "run          ━━━━━━━━━━━         12,301/19,500        for 5:02:03  3:03:20 left",
+        "epoch 32/50  ━━━━━━━━━╸                212/390  12,345.6 images/s  0:02:11 left",
         "train  loss 0.4455 █▇▇▆▆▅▅▅▄▄▃▃▃▃▂▂▂▁▁▁  top1 85.15 % ▁▂▂▃▃▄▄▄▅▅▆▆▆▆▇▇▇███",
         "valid  loss 0.6690 █▇▇▆▆▅▅▅▄▄▃▃▃▃▂▂▂▁▁▁  top1 77.70 % ▁▂▂▃▃▄▄▄▅▅▆▆▆▆▇▇▇███",
         "lr 0.01235  NVIDIA H100 80GB HBM3  12.3 of 79.1 GiB  98 % busy",
@@ -55,7 +52,7 @@ def test_a_search_of_images_has_all_parts_at_eighty_columns() -> None:
 
 
 def test_a_recurrent_search_has_its_eight_nodes_in_columns() -> None:
-    lines = plain(draw(make_picture("search rnn"), width=79, height=22))
+    lines = draw_plain(make_frame("search rnn"), 79, 22)
     nodes = lines[6:8]
     assert lines[5].startswith("recurrent cell")
     assert sorted(word for line in nodes for word in line.split()[::3]) == list("12345678")
@@ -66,7 +63,7 @@ def test_a_recurrent_search_has_its_eight_nodes_in_columns() -> None:
 
 @pytest.mark.parametrize("kind", ["train cnn", "train rnn"])
 def test_a_training_has_no_genotype_and_all_else(kind: str) -> None:
-    lines = plain(draw(make_picture(kind), width=79, height=22))
+    lines = draw_plain(make_frame(kind), 79, 22)
     assert len(lines) == 5
     assert [line.split()[0] for line in lines] == ["run", "epoch", "train", "test", "lr"]
     assert ("top5" in lines[3]) == (kind == "train cnn")
@@ -74,8 +71,8 @@ def test_a_training_has_no_genotype_and_all_else(kind: str) -> None:
 
 
 def test_a_low_terminal_leaves_out_cells_then_signals_then_warnings() -> None:
-    picture = make_picture("search cnn", warnings=["first", "second"])
-    shown = {height: plain(draw(picture, width=79, height=height)) for height in range(1, 16)}
+    frame = make_frame("search cnn", warnings=["first", "second"])
+    shown = {height: draw_plain(frame, 79, height) for height in range(1, 16)}
     assert "normal cell" in shown[15][5]
     assert [line.split()[0] for line in shown[14][5:8]] == ["skips", "normal", "reduce"]
     assert len(shown[14]) == 10
@@ -87,7 +84,7 @@ def test_a_low_terminal_leaves_out_cells_then_signals_then_warnings() -> None:
 
 
 def test_at_sixty_columns_and_fifteen_lines_the_first_cell_still_has_a_place() -> None:
-    lines = plain(draw(make_picture("search cnn", warnings=()), width=59, height=13))
+    lines = draw_plain(make_frame("search cnn", warnings=()), 59, 13)
     assert len(lines) == 13
     assert lines[5].startswith("normal cell")
     assert not any("reduce cell" in line for line in lines)
@@ -95,25 +92,32 @@ def test_at_sixty_columns_and_fifteen_lines_the_first_cell_still_has_a_place() -
     assert "left" in lines[0]
 
 
-def test_without_blocks_there_are_only_letters_of_ascii() -> None:
-    lines = plain(draw(collapsing("search cnn"), width=79, height=22, glyphs=ASCII))
+def test_without_blocks_there_are_only_letters_of_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Console, "encoding", "ascii")
+    lines = draw_plain(collapsing("search cnn"), 79, 22)
     assert all(line.isascii() for line in lines)
-    assert "####" in lines[0]
+    assert "----" in lines[0]
     assert "#*++==" in lines[2].replace("**", "*")
-    narrow = plain(draw(make_picture("search cnn"), width=50, height=22, glyphs=ASCII))
-    assert "NVIDIA..." in narrow[4]
+    narrow = draw_plain(make_frame("search cnn"), 50, 22)
+    assert "NVIDIA" in narrow[4]
+    for width, height in SIZES:
+        assert all(line.isascii() for line in draw_plain(collapsing("search rnn"), width, height))
 
 
 def test_the_height_stays_from_step_to_step_and_in_the_evaluation() -> None:
-    picture = make_picture("search cnn")
-    run, epoch = picture.bars
+    frame = make_frame("search cnn")
     others = (
-        replace(picture, bars=(run, replace(epoch, done=389, left=0.4))),
-        replace(picture, bars=(run, replace(epoch, label="evaluation", note="", left=None))),
-        replace(picture, metrics={}, lr=None, device=()),
+        replace(frame, stage=FixedProgress("epoch 32/50", 389, 390, rate="9 images/s", left=0.4)),
+        replace(frame, stage=FixedProgress("evaluation", 0, 20)),
+        replace(frame, metrics={}, lr=None, device=()),
     )
-    lines = draw(picture, width=79, height=22)
+    lines = draw_plain(frame, 79, 22)
     for other in others:
-        drawn = draw(other, width=79, height=22)
+        drawn = draw_plain(other, 79, 22)
         assert len(drawn) == len(lines)
-        assert drawn[0].plain == lines[0].plain
+        assert drawn[0] == lines[0]
+
+
+def test_before_a_run_begins_nothing_is_drawn() -> None:
+    assert draw_plain(Frame(), 79, 22) == []
+    assert draw_plain(replace(make_frame("search cnn"), run=None), 79, 22) == []

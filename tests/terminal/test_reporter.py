@@ -12,9 +12,9 @@ import pytest
 from rich.console import Console
 
 from darts_cli.run.files import WriteError
-from darts_cli.terminal.picture import Past
+from darts_cli.terminal.frame import FinishedEpochs
 from darts_cli.terminal.reporter import Mode, Reporter, summarize
-from tests.terminal.pictures import DEVICE, make_measures, make_past
+from tests.terminal.frames import DEVICE, make_finished, make_measures
 from tests.terminal.screen import Screen
 
 METRICS = {"loss": 1.25, "top1": 0.5}
@@ -33,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("terminal.reporter", "terminal.stage"):
+    for module in ("terminal.reporter", "terminal.progress"):
         time = SimpleNamespace(monotonic=clock.monotonic)
         monkeypatch.setattr(f"darts_cli.{module}.time", time)
     return clock
@@ -67,8 +67,8 @@ def logged(log: Path) -> list[str]:
     return [line.split("  ", 1)[1] for line in log.read_text(encoding="utf-8").splitlines()]
 
 
-def end(reporter: Reporter, past: Past) -> None:
-    reporter.end_epoch(f"epoch {len(past.records)}/50  train loss 1.0000", past)
+def end(reporter: Reporter, finished: FinishedEpochs) -> None:
+    reporter.end_epoch(f"epoch {len(finished.records)}/50  train loss 1.0000", finished)
 
 
 # Plain lines.
@@ -213,15 +213,15 @@ def test_a_full_disk_is_one_line(
 def test_an_epoch_ends_with_its_line_its_genotype_and_its_warnings(
     log: Path, screen: StringIO
 ) -> None:
-    past = make_past("search cnn", skips=0.05)
-    assert past.snapshot is not None
+    finished = make_finished("search cnn", skips=0.05)
+    assert finished.snapshot is not None
     with Reporter(Console(file=screen), log) as reporter:
-        end(reporter, past)
-    warnings = past.warnings()
+        end(reporter, finished)
+    warnings = finished.warnings()
     assert len(warnings) == 2
     expected = [
         "epoch 31/50  train loss 1.0000",
-        *summarize(past.snapshot.genotype, "skip_connect").splitlines(),
+        *summarize(finished.snapshot.genotype, "skip_connect").splitlines(),
         *(f"  warning: {warning}" for warning in warnings),
     ]
     assert screen.getvalue().splitlines() == expected
@@ -231,39 +231,39 @@ def test_an_epoch_ends_with_its_line_its_genotype_and_its_warnings(
 def test_a_warning_is_printed_again_when_it_has_changed_and_logged_every_time(
     log: Path, screen: StringIO
 ) -> None:
-    collapsed = make_past("search cnn", skips=0.05)
+    collapsed = make_finished("search cnn", skips=0.05)
     sound = replace(collapsed, records=[])
     (first, second) = collapsed.warnings()
     with Reporter(Console(file=screen), log) as reporter:
-        for past in (collapsed, collapsed, sound, collapsed):
-            end(reporter, past)
+        for finished in (collapsed, collapsed, sound, collapsed):
+            end(reporter, finished)
     for text in (first, second):
         assert screen.getvalue().count(f"  warning: {text}\n") == 2
         assert logged(log).count(f"  warning: {text}") == 3
 
 
 def test_a_run_that_goes_on_repeats_no_warning(log: Path, screen: StringIO) -> None:
-    past = make_past("search cnn", skips=0.05)
+    finished = make_finished("search cnn", skips=0.05)
     with Reporter(Console(file=screen), log) as reporter:
-        reporter.recall(past)
-        end(reporter, past)
+        reporter.recall(finished)
+        end(reporter, finished)
     assert "warning" not in screen.getvalue()
     assert sum("warning" in line for line in logged(log)) == 2
 
 
 def test_a_training_has_no_genotype_to_tell_of(screen: StringIO) -> None:
     with Reporter(Console(file=screen)) as reporter:
-        end(reporter, make_past("train rnn"))
+        end(reporter, make_finished("train rnn"))
     assert screen.getvalue() == "epoch 31/50  train loss 1.0000\n"
 
 
 # The terminal.
 
 
-def begin(reporter: Reporter, past: Past, *, step: int = 0) -> None:
-    """The epoch after those of `past`, of which some steps are done."""
-    reporter.recall(past)
-    reporter.begin_epoch(epoch=len(past.records) + 1, epochs=50, step=step, steps=390)
+def begin(reporter: Reporter, finished: FinishedEpochs, *, step: int = 0) -> None:
+    """The epoch after those of `finished`, of which some steps are done."""
+    reporter.recall(finished)
+    reporter.begin_epoch(epoch=len(finished.records) + 1, epochs=50, step=step, steps=390)
 
 
 def show(reporter: Reporter, metrics: Mapping[str, float] | None = None) -> None:
@@ -275,7 +275,7 @@ def test_the_display_shows_the_step_the_numbers_and_the_architecture(
     screen: StringIO, terminal: Console, clock: Clock
 ) -> None:
     with Reporter(terminal, unit="image") as reporter:
-        begin(reporter, make_past("search cnn"))
+        begin(reporter, make_finished("search cnn"))
         for _ in range(10):
             reporter.advance(64)
         clock.now += 4
@@ -293,7 +293,7 @@ def test_a_run_that_goes_on_shows_the_epochs_before(
     screen: StringIO, terminal: Console, clock: Clock
 ) -> None:
     with Reporter(terminal) as reporter:
-        begin(reporter, make_past("search cnn", skips=0.05), step=200)
+        begin(reporter, make_finished("search cnn", skips=0.05), step=200)
         show(reporter)
         lines = shown(screen)
     assert " 200/390 " in lines[1]
@@ -308,7 +308,7 @@ def test_the_evaluation_takes_the_place_of_the_epoch(
     screen: StringIO, terminal: Console, clock: Clock
 ) -> None:
     with Reporter(terminal) as reporter:
-        begin(reporter, make_past("search cnn"))
+        begin(reporter, make_finished("search cnn"))
         show(reporter)
         height = len(shown(screen))
         reporter.begin_evaluation(20)
@@ -327,10 +327,10 @@ def test_a_run_that_goes_back_counts_its_time_left_from_there(
     screen: StringIO, terminal: Console, clock: Clock
 ) -> None:
     with Reporter(terminal) as reporter:
-        begin(reporter, make_past("train rnn"))
+        begin(reporter, make_finished("train rnn"))
         clock.now += 1000
         reporter.advance(64)
-        begin(reporter, make_past("train rnn", done=9))
+        begin(reporter, make_finished("train rnn", done=9))
         clock.now += 2
         reporter.advance(64)
         show(reporter)
@@ -344,7 +344,7 @@ def test_an_epoch_that_is_shorter_than_the_one_before_starts_no_clock_again(
     screen: StringIO, terminal: Console, clock: Clock
 ) -> None:
     with Reporter(terminal) as reporter:
-        reporter.recall(make_past("train rnn", done=0))
+        reporter.recall(make_finished("train rnn", done=0))
         for epoch, steps in ((1, 40), (2, 38)):
             reporter.begin_epoch(epoch=epoch, epochs=2, step=0, steps=steps)
             for _ in range(steps):
@@ -358,10 +358,10 @@ def test_an_epoch_that_is_shorter_than_the_one_before_starts_no_clock_again(
 def test_above_the_display_an_epoch_is_one_line_and_below_it_the_rest(
     log: Path, screen: StringIO, terminal: Console
 ) -> None:
-    past = make_past("search cnn", skips=0.05)
+    finished = make_finished("search cnn", skips=0.05)
     with Reporter(terminal, log) as reporter:
-        begin(reporter, past)
-        end(reporter, past)
+        begin(reporter, finished)
+        end(reporter, finished)
         lines = shown(screen)
         assert lines[0] == "epoch 31/50  train loss 1.0000"
         assert lines[1].startswith("run ")
@@ -373,17 +373,17 @@ def test_above_the_display_an_epoch_is_one_line_and_below_it_the_rest(
 def test_at_the_end_the_display_is_gone_and_what_it_told_of_the_genotype_is_there(
     screen: StringIO, terminal: Console
 ) -> None:
-    past = make_past("search cnn", skips=0.05)
-    assert past.snapshot is not None
+    finished = make_finished("search cnn", skips=0.05)
+    assert finished.snapshot is not None
     with Reporter(terminal) as reporter:
-        begin(reporter, past)
+        begin(reporter, finished)
         reporter.say("a message")
         show(reporter)
     reporter.say("stopped; go on with: darts search cnn --resume " + "a-long-path" * 5)
     expected = [
         "a message",
-        *summarize(past.snapshot.genotype, "skip_connect").splitlines(),
-        *(f"  warning: {warning}" for warning in past.warnings()),
+        *summarize(finished.snapshot.genotype, "skip_connect").splitlines(),
+        *(f"  warning: {warning}" for warning in finished.warnings()),
         "stopped; go on with: darts search cnn --resume " + "a-long-path" * 5,
     ]
     # Lines that the terminal breaks are lines that can be copied.
@@ -393,7 +393,7 @@ def test_at_the_end_the_display_is_gone_and_what_it_told_of_the_genotype_is_ther
 def test_the_display_is_gone_after_an_error(screen: StringIO, terminal: Console) -> None:
     def fail() -> None:
         with Reporter(terminal) as reporter:
-            begin(reporter, make_past("train cnn"))
+            begin(reporter, make_finished("train cnn"))
             show(reporter)
             raise KeyboardInterrupt
 
@@ -407,7 +407,7 @@ def test_a_terminal_gets_the_lines_of_a_log_into_its_log_alone(
     log: Path, screen: StringIO, terminal: Console, clock: Clock
 ) -> None:
     with Reporter(terminal, log) as reporter:
-        begin(reporter, make_past("train cnn"))
+        begin(reporter, make_finished("train cnn"))
         for _ in range(61):
             clock.now += 1
             show(reporter, {"loss": 1.0})
@@ -428,10 +428,11 @@ def test_an_encoding_without_blocks_gets_letters(
 ) -> None:
     monkeypatch.setattr(Console, "encoding", "ascii")
     with Reporter(terminal) as reporter:
-        begin(reporter, make_past("search cnn"))
+        begin(reporter, make_finished("search cnn"))
         show(reporter)
     assert screen.getvalue().isascii()
-    assert "####" in screen.getvalue()
+    assert "----" in screen.getvalue()
+    assert "#" in screen.getvalue()
 
 
 # Less of it.
@@ -439,7 +440,7 @@ def test_an_encoding_without_blocks_gets_letters(
 
 def test_no_live_is_lines_on_a_terminal_too(screen: StringIO, terminal: Console) -> None:
     with Reporter(terminal, mode=Mode.PLAIN) as reporter:
-        begin(reporter, make_past("train cnn"))
+        begin(reporter, make_finished("train cnn"))
         show(reporter, {"loss": 1.0})
     assert "\x1b" not in screen.getvalue()
     assert screen.getvalue().startswith("epoch 32/50  step 0/390  ")
@@ -450,11 +451,11 @@ def test_quiet_shows_how_to_go_on_and_nothing_else(
     log: Path, screen: StringIO, terminal: Console, live: bool, clock: Clock
 ) -> None:
     console = terminal if live else Console(file=screen)
-    past = make_past("search cnn", skips=0.05)
+    finished = make_finished("search cnn", skips=0.05)
     with Reporter(console, log, mode=Mode.QUIET) as reporter:
-        begin(reporter, past)
+        begin(reporter, finished)
         show(reporter)
-        end(reporter, past)
+        end(reporter, finished)
         reporter.say("a message")
     reporter.say("go on with: darts", always=True)
     assert screen.getvalue() == "go on with: darts\n"

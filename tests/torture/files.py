@@ -54,13 +54,13 @@ from darts_cli.recipes import RECIPES
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.signals import SearchSnapshot, take_snapshot
-from darts_cli.runtime.memory import Footprint
+from darts_cli.runtime.memory import MemoryMeter
 from darts_cli.runtime.ranks import SINGLE_PROCESS
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
-from darts_cli.terminal.picture import Past
+from darts_cli.terminal.frame import FinishedEpochs
 from darts_cli.viz.page.data import Limits, RunPage, page_data
 
 SECONDS = 1.0
@@ -137,9 +137,9 @@ class Target:
         path.write_bytes(change(sound.read_bytes(), draws))
         listing = sorted(place.iterdir())
         tally.inputs += 1
-        footprint = Footprint(_CPU)
-        footprint.reset()
-        before = footprint.peak()
+        memory = MemoryMeter(_CPU)
+        memory.reset()
+        before = memory.peak()
         start, problem = time.perf_counter(), None
         try:
             with patience(10):
@@ -151,7 +151,7 @@ class Target:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a failure
             problem = f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - start
-        grown = (footprint.peak() - before) / 1e6
+        grown = (memory.peak() - before) / 1e6
         if grown > tally.largest:
             tally.largest, tally.largest_reader = grown, name
         if seconds > tally.slowest:
@@ -389,7 +389,7 @@ def read_metrics(path: Path) -> None:
     run = Run(path.parent)
     run.metrics = path
     run.keep_metrics(2)
-    Past(space=SPACES["cnn"], epochs=3, records=run.read_metrics()).warnings()
+    FinishedEpochs(space=SPACES["cnn"], epochs=3, records=run.read_metrics()).warnings()
     read_records(run, SPACES["cnn"])
 
 

@@ -1,18 +1,27 @@
-"""Searches and trainings to draw, without a run."""
+"""Searches and trainings to draw, and their frames as text, without a run."""
 
+import io
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from rich.console import Console
+from rich.segment import Segment
+
 from darts_cli.run.signals import SearchSnapshot, take_snapshot
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
-from darts_cli.terminal.picture import Bar, Past, Picture
+from darts_cli.terminal.frame import FinishedEpochs, Frame
+from darts_cli.terminal.layout import draw, uncoloured
+from darts_cli.terminal.progress import StageProgress
 
 EPOCHS = 50
 DEVICE = ("NVIDIA H100 80GB HBM3", "12.3 of 79.1 GiB", "98 % busy")
+
+# Without colours, the rest of a bar is empty.
+CONSOLE = Console(file=io.StringIO(), force_terminal=True, color_system=None, width=200)
 
 KINDS = ("search cnn", "search rnn", "train cnn", "train rnn")
 
@@ -43,7 +52,7 @@ def make_measures(kind: str, epoch: int, offset: float = 0.0) -> dict[str, float
     return {"loss": loss, "top1": 1 - loss / 3, **top5}
 
 
-def make_past(kind: str, *, done: int = 31, skips: float = 0.0) -> Past:
+def make_finished(kind: str, *, done: int = 31, skips: float = 0.0) -> FinishedEpochs:
     """So many epochs of a search or training."""
     space = SPACES[kind.split()[1]]
     search = kind.startswith("search")
@@ -58,7 +67,7 @@ def make_past(kind: str, *, done: int = 31, skips: float = 0.0) -> Past:
         }
         for epoch in range(1, done + 1)
     ]
-    return Past(
+    return FinishedEpochs(
         space=space,
         epochs=EPOCHS,
         splits=("train", other),
@@ -68,25 +77,57 @@ def make_past(kind: str, *, done: int = 31, skips: float = 0.0) -> Past:
     )
 
 
-def make_picture(
+class FixedProgress(StageProgress):
+    """Progress whose time stands still."""
+
+    def __init__(
+        self,
+        label: str,
+        step: int,
+        steps: int,
+        *,
+        rate: str = "",
+        elapsed: float = 0.0,
+        left: float | None = None,
+    ) -> None:
+        super().__init__(label, "steps", step=step, steps=steps)
+        self._fixed = elapsed, rate, left
+
+    @property
+    def elapsed(self) -> float:
+        return self._fixed[0]
+
+    @property
+    def rate(self) -> str:
+        return self._fixed[1]
+
+    @property
+    def left(self) -> float | None:
+        return self._fixed[2]
+
+
+def plain(lines: Sequence[Sequence[Segment]]) -> list[str]:
+    """The texts of rendered lines."""
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]
+
+
+def draw_plain(frame: Frame, width: int, height: int, console: Console = CONSOLE) -> list[str]:
+    return plain(draw(frame, console, uncoloured, width, height))
+
+
+def make_frame(
     kind: str, *, done: int = 31, skips: float = 0.0, warnings: Sequence[str] | None = None
-) -> Picture:
+) -> Frame:
     """A run in the epoch after those, as busy as it can be."""
-    past = make_past(kind, done=done, skips=skips)
-    return Picture(
-        bars=(
-            Bar(label="run", done=12_301, total=19_500, note="for 5:02:03", left=11_000.0),
-            Bar(
-                label=f"epoch {done + 1}/{EPOCHS}",
-                done=212,
-                total=390,
-                note="12,345.6 images/s",
-                left=131.0,
-            ),
+    finished = make_finished(kind, done=done, skips=skips)
+    return Frame(
+        run=FixedProgress("run", 12_301, 19_500, elapsed=18_123, left=11_000.0),
+        stage=FixedProgress(
+            f"epoch {done + 1}/{EPOCHS}", 212, 390, rate="12,345.6 images/s", left=131.0
         ),
-        past=past,
+        finished=finished,
         metrics=make_measures(kind, done + 1),
         lr=0.012345,
         device=DEVICE,
-        warnings=past.warnings() if warnings is None else warnings,
+        warnings=finished.warnings() if warnings is None else warnings,
     )
