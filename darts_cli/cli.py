@@ -458,6 +458,21 @@ def export(
     command.export(source, output)
 
 
+@app.command()
+def manual(
+    topic: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="TOPIC", help="A page of the manual.", show_default="the list of pages"
+        ),
+    ] = None,
+) -> None:
+    """Show a page of the manual, or list its pages."""
+    from darts_cli.commands import manual as command
+
+    command.show_manual(topic)
+
+
 def main() -> None:
     """Run the command line; leave with 0, 1 (failed), 2 (bad input) or a signal's status."""
     try:
