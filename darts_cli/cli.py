@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout, suppress
+from dataclasses import MISSING
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar, cast, get_type_hints
 
 import typer
@@ -19,6 +20,7 @@ from darts_cli.options import (
     ExportOptions,
     Flag,
     ImportOptions,
+    ManualOptions,
     SearchOptions,
     TrainOptions,
     VizOptions,
@@ -48,7 +50,7 @@ def _command(
         inspect.Parameter(
             declared.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if told.argument else declared.default,
+            default=inspect.Parameter.empty if declared.default is MISSING else declared.default,
             annotation=Annotated[hints[declared.name], _parameter(told)],
         )
         for declared, told in sorted(flags(options), key=lambda pair: _place_in_help(pair[1]))
@@ -80,16 +82,12 @@ def _parameter(told: Flag) -> Any:
         "help": told.help,
         "metavar": told.metavar,
         "autocompletion": told.complete,
+        "rich_help_panel": told.panel,
+        "min": told.minimum,
     }
     if told.argument:
-        return typer.Argument(**shared, show_default=False)
-    return typer.Option(
-        *told.names,
-        **shared,
-        show_default=told.default if told.default is not None else True,
-        rich_help_panel=told.panel,
-        min=told.minimum,
-    )
+        return typer.Argument(**shared, show_default=told.default or False)
+    return typer.Option(*told.names, **shared, show_default=told.default or True)
 
 
 @app.callback(invoke_without_command=True)
@@ -220,6 +218,14 @@ def export(options: ExportOptions) -> None:
     from darts_cli.commands import export as command
 
     command.export(options.source, options.output)
+
+
+@_command(ManualOptions, examples=("darts manual", "darts manual resume"))
+def manual(options: ManualOptions) -> None:
+    """Show a page of the manual, or list its pages."""
+    from darts_cli.commands import manual as command
+
+    command.show_manual(options.topic)
 
 
 def main() -> None:

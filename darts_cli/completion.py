@@ -42,6 +42,13 @@ def strategies(typed: str) -> list[str]:
     return _matching(STRATEGIES, typed)
 
 
+def topics(typed: str) -> list[str]:
+    """Complete a page of the manual."""
+    from darts_cli.manual import find_pages
+
+    return _matching(find_pages(), typed)
+
+
 def devices(typed: str) -> list[str]:
     """Complete the kind of a device."""
     return _matching(("cpu", "cuda", "mps"), typed)

@@ -7,7 +7,7 @@ field here, and for a new setting a field in `config.py`.
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,9 +60,14 @@ def flag(help_: str, *, initial: Any = None, **facts: Any) -> Any:
     return field(default=initial, metadata={"flag": Flag(help=help_, **facts)})
 
 
-def argument(help_: str, **facts: Any) -> Any:
-    """Declare a required argument as a field of a dataclass, with the facts of a `Flag`."""
-    return field(metadata={"flag": Flag(help=help_, argument=True, **facts)})
+def argument(help_: str, *, initial: Any = MISSING, **facts: Any) -> Any:
+    """Declare an argument as a field of a dataclass: a required one, unless it has a default."""
+    metadata = {"flag": Flag(help=help_, argument=True, **facts)}
+    return (
+        field(metadata=metadata)
+        if initial is MISSING
+        else field(default=initial, metadata=metadata)
+    )
 
 
 def flags(options: Any) -> Iterator[tuple[Field[Any], Flag]]:
@@ -404,6 +409,19 @@ class ExportOptions:
         complete=completion.genotypes_and_runs,
     )
     output: Path | None = flag("File to write.", default="of the same name, in the present folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManualOptions:
+    """What `darts manual` takes."""
+
+    topic: str | None = argument(
+        "A page of the manual.",
+        initial=None,
+        metavar="TOPIC",
+        default="the list of pages",
+        complete=completion.topics,
+    )
 
 
 def check_resumable(options: RunOptions) -> None:

@@ -14,7 +14,7 @@ from darts_cli.genotype.file import load, shipped
 from darts_cli.spaces import SPACES
 from tests.conftest import TINY, Darts
 
-COMMANDS = ("search", "derive", "train", "eval", "viz", "import", "export")
+COMMANDS = ("search", "derive", "train", "eval", "viz", "import", "export", "manual")
 
 
 def run_module(*args: object, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,9 @@
-"""What a wheel holds, and what the README promises."""
+"""What a wheel holds, what the README promises, and the targets of the Makefile."""
 
 import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-import textwrap
 import zipfile
 from pathlib import Path
 
@@ -15,14 +12,13 @@ from PIL import Image
 
 from darts_cli.genotype.file import shipped
 from darts_cli.viz.history import PLOTS
-from tests.conftest import Darts
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_finds_the_shipped_genotypes(tmp_path: Path) -> None:
+def test_an_installed_wheel_finds_the_shipped_genotypes_and_the_manual(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
         cwd=ROOT,
@@ -35,7 +31,8 @@ def test_an_installed_wheel_finds_the_shipped_genotypes(tmp_path: Path) -> None:
         archive.extractall(installed)
     code = (
         "from darts_cli.genotype.file import load, shipped; from darts_cli.spaces import SPACES;"
-        "print([load(name, SPACES).name for name in shipped()])"
+        "print([load(name, SPACES).name for name in shipped()]);"
+        "from darts_cli.commands.manual import find_pages; print(list(find_pages()))"
     )
     environment = os.environ | {"PYTHONPATH": str(installed)}
     done = subprocess.run(
@@ -48,20 +45,27 @@ def test_an_installed_wheel_finds_the_shipped_genotypes(tmp_path: Path) -> None:
     )
     names = [path.stem for path in sorted((ROOT / "genotypes").glob("*.yaml"))]
     assert len(names) == 7
-    assert done.stdout.strip() == str(names)
+    topics = [path.stem for path in sorted((ROOT / "darts_cli" / "manual").glob("*.md"))]
+    assert done.stdout.splitlines() == [str(names), str(topics)]
     assert (installed / "darts_cli" / "genotypes" / "darts_v2.yaml").is_file()
 
 
-def code_block(heading: str) -> list[str]:
-    """The `darts` lines of the first code block below a heading of the README."""
-    section = README.read_text(encoding="utf-8").split(f"## {heading}\n", maxsplit=1)[1]
-    block = re.search(r"(?:^    .*\n)+", section, flags=re.MULTILINE)
+def code_block(file: Path, heading: str) -> list[str]:
+    """Return the commands of the first code block after a heading, without comments.
+
+    A command that continues on the next line is one command.
+    """
+    text = file.read_text(encoding="utf-8")
+    section = text.split(f"# {heading}\n", maxsplit=1)[1]
+    block = re.search(r"^```\w+\n(.*?)^```$", section, flags=re.MULTILINE | re.DOTALL)
     assert block is not None
-    return [line.split("#")[0].strip() for line in block.group().splitlines()]
+    lines = re.sub(r"\\\n\s*", "", block[1]).splitlines()
+    commands = (line.split("#")[0].strip() for line in lines)
+    return [command for command in commands if command]
 
 
 def run_script(lines: list[str], folder: Path) -> list[str]:
-    """Run lines of shell with `darts` on the path; the lines of standard output."""
+    """Run lines of shell with `darts` on the path, and return the lines of standard output."""
     script = "\n".join(["set -eu", f'darts() {{ "{sys.executable}" -m darts_cli "$@"; }}', *lines])
     # A make above this one, as in `make test`, would pass its flags on and add to the output.
     outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
@@ -79,80 +83,6 @@ def run_script(lines: list[str], folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-SMALL = "--epochs 2 --channels 2 --layers 2"
-"""In place of the sizes in the README, which would take hours."""
-
-
-@pytest.fixture
-def flowers(tmp_path: Path) -> Path:
-    """The folder of images that the README speaks of, and the folder that it lies in."""
-    for label, colour in (("daisy", 220), ("rose", 30)):
-        (tmp_path / "flowers" / label).mkdir(parents=True)
-        for number in range(10):
-            image = Image.new("RGB", (40 + number, 36), (colour, 5 * number, 9))
-            image.save(tmp_path / "flowers" / label / f"{number}.jpg")
-    return tmp_path
-
-
-@pytest.mark.slow
-def test_the_readmes_pipeline_is_made_once_and_goes_on_where_it_was_stopped(flowers: Path) -> None:
-    section = README.read_text(encoding="utf-8").split("## A pipeline of your own\n")[1]
-    block = section[section.index("    runs/") : section.index("## ")]
-    makefile = textwrap.dedent(block).replace("--image-size 32", f"--image-size 32 {SMALL}")
-    (flowers / "Makefile").write_text(makefile, encoding="utf-8")
-    search = f"darts search cnn --data flowers --image-size 32 {SMALL} --out runs/search"
-    make = ["export -f darts", "make SHELL=/bin/bash runs/train/done"]
-    # An epoch is one step here: the search stops after the first of its two.
-    output = run_script([f"{search} --max-steps 1", *make], flowers)
-    assert "genotype.yaml" in output
-    assert output[-1] == "touch runs/train/done"
-    metrics = (flowers / "runs" / "search" / "metrics.jsonl").read_text(encoding="utf-8")
-    assert len(metrics.splitlines()) == 2
-    assert run_script(make, flowers) == ["make: 'runs/train/done' is up to date."]
-
-
-@pytest.mark.slow
-def test_the_readmes_own_images_example_runs_as_written(flowers: Path) -> None:
-    lines = code_block("Your own images")
-    assert [line.split()[1] for line in lines if line.startswith("darts")] == [
-        "search",
-        "train",
-        "eval",
-        "viz",
-    ]
-    lines = [re.sub(r" --epochs \d+", "", line) for line in lines]
-    lines = [
-        f"{line} {SMALL}" if line.startswith(("darts search", "darts train")) else line
-        for line in lines
-    ]
-    output = run_script(lines, flowers)
-    assert output[0] == "runs/search"
-    assert output[-1] == "cell.svg"
-    assert (flowers / "cell.svg").is_file()
-    assert (flowers / "runs" / "train" / "last-test.json").is_file()
-
-
-@pytest.mark.slow
-def test_the_readmes_own_text_example_runs_as_written(tmp_path: Path) -> None:
-    (tmp_path / "letters").mkdir()
-    for split, times in (("train", 100), ("valid", 40), ("test", 20)):
-        text = "the cat sat on the mat\na dog ran\n" * times
-        (tmp_path / "letters" / f"{split}.txt").write_text(text, encoding="utf-8")
-    lines = [re.sub(r" --(epochs|width) \d+", "", line) for line in code_block("Your own text")]
-    small = "--epochs 1 --width 4 --batch-size 4"
-    lines = [
-        f"{line} {small}" if line.startswith(("darts search", "darts train")) else line
-        for line in lines
-    ]
-    output = run_script(lines, tmp_path)
-    assert output[0] == "runs/search"
-    assert output[-1] == "cell.svg"
-    assert {path.name for path in (tmp_path / "runs" / "train").glob("best-*.json")} == {
-        "best-valid.json",
-        "best-test.json",
-    }
-
-
 @pytest.mark.slow
 def test_the_readmes_experiments_of_the_paper_are_valid_commands(tmp_path: Path) -> None:
     for split in ("train", "val"):
@@ -164,7 +94,8 @@ def test_the_readmes_experiments_of_the_paper_are_valid_commands(tmp_path: Path)
         (tmp_path / corpus).mkdir()
         for split in ("train", "valid", "test"):
             (tmp_path / corpus / f"{split}.txt").write_text("a b c\n" * 10_000, encoding="utf-8")
-    lines = [line.replace("--gpu 0", "--dry-run") for line in code_block("The paper's experiments")]
+    heading = "The paper's experiments"
+    lines = [line.replace("--gpu 0", "--dry-run") for line in code_block(README, heading)]
     assert len(run_script(lines, tmp_path)) == len(lines) == 6
     assert not (tmp_path / "runs").exists()
 
@@ -197,25 +128,3 @@ def test_the_gallery_has_every_genotype_every_plot_and_both_pages(tmp_path: Path
     assert f"for what in {' '.join(PLOTS)}; do" in text
     for picture in ("evolution.gif", "report.html", "compare.html"):
         assert f"--output {gallery}/{picture}" in text
-
-
-def test_the_readmes_pictures_are_made_as_written(
-    darts: Darts, searched: Path, tmp_path: Path
-) -> None:
-    for name in ("search", "a", "b"):
-        shutil.copytree(searched, tmp_path / "runs" / name)
-    lines = code_block("Pictures")
-    assert len(lines) == 8
-    output = ""
-    for line in lines:
-        result = darts(*shlex.split(line)[1:])
-        assert result.status == 0, result.err
-        output += result.out
-    assert "flowchart LR" in output
-    for name in ("cell.svg", "both.svg", "alphas.png", "cells.gif", "report.html", "compare.html"):
-        assert name in output
-        assert (tmp_path / name).stat().st_size
-    # Of the three pictures that it shows.
-    shown = re.findall(r"!\[.+\]\((.+)\)", README.read_text(encoding="utf-8"))
-    assert len(shown) == 3
-    assert all((ROOT / name).is_file() for name in shown)

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_metrics_load_with_pandas_in_one_call(searched: Path) -> None:
 
 
 def test_every_field_of_the_metrics_is_explained(searched: Path, trained: Path) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (files("darts_cli") / "manual" / "files.md").read_text(encoding="utf-8")
     for record in (*read_metrics(searched), *read_metrics(trained)):
         for name in record:
             assert f"`{name}`" in text
