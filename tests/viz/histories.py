@@ -71,11 +71,25 @@ def small(*epochs: Rows) -> list[Alphas]:
     return [{"cell": [[math.log(p) for p in row] for row in rows]} for rows in epochs]
 
 
-def wander(space: SearchSpace, epochs: int, step: Callable[[int], float] = float) -> list[Alphas]:
-    """Alphas that drift apart, each its own way, with another strongest one now and then."""
+def wander(
+    space: SearchSpace,
+    epochs: int,
+    step: Callable[[int], float] = float,
+    *,
+    slower: bool = False,
+) -> list[Alphas]:
+    """Make alphas that drift apart, each its own way, with another strongest one now and then.
+
+    Args:
+        space: The space.
+        epochs: Their number.
+        step: How far the alphas are from zero after an epoch, in twentieths.
+        slower: Whether the strongest ones change less often from epoch to epoch.
+    """
 
     def alpha(epoch: int, edge: int, column: int) -> float:
-        return step(epoch) * math.sin(7.0 * edge + 3.0 * column + 0.6 * epoch) / 20
+        time = 1.5 * math.log(epoch + 1) if slower else 0.6 * epoch
+        return step(epoch) * math.sin(7.0 * edge + 3.0 * column + time) / 20
 
     return [
         {
