@@ -1,14 +1,15 @@
 """How a search's cells change from epoch to epoch, as an animated GIF."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from darts_cli.genotype.difference import surplus
 from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.run.history import History
 from darts_cli.run.signals import SearchSnapshot
@@ -102,19 +103,17 @@ def join(history: History) -> Iterator[Frame]:
     Raises:
         CheckpointError: if there are no alphas.
     """
-    frame: Frame | None = None
-    for snapshot in epochs.snapshots(history):
-        drawn = {name: _sort(cell) for name, cell in snapshot.genotype.cells.items()}
-        if frame is not None and frame.cells == drawn:
-            frame = replace(frame, last=snapshot.epoch, snapshot=snapshot)
-            continue
-        new = _new(frame, drawn, history.space.inputs)
-        if frame is not None:
-            yield frame
-        epoch = snapshot.epoch
-        frame = Frame(first=epoch, last=epoch, cells=drawn, snapshot=snapshot, new=new)
-    if frame is not None:
-        yield frame
+
+    def drawn(snapshot: SearchSnapshot) -> dict[str, CellGenotype]:
+        return {name: _sort(cell) for name, cell in snapshot.genotype.cells.items()}
+
+    before: dict[str, CellGenotype] = {}
+    for drawn_cells, group in groupby(epochs.snapshots(history), key=drawn):
+        snapshots = list(group)
+        first, last = snapshots[0], snapshots[-1]
+        new = _new(before, drawn_cells, history.space.inputs) if before else []
+        yield Frame(first=first.epoch, last=last.epoch, cells=drawn_cells, snapshot=last, new=new)
+        before = drawn_cells
 
 
 def _sort(cell: CellGenotype) -> CellGenotype:
@@ -124,21 +123,20 @@ def _sort(cell: CellGenotype) -> CellGenotype:
     return CellGenotype(tuple(tuple(sorted(node, key=key)) for node in cell.nodes), cell.concat)
 
 
-def _new(before: Frame | None, after: Mapping[str, CellGenotype], inputs: int) -> list[NewEdge]:
-    found: list[NewEdge] = []
-    if before is None:
-        return found
+def _new(
+    before: Mapping[str, CellGenotype], after: Mapping[str, CellGenotype], inputs: int
+) -> list[NewEdge]:
+    found = []
     for name, cell in after.items():
-        index = 0
-        for number, (old, edges) in enumerate(
-            zip(before.cells[name].nodes, cell.nodes, strict=True), start=inputs
-        ):
-            left = Counter(old)
-            for edge in edges:
-                if not left[edge]:
-                    found.append(NewEdge(name, number, edge, index))
-                left[edge] -= 1
-                index += 1
+        extra = surplus(cell, before[name]).edges
+        places = [
+            (node, index) for node, edges in enumerate(cell.nodes) for index in range(len(edges))
+        ]
+        found += [
+            NewEdge(name, place[0] + inputs, edge, index)
+            for index, (place, edge) in enumerate(zip(places, cell.edges, strict=True))
+            if place in extra
+        ]
     return found
 
 

@@ -1,6 +1,5 @@
 """Alphas over epochs as heat maps: one an edge, as softmax probabilities."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,13 +52,13 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     )
     low, high = limits(triangle.edges)
     norm, colours = Normalize(low, high), colormaps[SCALE].with_extremes(bad=style.colours.empty)
-    for panel in triangle.panels():
-        _paint(panel.axes, panel.edge, norm, colours)
-        _mark(panel.axes, panel.edge, primitives)
-        panel.axes.set_yticks(range(len(primitives)), primitives)
-        panel.axes.tick_params(
-            axis="y", length=0, labelleft=panel.first, labelcolor=style.colours.ink
-        )
+    for edge, axes in triangle.panels():
+        _paint(axes, edge, norm, colours)
+        for operation, first, last in edge.stretches():
+            row = primitives.index(operation)
+            axes.plot([first - 0.5, last + 0.5], [row, row], **MARK)
+        axes.set_yticks(range(len(primitives)), primitives)
+        axes.tick_params(axis="y", length=0, labelcolor=style.colours.ink)
     triangle.title("alphas")
     _legend(triangle.sheet, triangle.legend_top, ScalarMappable(norm, colours), len(primitives))
     return triangle.sheet.figure
@@ -79,13 +78,6 @@ def _paint(axes: Axes, edge: Edge, norm: Normalize, colours: Colormap) -> None:
         interpolation="nearest",
         extent=(first - 0.5, last + 0.5, rows - 0.5, -0.5),
     )
-
-
-def _mark(axes: Axes, edge: Edge, primitives: Sequence[str]) -> None:
-    """Draw a line along the chosen operation."""
-    for operation, first, last in edge.stretches():
-        row = primitives.index(operation)
-        axes.plot([first - 0.5, last + 0.5], [row, row], **MARK)
 
 
 def _legend(sheet: Sheet, top: float, scale: ScalarMappable, primitives: int) -> None:

@@ -33,21 +33,20 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     )
     low, high = limits(triangle.edges)
     room = 0.05 * (high - low)
-    for panel in triangle.panels():
+    for edge, axes in triangle.panels():
         for column, primitive in enumerate(primitives):
-            wins = primitive == panel.edge.operation
+            wins = primitive == edge.operation
             epochs.plot(
-                panel.axes,
-                panel.edge.epochs,
-                panel.edge.probabilities[:, column].tolist(),
+                axes,
+                edge.epochs,
+                edge.probabilities[:, column].tolist(),
                 color=colour(primitive),
                 linewidth=THICK if wins else THIN,
                 zorder=3 if wins else 2,
             )
-        panel.axes.set_ylim(max(low - room, 0), high + room)
-        panel.axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
-        panel.axes.grid(axis="y", color=triangle.sheet.theme.grid, linewidth=0.6)
-        panel.axes.tick_params(axis="y", labelleft=panel.first)
+        axes.set_ylim(max(low - room, 0), high + room)
+        axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
+        axes.grid(axis="y", color=triangle.sheet.theme.grid, linewidth=0.6)
     triangle.title("softmax probabilities")
     entries = [Entry(primitive, colour(primitive)) for primitive in primitives]
     triangle.sheet.legend(entries, triangle.legend_top + 8, MIN_SHEET_WIDTH)

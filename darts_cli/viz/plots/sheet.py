@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from darts_cli.run.history import History
-from darts_cli.viz.canvas import TEXT_SIZE, font, measure
+from darts_cli.viz.canvas import TEXT_SIZE, blank, font, measure
 from darts_cli.viz.plots.epochs import progress
 from darts_cli.viz.style import Theme
 from darts_cli.viz.text import shown
@@ -46,8 +45,7 @@ class Sheet:
     def __init__(self, width: float, height: float, theme: Theme) -> None:
         self.width, self.height = width, height
         self.theme = theme
-        self.figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor=theme.background)
-        self.figure.set_layout_engine("none")
+        self.figure = blank(width, height, theme.background)
 
     def title(self, history: History, what: str, epoch: int) -> None:
         """Write the name of the run, what is shown of it, and the epoch it has reached."""

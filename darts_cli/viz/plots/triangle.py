@@ -98,16 +98,6 @@ def limits(found: list[Edge]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-9 else (low - 0.001, high + 0.001)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """The axes of one edge."""
-
-    edge: Edge
-    axes: Axes
-    first: bool
-    """Whether it is the leftmost of its row, where the vertical axis has numbers or names."""
-
-
 class Triangle:
     """All panels of a history on one sheet."""
 
@@ -144,8 +134,8 @@ class Triangle:
         """Write the title of the sheet: the run, and `what` is shown of it."""
         self.sheet.title(self.history, what, self.edges[0].epochs[-1])
 
-    def panels(self) -> Iterator[Panel]:
-        """Yield the panels of all edges, with their names and the axis of epochs."""
+    def panels(self) -> Iterator[tuple[Edge, Axes]]:
+        """Yield all edges and their axes, with the name of the edge and the epochs."""
         space, sheet = self.history.space, self.sheet
         for number, cell in enumerate(space.cells):
             top = self.top + number * (self._cell + BETWEEN_CELLS)
@@ -153,9 +143,9 @@ class Triangle:
             for edge in self.edges:
                 if edge.cell == cell:
                     row = top + CELL_HEIGHT + (edge.node - space.inputs) * self._row
-                    yield self._panel(edge, row)
+                    yield edge, self._panel(edge, row)
 
-    def _panel(self, edge: Edge, top: float) -> Panel:
+    def _panel(self, edge: Edge, top: float) -> Axes:
         space, theme = self.history.space, self.sheet.theme
         left = self.left + edge.source * (self.panel_width + GAP)
         axes = self.sheet.axes(left, top + LABEL_HEIGHT, self.panel_width, self.panel_height)
@@ -168,4 +158,6 @@ class Triangle:
             axes.set_xlabel(
                 "epoch", fontproperties=font(TICK_SIZE), color=theme.faint, labelpad=2, loc="left"
             )
-        return Panel(edge=edge, axes=axes, first=edge.source == 0)
+        # The leftmost panel has the numbers or names of the whole row.
+        axes.tick_params(axis="y", labelleft=edge.source == 0)
+        return axes
