@@ -40,7 +40,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures(file: Path) -> list[tuple[Image.Image, int]]:
-    """The frames of a file, with their milliseconds."""
+    """Return the frames of a file, with their milliseconds."""
     found = []
     with Image.open(file) as image:
         for place in range(image.n_frames):  # type: ignore[attr-defined]
