@@ -1,4 +1,4 @@
-"""Matplotlib's figures: their fonts, and their way into files that are the same every day."""
+"""Matplotlib's figures: their fonts, and how they are written as files of reproducible bytes."""
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -10,32 +10,40 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
 from darts_cli.errors import ConfigError
+from darts_cli.run.files import replacing
 
+# The first font comes with matplotlib; a viewer of SVG without it takes another sans serif.
 FONT = ("DejaVu Sans", "sans-serif")
-"""The first comes with matplotlib; a viewer of SVG without it takes another sans serif."""
 
+# Size of most texts in points.
 TEXT_SIZE = 9.0
-"""Points of most texts."""
 
+# Resolution of a PNG, and its longest side; matplotlib draws at most 65,535 pixels in a row.
 DPI, MAX_PIXELS = 200, 60_000
-"""Of a PNG; matplotlib draws no more than 65,535 pixels in a row."""
 
+# Metadata by suffix of the formats of figures; a date would change the bytes every day.
 METADATA: dict[str, dict[str, str | None]] = {
     ".svg": {"Date": None, "Creator": "darts"},
     ".png": {"Software": "darts"},
     ".pdf": {"CreationDate": None, "Creator": "darts", "Producer": None},
 }
-"""By the suffixes that a figure can be saved with."""
 
 
 def font(size: float, *, bold: bool = False) -> FontProperties:
-    """The font of all pictures."""
+    """Return the font of all pictures, in a size in points."""
     return FontProperties(family=list(FONT), size=size, weight="bold" if bold else "normal")
+
+
+def blank(width: float, height: float, background: str) -> Figure:
+    """Make an empty figure whose size is in points, 72 units per inch."""
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor=background)
+    figure.set_layout_engine("none")
+    return figure
 
 
 @lru_cache(maxsize=1000)
 def measure(text: str, size: float = TEXT_SIZE, *, bold: bool = False) -> float:
-    """The width of a line of text in points."""
+    """Measure the width of a line of text in points."""
     page = Figure(figsize=(1, 1), dpi=72)
     artist = page.text(
         0, 0, text, fontproperties=font(size, bold=bold), parse_math=False, usetex=False
@@ -45,7 +53,7 @@ def measure(text: str, size: float = TEXT_SIZE, *, bold: bool = False) -> float:
 
 @contextmanager
 def plain_settings() -> Iterator[None]:
-    """Matplotlib as it comes, whatever the user's own settings say, for the same bytes everywhere.
+    """Use matplotlib's defaults instead of the user's settings, for the same bytes everywhere.
 
     Text stays text in SVG and PDF, to be searched and copied, and a fixed salt
     gives the same identifiers each time.
@@ -57,15 +65,15 @@ def plain_settings() -> Iterator[None]:
 
 
 def check(path: Path, suffixes: Collection[str], *, what: str = "") -> None:
-    """Make sure that a file's name says a format that can be written.
+    """Check that a file's suffix names a format that can be written.
 
     Args:
         path: The file.
-        suffixes: Those that can be written.
-        what: That is to be written, for the message.
+        suffixes: The formats that can be written.
+        what: Text for the end of the message.
 
     Raises:
-        ConfigError: if it says another one or none.
+        ConfigError: if the suffix is another one, or there is none.
     """
     suffix = path.suffix.lower()
     if suffix not in suffixes:
@@ -76,19 +84,22 @@ def check(path: Path, suffixes: Collection[str], *, what: str = "") -> None:
         )
 
 
-def save(figure: Figure, path: Path, suffix: str, *, dpi: float = DPI) -> None:
-    """Write a figure; the same one gives the same bytes every day.
+def save(figure: Figure, path: Path, *, dpi: float = DPI) -> None:
+    """Write a figure into a file, which appears whole or not at all, with reproducible bytes.
 
     Args:
-        figure: What was drawn.
-        path: Where to, whatever its own suffix.
-        suffix: The format, of those in `METADATA`.
-        dpi: Pixels an inch of what has pixels.
+        figure: The drawing.
+        path: The file; its suffix is a key of `METADATA`.
+        dpi: Pixels per inch of a PNG.
+
+    Raises:
+        WriteError: if the file cannot be written.
     """
     most = MAX_PIXELS / float(max(figure.get_size_inches()))
-    with plain_settings():
+    suffix = path.suffix.lower()
+    with plain_settings(), replacing(path) as temporary:
         figure.savefig(
-            path,
+            temporary,
             format=suffix[1:],
             dpi=min(dpi, most),
             facecolor=figure.get_facecolor(),

@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from darts_cli.genotype.types import Genotype
-from darts_cli.run.files import replacing
+from darts_cli.run.files import write_text
 from darts_cli.space import SearchSpace
 from darts_cli.viz.canvas import METADATA, check, measure, save
 from darts_cli.viz.drawing.layout import Plan
@@ -15,63 +15,48 @@ from darts_cli.viz.drawing.panels import Page, Panel
 from darts_cli.viz.style import DEFAULT, Style
 from darts_cli.viz.text import dot, mermaid, names, title
 
-TEXTS: dict[str, Callable[..., str]] = {".dot": dot, ".mmd": mermaid}
-"""By their suffixes the formats that other programs draw, in their own style."""
+# By suffix, the formats that other programs draw in their own style.
+TEXTS: dict[str, Callable[[Genotype], str]] = {".dot": dot, ".mmd": mermaid}
 
 SUFFIXES = (*METADATA, *TEXTS)
-"""The formats of a picture."""
 
 
-def draw(
-    genotype: Genotype,
-    path: str | Path,
-    *,
-    style: Style = DEFAULT,
-    space: SearchSpace | None = None,
-) -> None:
+def draw(genotype: Genotype, path: str | Path, *, style: Style = DEFAULT) -> None:
     """Draw all cells of a genotype into one file, which appears whole or not at all.
 
     Args:
-        genotype: What to draw.
-        path: Where to; its suffix is the format.
+        genotype: The genotype.
+        path: The file; its suffix is the format.
         style: Theme, title and legend; formats of text have none of them.
-        space: The genotype's space, needed only where its name is not known to `text.NAMES`.
 
     Raises:
         ConfigError: if the suffix names no format.
         WriteError: if the file cannot be written.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
     check(path, SUFFIXES)
-    with replacing(path) as temporary:
-        if suffix in TEXTS:
-            temporary.write_text(TEXTS[suffix](genotype, space=space), encoding="utf-8")
-        else:
-            save(figure(genotype, style=style, space=space), temporary, suffix)
+    if (text := TEXTS.get(path.suffix.lower())) is not None:
+        write_text(path, text(genotype))
+    else:
+        save(figure(genotype, style=style), path)
 
 
 def figure(
-    genotype: Genotype,
-    *,
-    style: Style = DEFAULT,
-    space: SearchSpace | None = None,
+    genotype: Genotype, *, style: Style = DEFAULT, space: SearchSpace | None = None
 ) -> Figure:
-    """All cells of a genotype, one below the other, on a figure of 72 units an inch.
+    """Draw all cells of a genotype, one below the other, on a figure of 72 units per inch.
 
     Boxes and their texts carry a `gid` that begins with the cell's name and
     `state` or `label`.
+
+    Args:
+        genotype: The genotype.
+        style: Theme, title and legend.
+        space: The genotype's space, needed only if its name is not a key of `text.NAMES`.
     """
-    called = names(genotype, space)
+    called, heading = names(genotype, space), title(genotype)
     rows = [
-        [
-            Panel(
-                genotype=title(genotype),
-                cell=name,
-                prefix=name,
-                plan=Plan(cell, called, measure),
-            )
-        ]
+        [Panel(genotype=heading, cell=name, prefix=name, plan=Plan(cell, called, measure))]
         for name, cell in genotype.cells.items()
     ]
     return Page(rows, style, legend=explain(genotype.cells.values(), called)).figure()

@@ -4,40 +4,29 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Group
-from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from darts_cli.genotype.difference import Surplus, compare, summarize, surplus
 from darts_cli.genotype.types import CellGenotype, Genotype
-from darts_cli.run.files import replacing
 from darts_cli.space import SearchSpace
 from darts_cli.viz.style import DEFAULT, Style
-from darts_cli.viz.text import Names, names, term, title
+from darts_cli.viz.text import Names, boxed, names, term, title
 
-# The terminal can do without matplotlib, which takes a while to import.
+# Output on the terminal needs no matplotlib, which is slow to import.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(
-    first: Genotype,
-    second: Genotype,
-    path: str | Path,
-    *,
-    style: Style = DEFAULT,
-    space: SearchSpace | None = None,
-) -> None:
+def draw(first: Genotype, second: Genotype, path: str | Path, *, style: Style = DEFAULT) -> None:
     """Draw two genotypes into one file, which appears whole or not at all.
 
     Args:
-        first: Drawn on the left.
-        second: Drawn on the right.
-        path: Where to; its suffix is the format.
+        first: The genotype on the left.
+        second: The genotype on the right.
+        path: The file; its suffix is the format.
         style: Theme, title and legend.
-        space: The genotypes' space, needed only where its name is not known to `text.NAMES`.
 
     Raises:
         GenotypeError: if the genotypes are not of one space.
@@ -48,22 +37,22 @@ def draw(
 
     path = Path(path)
     check(path, METADATA, what=" for two genotypes")
-    picture = figure(first, second, style=style, space=space)
-    with replacing(path) as temporary:
-        save(picture, temporary, path.suffix.lower())
+    save(figure(first, second, style=style), path)
 
 
 def figure(
-    first: Genotype,
-    second: Genotype,
-    *,
-    style: Style = DEFAULT,
-    space: SearchSpace | None = None,
+    first: Genotype, second: Genotype, *, style: Style = DEFAULT, space: SearchSpace | None = None
 ) -> "Figure":
-    """Two genotypes, the first on the left, cell by cell, on a figure of 72 units an inch.
+    """Draw two genotypes, the first on the left, cell by cell, on a figure of 72 units per inch.
 
     Edges and members of concat that one of them lacks are strong, all other
     lines pale. Identifiers begin with `first` or `second`.
+
+    Args:
+        first: The genotype on the left.
+        second: The genotype on the right.
+        style: Theme, title and legend.
+        space: The genotypes' space, needed only if its name is not a key of `text.NAMES`.
 
     Raises:
         GenotypeError: if the genotypes are not of one space.
@@ -96,35 +85,29 @@ def figure(
     return panels.Page(rows, style, legend=legend, summary=summarize(differences)).figure()
 
 
-def _names(first: Genotype, second: Genotype, space: SearchSpace | None) -> Names:
-    """Names for the states of both, of which one may not show how many inputs there are."""
+def _names(first: Genotype, second: Genotype, space: SearchSpace | None = None) -> Names:
+    # One of the genotypes may not show how many inputs there are.
     return max(names(first, space), names(second, space), key=lambda called: len(called.inputs))
 
 
-def terminal(first: Genotype, second: Genotype, *, space: SearchSpace | None = None) -> Group:
-    """What differs, node by node, for a rich console of 80 columns or more.
+def terminal(first: Genotype, second: Genotype) -> Group:
+    """Describe what differs, node by node, for a rich console of 80 columns or more.
 
     Raises:
         GenotypeError: if the genotypes are not of one space.
     """
     differences = compare(first, second)
     panels = [
-        Panel(
-            _table(first, second, name, _names(first, second, space)),
-            title=f"{name} cell",
-            title_align="left",
-            box=box.ROUNDED,
-            padding=(0, 1),
-            expand=False,
-        )
+        boxed(_table(first, second, name), f"{name} cell")
         for name, difference in differences.items()
         if difference.differing or difference.concat_differs
     ]
     return Group(Text(summarize(differences)), *panels)
 
 
-def _table(first: Genotype, second: Genotype, name: str, called: Names) -> Table:
-    """A row for each node of one cell of which an edge differs, and one for concat."""
+def _table(first: Genotype, second: Genotype, name: str) -> Table:
+    """Return a row for each node with an edge that differs, and one for concat."""
+    called = _names(first, second)
     cells = first.cells[name], second.cells[name]
     sides = [(cell, surplus(cell, other)) for cell, other in (cells, cells[::-1])]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
@@ -143,7 +126,7 @@ def _table(first: Genotype, second: Genotype, name: str, called: Names) -> Table
 
 
 def _edges(cell: CellGenotype, extra: Surplus, place: int, called: Names) -> Text:
-    """The edges of a node that the other cell lacks, one a line."""
+    """Return the edges of a node that the other cell lacks, one per line."""
     if place >= len(cell.nodes):
         return Text("no such node", style="dim")
     edges = enumerate(cell.nodes[place])

@@ -1,61 +1,61 @@
 """How a search's cells change from epoch to epoch, as an animated GIF."""
 
-import zlib
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
-import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from darts_cli.genotype.difference import surplus
 from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.run.history import History
 from darts_cli.run.signals import SearchSnapshot
 from darts_cli.viz import cells
 from darts_cli.viz.canvas import TEXT_SIZE, check, plain_settings
 from darts_cli.viz.drawing.panels import MARGIN
-from darts_cli.viz.gif import Palette, Pixels, write
+from darts_cli.viz.gif import Palette, write
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import TICK_SIZE, TITLE_SIZE, Sheet, wrapped
 from darts_cli.viz.plots.triangle import ARROW
-from darts_cli.viz.style import DEFAULT, Style
+from darts_cli.viz.style import DEFAULT, Style, colour, mix
 
 SUFFIXES = (".gif",)
 
+# Pixels per inch at which the names of operations can just be read.
 DPI = 80
-"""Small operations are just readable."""
 
-HEADER = 62.0
-"""Points for the epoch, and for what is new in two lines."""
-
-STRIP, BAR = 34.0, 7.0
-"""Points for the progress, and for its bar."""
+# Heights in points: of the epoch with two lines of news, of the progress, and of its bar.
+HEADER, STRIP, BAR = 62.0, 34.0, 7.0
 
 MIN_WIDTH = 500.0
 NEWS_LINES = 2
+
+# Width in points of the outline of a new edge's operation.
 NEW_OUTLINE = 3.0
-"""Points around the operation of an edge that is new."""
 
+# Opacity of the bar over epochs before the frame's.
+PAST = 0.45
+
+# Duration of a whole search, as far as the limits for an epoch allow.
 TOTAL_SECONDS = 20.0
-"""Of a whole search, as far as the limits for an epoch allow."""
 
+# Milliseconds: of an epoch at least and at most, of a frame at most, and of the pause at the end.
 MIN_EPOCH, MAX_EPOCH, MAX_FRAME, END = 120, 600, 2400, 3000
-"""Milliseconds: of an epoch at least and at most, of a frame at most, and at the end besides."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewEdge:
-    """An edge that an epoch has and the one before had not."""
+    """An edge that the epoch before does not have."""
 
     cell: str
     node: int
-    """Counted on from the inputs, as in genotype files."""
+    """Number of the node, counted on from the inputs as in genotype files."""
     edge: Edge
     index: int
-    """Its place among all edges of the cell."""
+    """Index among all edges of the cell."""
 
     def __str__(self) -> str:
         return f"{self.cell} {self.edge.source} {ARROW} {self.node} {self.edge.operation}"
@@ -68,15 +68,20 @@ class Frame:
     first: int
     last: int
     cells: Mapping[str, CellGenotype]
-    """The edges of each node sorted, so that a node looks the same whichever edge is stronger."""
+    """Cells by name, the edges of a node sorted so that it looks the same whichever is stronger."""
     snapshot: SearchSnapshot
-    """The last of these epochs."""
+    """State of the search after the last of these epochs."""
     new: Sequence[NewEdge]
-    """Edges that the frame before does not have; of the first frame none."""
+    """Edges that the frame before does not have; none for the first frame."""
 
 
 def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
     """Draw all epochs of a search into a GIF, which appears whole or not at all.
+
+    Args:
+        history: The run of a search.
+        path: The file to write.
+        style: Theme, and whether cells have titles; there is no legend.
 
     Raises:
         CheckpointError: if there are no alphas.
@@ -93,24 +98,22 @@ def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
 
 
 def join(history: History) -> Iterator[Frame]:
-    """The frames of a search.
+    """Yield the frames of a search, one for neighbouring epochs with equal edges.
 
     Raises:
         CheckpointError: if there are no alphas.
     """
-    frame: Frame | None = None
-    for snapshot in epochs.snapshots(history):
-        drawn = {name: _sort(cell) for name, cell in snapshot.genotype.cells.items()}
-        if frame is not None and frame.cells == drawn:
-            frame = replace(frame, last=snapshot.epoch, snapshot=snapshot)
-            continue
-        new = _new(frame, drawn, history.space.inputs)
-        if frame is not None:
-            yield frame
-        epoch = snapshot.epoch
-        frame = Frame(first=epoch, last=epoch, cells=drawn, snapshot=snapshot, new=new)
-    if frame is not None:
-        yield frame
+
+    def drawn(snapshot: SearchSnapshot) -> dict[str, CellGenotype]:
+        return {name: _sort(cell) for name, cell in snapshot.genotype.cells.items()}
+
+    before: dict[str, CellGenotype] = {}
+    for drawn_cells, group in groupby(epochs.snapshots(history), key=drawn):
+        snapshots = list(group)
+        first, last = snapshots[0], snapshots[-1]
+        new = _new(before, drawn_cells, history.space.inputs) if before else []
+        yield Frame(first=first.epoch, last=last.epoch, cells=drawn_cells, snapshot=last, new=new)
+        before = drawn_cells
 
 
 def _sort(cell: CellGenotype) -> CellGenotype:
@@ -120,39 +123,38 @@ def _sort(cell: CellGenotype) -> CellGenotype:
     return CellGenotype(tuple(tuple(sorted(node, key=key)) for node in cell.nodes), cell.concat)
 
 
-def _new(before: Frame | None, after: Mapping[str, CellGenotype], inputs: int) -> list[NewEdge]:
-    found: list[NewEdge] = []
-    if before is None:
-        return found
+def _new(
+    before: Mapping[str, CellGenotype], after: Mapping[str, CellGenotype], inputs: int
+) -> list[NewEdge]:
+    found = []
     for name, cell in after.items():
-        index = 0
-        for number, (old, edges) in enumerate(
-            zip(before.cells[name].nodes, cell.nodes, strict=True), start=inputs
-        ):
-            left = Counter(old)
-            for edge in edges:
-                if not left[edge]:
-                    found.append(NewEdge(name, number, edge, index))
-                left[edge] -= 1
-                index += 1
+        extra = surplus(cell, before[name]).edges
+        places = [
+            (node, index) for node, edges in enumerate(cell.nodes) for index in range(len(edges))
+        ]
+        found += [
+            NewEdge(name, place[0] + inputs, edge, index)
+            for index, (place, edge) in enumerate(zip(places, cell.edges, strict=True))
+            if place in extra
+        ]
     return found
 
 
 def durations(frames: Sequence[Frame]) -> list[int]:
-    """Milliseconds of each frame: more for more epochs, and a rest at the end."""
+    """Compute the milliseconds of each frame: more for more epochs, and a pause at the end."""
     spans = [frame.last - frame.first + 1 for frame in frames]
     epoch = min(max(1000 * TOTAL_SECONDS / sum(spans), MIN_EPOCH), MAX_EPOCH)
-    # A GIF counts hundredths of a second.
+    # A GIF stores durations in hundredths of a second.
     shown = [10 * round(min(epoch * span, MAX_FRAME) / 10) for span in spans]
     return [*shown[:-1], shown[-1] + END]
 
 
-def tell(frame: Frame, width: float) -> list[str]:
-    """What is new in a frame, in two lines at most of so many points."""
+def describe_news(frame: Frame, width: float) -> list[str]:
+    """Describe what is new in a frame, in at most two lines of `width` points."""
     if not frame.new:
         return ["the first genotype"]
     count = len(frame.new)
-    # An edge is not torn apart at the end of a line.
+    # Lines must not break within an edge.
     edges = [str(edge).replace(" ", "\N{NO-BREAK SPACE}") for edge in frame.new]
     for named in range(count, 0, -1):
         rest = f" and {count - named} more" if named < count else ""
@@ -163,50 +165,59 @@ def tell(frame: Frame, width: float) -> list[str]:
     return [f"{count} edges changed"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Drawing:
-    """The pixels of a cell, packed: a long search has hundreds."""
-
-    shape: tuple[int, ...]
-    packed: bytes
-
-    @classmethod
-    def pack(cls, pixels: Pixels) -> "_Drawing":
-        return cls(pixels.shape, zlib.compress(pixels.tobytes(), level=1))
-
-    def unpack(self) -> Pixels:
-        return np.frombuffer(zlib.decompress(self.packed), np.uint8).reshape(self.shape)
+# A cell, and the indices of its new edges.
+_Key = tuple[str, CellGenotype, frozenset[int]]
 
 
 class _Film:
-    """The frames' pictures, all of one size; each cell is laid out once."""
+    """The pictures of all frames, of one size; each cell is laid out once."""
 
     def __init__(self, history: History, frames: Sequence[Frame], style: Style) -> None:
         self.history = history
         self.style = replace(style, legend=False)
         self.frames = frames
-        self.palette = Palette()
-        self._drawings: dict[_Key, _Drawing] = {}
-        # By cell, since one layout serves all choices of edges to point out.
-        keys = {_key(frame, name): None for frame in frames for name in frame.cells}
-        figures: dict[tuple[str, CellGenotype], list[_Key]] = {}
-        for key in keys:
-            figures.setdefault(key[:2], []).append(key)
-        for (name, cell), variants in figures.items():
-            self._draw(name, cell, variants)
-        pixels = [drawing.shape for drawing in self._drawings.values()]
+        # One layout serves all choices of edges to point out.
+        layouts: dict[tuple[str, CellGenotype], dict[_Key, None]] = {}
+        for frame in frames:
+            for name in frame.cells:
+                key = _key(frame, name)
+                layouts.setdefault(key[:2], {})[key] = None
+        # Samples for the palette: for each operation the first cell that has it.
+        by_operation: dict[str, tuple[str, CellGenotype]] = {}
+        for layout in layouts:
+            for edge in layout[1].edges:
+                by_operation.setdefault(edge.operation, layout)
+        samples = dict.fromkeys(by_operation.values())
+        pictures = {key: one for layout in samples for key, one in self._draw(layouts[layout])}
+        texts = (draw(frames[-1], MIN_WIDTH) for draw in (self._header, self._strip))
+        self.palette = Palette(self._areas(by_operation), [*pictures.values(), *texts])
+        # A byte a pixel instead of three, since a long search has hundreds of drawings.
+        self._drawings = {key: self.palette.apply(one) for key, one in pictures.items()}
+        for layout, variants in layouts.items():
+            if layout not in samples:
+                for key, picture in self._draw(variants):
+                    self._drawings[key] = self.palette.apply(picture)
         # Half a pixel more, which rounding takes away.
-        self.width = max(MIN_WIDTH, *(72 / DPI * (shape[1] + 0.5) for shape in pixels))
+        widest = max(drawing.width for drawing in self._drawings.values())
+        self.width = max(MIN_WIDTH, 72 / DPI * (widest + 0.5))
         self.heights = {
-            name: max(drawing.shape[0] for key, drawing in self._drawings.items() if key[0] == name)
+            name: max(drawing.height for key, drawing in self._drawings.items() if key[0] == name)
             for name in frames[0].cells
         }
-        for frame in (frames[0], frames[-1]):
-            self.palette.count(self._header(frame))
-            self.palette.count(self._strip(frame))
 
-    def _draw(self, name: str, cell: CellGenotype, variants: Sequence["_Key"]) -> None:
+    def _areas(self, operations: Iterable[str]) -> Iterator[str]:
+        """Yield the colours of areas, first of the background."""
+        theme = self.style.colours
+        yield from (theme.background, theme.ink, theme.faint, theme.join, theme.grid)
+        yield from (*theme.fills.values(), *theme.outlines.values(), theme.series[0])
+        yield mix(theme.series[0], theme.grid, PAST)
+        for operation in operations:
+            yield colour(operation)
+            yield mix(colour(operation), theme.background, theme.tint)
+
+    def _draw(self, variants: Iterable[_Key]) -> Iterator[tuple[_Key, Image.Image]]:
         """Lay a cell out, and draw it with each choice of new edges."""
+        name, cell, _ = next(iter(variants))
         space = self.history.space
         genotype = Genotype(space=space.name, name=self.history.name, cells={name: cell})
         figure = cells.figure(genotype, style=self.style, space=space)
@@ -216,28 +227,27 @@ class _Film:
         for key in variants:
             for index, label in enumerate(labels):
                 label.set_linewidth(NEW_OUTLINE if index in key[2] else outline)
-            pixels = _rasterize(figure)
-            self.palette.count(pixels)
-            self._drawings[key] = _Drawing.pack(pixels)
+            yield key, _rasterize(figure)
 
     def picture(self, frame: Frame) -> Image.Image:
-        """The header, the cells one below the other, and the progress."""
-        header, strip = self._header(frame), self._strip(frame)
-        height = len(header) + sum(self.heights.values()) + len(strip)
-        page = np.empty((height, header.shape[1], 3), np.uint8)
-        page[:] = header[0, 0]
-        page[: len(header)] = header
-        page[-len(strip) :] = strip
-        top = len(header)
+        """Return the header, the cells one below the other, and the progress."""
+        parts = [self._header(frame, self.width), self._strip(frame, self.width)]
+        header, strip = (self.palette.apply(part) for part in parts)
+        height = header.height + sum(self.heights.values()) + strip.height
+        # Index 0 is the background.
+        page = Image.new("P", (header.width, height))
+        page.putpalette(self.palette.values)
+        page.paste(header)
+        page.paste(strip, (0, height - strip.height))
+        top = header.height
         for name, room in self.heights.items():
-            drawing = self._drawings[_key(frame, name)].unpack()
-            page[top : top + len(drawing), : drawing.shape[1]] = drawing
+            page.paste(self._drawings[_key(frame, name)], (0, top))
             top += room
-        return self.palette.apply(page)
+        return page
 
-    def _header(self, frame: Frame) -> Pixels:
-        """Which epochs these are, and what is new."""
-        sheet = Sheet(self.width, HEADER, self.style.colours)
+    def _header(self, frame: Frame, width: float) -> Image.Image:
+        """Draw the epochs of the frame, the counts of skip connections, and the new edges."""
+        sheet = Sheet(width, HEADER, self.style.colours)
         many = frame.last > frame.first
         these = f"epochs {frame.first} to {frame.last}" if many else f"epoch {frame.first}"
         title = f"{these} of {self.history.epochs}"
@@ -245,41 +255,37 @@ class _Film:
         skips = frame.snapshot.signals.skip_connections
         kind = self.history.space.skip.removesuffix("_connect")
         counts = f"{kind} connections: " + ", ".join(f"{n} {cell}" for cell, n in skips.items())
-        end = self.width - MARGIN
+        end = width - MARGIN
         sheet.text(end, MARGIN + 9, counts, TEXT_SIZE, ink=sheet.theme.faint, align="right")
-        for place, line in enumerate(tell(frame, self.width - 2 * MARGIN)):
+        for place, line in enumerate(describe_news(frame, width - 2 * MARGIN)):
             sheet.text(MARGIN, MARGIN + 26 + 12 * place, line, TEXT_SIZE)
         return _rasterize(sheet.figure)
 
-    def _strip(self, frame: Frame) -> Pixels:
-        """How far the search is, with a notch wherever an edge changed."""
-        sheet = Sheet(self.width, STRIP, self.style.colours)
+    def _strip(self, frame: Frame, width: float) -> Image.Image:
+        """Draw the progress of the search, with a notch wherever an edge changed."""
+        sheet = Sheet(width, STRIP, self.style.colours)
         theme, start, end = sheet.theme, self.frames[0].first - 1, self.frames[-1].last
-        axes = sheet.axes(MARGIN, 6, self.width - 2 * MARGIN, BAR)
+        axes = sheet.axes(MARGIN, 6, width - 2 * MARGIN, BAR)
         axes.set_axis_off()
         axes.set(xlim=(start, end), ylim=(0, 1))
         axes.axvspan(start, end, color=theme.grid, linewidth=0)
-        axes.axvspan(start, frame.last, color=theme.series[0], alpha=0.45, linewidth=0)
+        axes.axvspan(start, frame.last, color=theme.series[0], alpha=PAST, linewidth=0)
         axes.axvspan(frame.first - 1, frame.last, color=theme.series[0], linewidth=0)
         for other in self.frames[1:]:
             axes.axvline(other.first - 1, color=theme.background, linewidth=0.8)
         y = 6 + BAR + TICK_SIZE + 3
         sheet.text(MARGIN, y, f"epoch {start + 1}", TICK_SIZE, ink=theme.faint)
-        sheet.text(self.width - MARGIN, y, str(end), TICK_SIZE, ink=theme.faint, align="right")
+        sheet.text(width - MARGIN, y, str(end), TICK_SIZE, ink=theme.faint, align="right")
         return _rasterize(sheet.figure)
-
-
-_Key = tuple[str, CellGenotype, frozenset[int]]
-"""A cell, and the places of its new edges."""
 
 
 def _key(frame: Frame, name: str) -> _Key:
     return name, frame.cells[name], frozenset(one.index for one in frame.new if one.cell == name)
 
 
-def _rasterize(figure: Figure) -> Pixels:
+def _rasterize(figure: Figure) -> Image.Image:
     figure.set_dpi(DPI)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
-    return np.asarray(pixels)[:, :, :3].copy()
+    return Image.frombuffer("RGBA", canvas.get_width_height(), pixels).convert("RGB")

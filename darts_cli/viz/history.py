@@ -1,4 +1,4 @@
-"""Pictures of a run over its epochs, by name, and their way into a file."""
+"""Pictures of a run over its epochs, by name, and how they are written to a file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,23 +6,22 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from darts_cli.errors import ConfigError
-from darts_cli.run.files import replacing
 from darts_cli.run.history import History
 from darts_cli.viz.canvas import DPI, METADATA, check, plain_settings, save
 from darts_cli.viz.plots import curves, heatmaps, lines, signals
 from darts_cli.viz.style import DEFAULT, Style
 
+# The plots by name: each function takes a history and a style.
 PLOTS: dict[str, Callable[[History, Style], Figure]] = {
     "alphas": heatmaps.figure,
     "lines": lines.figure,
     "curves": curves.figure,
     "signals": signals.figure,
 }
-"""What can be drawn of a history: each function takes one, and a style."""
 
 
 def figure(history: History, name: str, *, style: Style = DEFAULT) -> Figure:
-    """Draw one of `PLOTS` on a figure of 72 units an inch.
+    """Draw one of `PLOTS` on a figure of 72 units per inch.
 
     Raises:
         CheckpointError: if the history lacks what the plot shows.
@@ -40,11 +39,11 @@ def draw(
     """Draw one of `PLOTS` into a file, which appears whole or not at all.
 
     Args:
-        history: Of a run.
-        name: The plot's.
-        path: Where to; its suffix is the format.
-        style: Its theme.
-        dpi: Pixels an inch of a PNG.
+        history: The run.
+        name: The name of the plot.
+        path: The file; its suffix is the format.
+        style: Theme of the plot.
+        dpi: Pixels per inch of a PNG.
 
     Raises:
         CheckpointError: if the history lacks what the plot shows.
@@ -53,6 +52,4 @@ def draw(
     """
     path = Path(path)
     check(path, METADATA)
-    picture = figure(history, name, style=style)
-    with replacing(path) as temporary:
-        save(picture, temporary, path.suffix.lower(), dpi=dpi)
+    save(figure(history, name, style=style), path, dpi=dpi)

@@ -1,4 +1,4 @@
-"""Writes runs as one HTML page that needs nothing but itself: see the files of `page/`."""
+"""Runs as one HTML page without further files, made of the files of `page/`."""
 
 import base64
 import hashlib
@@ -14,25 +14,25 @@ from darts_cli.errors import ConfigError
 from darts_cli.run.files import write_text
 from darts_cli.viz.page.data import Limits, RunPage, page_data, title
 
+# Bytes that a page stays under, to be sent by mail and to open at once on a phone.
 SIZE_LIMIT = 2_000_000
-"""Bytes that a page stays under, to be sent by mail and to open at once on a phone."""
 
+# Epochs of all runs in the slider and in curves at first; drawing more cells takes minutes.
 SNAPSHOTS, ROWS = 500, 24_000
-"""Epochs of all runs in the slider and in curves at first; drawing more cells takes minutes."""
 
+# The parts of the script; each may use those before it.
 SCRIPTS = ("elements.js", "cells.js", "curves.js", "report.js")
-"""The parts of the script, in the order in which they need one another."""
 
+# Share of the epochs that is kept when a page turns out too large.
 _FIT = 0.8
-"""How much of the epochs is kept when a page turns out too large."""
 
 
 def write(pages: Sequence[RunPage], path: Path) -> None:
     """Write one page of one run or more, whole or not at all.
 
     Args:
-        pages: What to tell, in this order; several are compared.
-        path: Of the HTML file; links to the runs' files are relative to it.
+        pages: The runs in their order; several are compared.
+        path: The HTML file; links to the runs' files are relative to it.
 
     Raises:
         ConfigError: if these runs cannot be compared, or do not fit in `SIZE_LIMIT`.
@@ -42,7 +42,7 @@ def write(pages: Sequence[RunPage], path: Path) -> None:
 
 
 def render(pages: Sequence[RunPage], folder: Path) -> str:
-    """The text of the page that lies in `folder`.
+    """Return the HTML text of the page in the folder `folder`.
 
     Raises:
         ConfigError: as `write` does.
@@ -100,11 +100,12 @@ def _read(name: str) -> str:
 
 
 def _hash(text: str) -> str:
-    """What a content security policy calls the one text that may stand in its place."""
+    """Return the digest by which a content security policy allows this one text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _embed(data: dict[str, Any]) -> str:
-    """JSON in which nothing ends the element that holds it, or begins another or a comment."""
+    """Return JSON that can stand in a script element."""
+    # Else a text in it could end the element, or begin another one or a comment.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")

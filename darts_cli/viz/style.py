@@ -1,10 +1,11 @@
-"""What pictures of genotypes look like: colours and themes; imports nothing that draws."""
+"""Colours and themes of pictures of genotypes; imports nothing that draws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from darts_cli.errors import ConfigError
 
+# The colour of each operation, the same in every picture and theme. No cell has `none`.
 # Found by a search for the largest smallest distance in OKLab between any two of the convolutional
 # space, to common eyes and without one of the three cones, among colours with a contrast of 3 or
 # more to white and to the dark background. The hues say what is related: pooling is warm,
@@ -25,10 +26,9 @@ COLOURS: dict[str, str] = {
     "sigmoid": "#0C7105",
     "identity": "#75696C",
 }
-"""The colour of each operation, the same in every picture and theme. No cell holds `none`."""
 
+# The colour of an operation that has none of its own yet.
 OTHER_COLOUR = "#B8487E"
-"""Of an operation that has no colour of its own yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,28 +37,28 @@ class Theme:
 
     background: str
     ink: str
-    """Of what is to be read."""
+    """Colour of texts."""
     faint: str
-    """Of what is to be read last."""
+    """Colour of less important texts."""
     join: str
-    """Of lines without an operation."""
+    """Colour of lines without an operation."""
     tint: float
-    """How much of its operation's colour a label is filled with, the rest is background."""
+    """Share of its operation's colour in the fill of a label, the rest is background."""
     strong: float
-    """The same for a label that is to catch the eye."""
+    """Share of it in the fill of a strong label."""
     pale: float
-    """How much of its colour a line keeps that is not."""
+    """Share of its colour that a pale line keeps."""
     fills: Mapping[str, str]
-    """By kind of box: `input`, `node` or `output`."""
+    """Colours of boxes by kind: `input`, `node` or `output`."""
     outlines: Mapping[str, str]
-    """By kind of box."""
+    """Colours of the outlines of boxes by kind."""
     line: str
-    """Of frames and thresholds of plots."""
+    """Colour of the frames of plots."""
     grid: str
     empty: str
-    """Of what a plot does not know."""
+    """Colour of missing values."""
     series: tuple[str, ...]
-    """Of lines beside one another; Okabe and Ito's, which the colour-blind can tell apart."""
+    """Colours of series; Okabe and Ito's, which the colour-blind can tell apart."""
 
 
 THEMES: dict[str, Theme] = {
@@ -97,7 +97,7 @@ THEMES: dict[str, Theme] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
-    """What a user chooses of a picture.
+    """The choices of a user for a picture.
 
     Raises:
         ConfigError: if there is no such theme.
@@ -124,12 +124,12 @@ DEFAULT = Style()
 
 
 def colour(operation: str) -> str:
-    """The colour of an operation, as #RRGGBB."""
+    """Return the colour of an operation, as #RRGGBB."""
     return COLOURS.get(operation, OTHER_COLOUR)
 
 
 def mix(one: str, other: str, share: float) -> str:
-    """A colour made of `share` of one and of another for the rest, all as #RRGGBB."""
+    """Mix a `share` of one colour with another for the rest, all as #RRGGBB."""
     parts = [
         round(
             share * int(one[start : start + 2], 16)

@@ -1,8 +1,8 @@
-"""Whether a text can be read on its ground, as the guidelines for web content (WCAG 2) ask."""
+"""The contrast of a text to its background, by the guidelines for web content (WCAG 2)."""
 
 
 def luminance(rgb: tuple[int, ...]) -> float:
-    """From 0, black, to 1, white, of parts from 0 to 255."""
+    """Compute the luminance, from 0, black, to 1, white, of channels from 0 to 255."""
     linear = [
         part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
         for part in (value / 255 for value in rgb)
@@ -11,6 +11,6 @@ def luminance(rgb: tuple[int, ...]) -> float:
 
 
 def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """From 1, none, to 21; text needs 4.5."""
+    """Compute the contrast, from 1, none, to 21; text needs 4.5."""
     darker, lighter = sorted(map(luminance, (one, other)))
     return (lighter + 0.05) / (darker + 0.05)

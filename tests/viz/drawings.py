@@ -1,4 +1,4 @@
-"""What is found in a figure: its words as they are shown, and the axes below a title."""
+"""Parts of a figure: its words as they are shown, and the axes below a title."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from matplotlib.text import Text
 
 
 def texts(picture: Figure) -> list[Text]:
-    """All that is written."""
+    """Return all visible texts."""
     picture.draw_without_rendering()
     found = list(picture.texts)
     for axes in picture.axes:
@@ -21,7 +21,7 @@ def texts(picture: Figure) -> list[Text]:
 
 
 def _numbers(axis: Axis, limits: tuple[float, float]) -> Iterator[Text]:
-    """Of those that an axis has, the ones within its limits are drawn."""
+    """Yield the numbers of an axis that are within its limits, since only these are drawn."""
     low, high = sorted(limits)
     for tick in axis.get_major_ticks():
         if low <= tick.get_loc() <= high and tick.label1.get_visible():
@@ -29,12 +29,12 @@ def _numbers(axis: Axis, limits: tuple[float, float]) -> Iterator[Text]:
 
 
 def words(picture: Figure) -> list[str]:
-    """All that is written, as strings."""
+    """Return all visible texts as strings."""
     return [text.get_text() for text in texts(picture)]
 
 
 def axes_titled(picture: Figure, title: str) -> Axes:
-    """The axes right below a title."""
+    """Return the axes right below a title."""
     (text,) = [text for text in texts(picture) if text.get_text() == title]
     box = text.get_window_extent()
     below = [axes for axes in picture.axes if axes.bbox.y1 <= box.y0 + 1]

@@ -1,4 +1,4 @@
-"""Genotypes that are hard to draw, and any others."""
+"""Genotypes that are hard to draw, and strategies for any genotype."""
 
 from collections.abc import Sequence
 
@@ -68,7 +68,7 @@ ALL = {**SHIPPED, **HARD}
 
 @st.composite
 def any_cells(draw: st.DrawFn, inputs: int) -> CellGenotype:
-    """A cell of one to six nodes with one to four edges each."""
+    """Draw a cell of one to six nodes with one to four edges each."""
     operations = st.sampled_from([name for name in COLOURS if name != "none"])
     nodes = []
     for node in range(draw(st.integers(1, 6))):
@@ -79,7 +79,7 @@ def any_cells(draw: st.DrawFn, inputs: int) -> CellGenotype:
 
 
 def space_of(inputs: int) -> SearchSpace:
-    """A space without names of its own, of cells with so many inputs."""
+    """Return a space without names in `text.NAMES`, of cells with this number of inputs."""
     return SearchSpace(
         name=f"space of {inputs}",
         cells=("cell",),
@@ -92,6 +92,6 @@ def space_of(inputs: int) -> SearchSpace:
 
 @st.composite
 def any_genotypes(draw: st.DrawFn, inputs: int) -> Genotype:
-    """A genotype of `space_of(inputs)`."""
+    """Draw a genotype of `space_of(inputs)`."""
     cells = {"cell": draw(any_cells(inputs))}
     return Genotype(space=space_of(inputs).name, name="any", cells=cells)

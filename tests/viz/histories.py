@@ -1,4 +1,4 @@
-"""Histories of searches that nobody ran, made of alphas."""
+"""Made-up histories of searches, built from alphas."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,6 +12,7 @@ from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 
 CNN, RNN = SPACES["cnn"], SPACES["rnn"]
+# Three edges: 0 to 1, 0 to 2, 1 to 2.
 SMALL = SearchSpace(
     name="small",
     cells=("cell",),
@@ -20,7 +21,6 @@ SMALL = SearchSpace(
     edges_per_node=1,
     primitives=("none", "conv", "skip_connect"),
 )
-"""Three edges: 0 to 1, 0 to 2, 1 to 2."""
 FIVE = SearchSpace(
     name="five",
     cells=("top", "middle", "bottom"),
@@ -36,7 +36,7 @@ Rows = Sequence[Sequence[float]]
 def search(
     space: SearchSpace, alphas: Sequence[Alphas], *, epochs: int | None = None, **changes: Any
 ) -> History:
-    """A search with these alphas after its epochs, of so many that it is to have."""
+    """Build a search with these alphas after its epochs, which is planned for `epochs` epochs."""
     snapshots: list[SearchSnapshot] = []
     for epoch, one in enumerate(alphas, start=1):
         before = snapshots[-1] if snapshots else None
@@ -56,26 +56,40 @@ def search(
 
 
 def training(records: Sequence[Any], epochs: int = 3) -> History:
-    """A training with these lines of metrics."""
+    """Build a training with these records of metrics."""
     return search(CNN, [], command="train", records=records, epochs=epochs)
 
 
 def record(epoch: int, **changes: Any) -> dict[str, Any]:
-    """A line of metrics of images."""
+    """Build a record of metrics of images."""
     metrics = {"loss": 2.0 / epoch, "top1": 1 - 0.9 / epoch, "top5": 1 - 0.5 / epoch}
     return {"epoch": epoch, "lr": 0.1 / epoch, "train": metrics, "valid": dict(metrics)} | changes
 
 
 def small(*epochs: Rows) -> list[Alphas]:
-    """Alphas of the small space by probabilities: for each epoch those of its three edges."""
+    """Make alphas of the small space from the probabilities of its three edges in each epoch."""
     return [{"cell": [[math.log(p) for p in row] for row in rows]} for rows in epochs]
 
 
-def wander(space: SearchSpace, epochs: int, step: Callable[[int], float] = float) -> list[Alphas]:
-    """Alphas that drift apart, each its own way, with another strongest one now and then."""
+def wander(
+    space: SearchSpace,
+    epochs: int,
+    step: Callable[[int], float] = float,
+    *,
+    slower: bool = False,
+) -> list[Alphas]:
+    """Make alphas that drift apart, each its own way, with another strongest one now and then.
+
+    Args:
+        space: The space.
+        epochs: Their number.
+        step: How far the alphas are from zero after an epoch, in twentieths.
+        slower: Whether the strongest ones change less often from epoch to epoch.
+    """
 
     def alpha(epoch: int, edge: int, column: int) -> float:
-        return step(epoch) * math.sin(7.0 * edge + 3.0 * column + 0.6 * epoch) / 20
+        time = 1.5 * math.log(epoch + 1) if slower else 0.6 * epoch
+        return step(epoch) * math.sin(7.0 * edge + 3.0 * column + time) / 20
 
     return [
         {

@@ -1,4 +1,4 @@
-"""Whether anything in a picture covers something else, as the renderer sees it."""
+"""Checks that nothing in a picture covers anything else, by the boxes of the renderer."""
 
 from collections.abc import Iterator
 from itertools import combinations
@@ -13,7 +13,7 @@ Named = dict[str, Bbox]
 
 
 def boxes(picture: Figure, kind: str) -> Named:
-    """The boxes of all labels, states or samples of a legend, by identifier."""
+    """Return the boxes of all labels, states or samples of a legend, by identifier."""
     (axes,) = picture.axes
     return {
         _name(patch): patch.get_window_extent()
@@ -23,13 +23,13 @@ def boxes(picture: Figure, kind: str) -> Named:
 
 
 def texts(picture: Figure) -> Named:
-    """All texts, by identifier."""
+    """Return the boxes of all texts, by identifier."""
     (axes,) = picture.axes
     return {_name(text): text.get_window_extent() for text in axes.texts}
 
 
 def lines(picture: Figure, *, legend: bool = False) -> Iterator[tuple[str, np.ndarray]]:
-    """The points of every line, of cells or of the legend, by identifier."""
+    """Yield the points `[N, 2]` of every line, of cells or of the legend, by identifier."""
     (axes,) = picture.axes
     for patch in axes.patches:
         if isinstance(patch, PathPatch) and _name(patch).startswith("legend") == legend:
@@ -49,7 +49,7 @@ def overlap(one: Bbox, other: Bbox) -> bool:
 
 
 def check_nothing_is_covered(picture: Figure, *, edges: int) -> None:
-    """Boxes, texts and samples lie beside one another, on the page, each text of a box in it."""
+    """Check that boxes, texts and samples lie side by side, each text of a box within the box."""
     labels = boxes(picture, "label")
     assert len(labels) == edges
     samples = {
@@ -75,7 +75,7 @@ def check_nothing_is_covered(picture: Figure, *, edges: int) -> None:
 
 
 def check_lines_pass_boxes_by(picture: Figure) -> None:
-    """Lines run through their own label at most, and through no text beside the cells."""
+    """Check that lines cross only their own label, and no text beside the cells."""
     labels, states = boxes(picture, "label"), boxes(picture, "state")
     beside = [box for name, box in texts(picture).items() if "-text" not in name]
     beside += boxes(picture, "sample").values()
@@ -84,7 +84,7 @@ def check_lines_pass_boxes_by(picture: Figure) -> None:
         # An edge passes through its own label; a line into the output through none.
         assert sum(touched) <= 1
         inside = [box for box in states.values() if any(box.contains(x, y) for x, y in line)]
-        # It begins under the box that it leaves, and its arrow stops at the box that it reaches.
+        # A line begins under the box that it leaves, and its arrow stops at the box it reaches.
         assert len(inside) == 1
         assert inside[0].contains(*line[0])
         assert not inside[0].contains(*line[-1])

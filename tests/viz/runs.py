@@ -1,4 +1,4 @@
-"""Runs that never were, as plain values: what their pages are made of."""
+"""Made-up runs, from which pages are built."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +32,7 @@ def search(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
 ) -> History:
-    """A search whose genotype changes in each of its epochs."""
+    """Build a search whose genotype changes in each of its epochs."""
     draws = np.random.default_rng(seed)
     snapshots: list[SearchSnapshot] = []
     for epoch in range(1, epochs + 1):
@@ -73,7 +73,7 @@ def search(
 
 
 def training(path: Path) -> History:
-    """Two epochs of the network of a published genotype."""
+    """Build a training of two epochs of a published genotype."""
     return History(
         path=path,
         command="train",

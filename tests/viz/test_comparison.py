@@ -90,7 +90,7 @@ def test_a_long_name_covers_nothing() -> None:
 
 
 def outlines(picture: Figure) -> dict[str, str]:
-    """By label the colour of its outline."""
+    """Return the colour of the outline of each label."""
     (axes,) = picture.axes
     return {
         str(patch.get_gid()): to_hex(patch.get_edgecolor()).upper()

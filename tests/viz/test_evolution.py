@@ -16,8 +16,8 @@ from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.genotype.types import Edge
 from darts_cli.viz import cells
 from darts_cli.viz.canvas import measure
-from darts_cli.viz.evolution import END, Frame, draw, durations, join, tell
-from darts_cli.viz.style import THEMES, Style, colour
+from darts_cli.viz.evolution import END, Frame, describe_news, draw, durations, join
+from darts_cli.viz.style import THEMES, Style, colour, mix
 from tests.viz.histories import CNN, FIVE, SMALL, record, search, small, training, wander
 from tests.viz.test_gif import own_palettes
 
@@ -40,7 +40,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pictures(file: Path) -> list[tuple[Image.Image, int]]:
-    """The frames of a file, with their milliseconds."""
+    """Return the frames of a file, with their milliseconds."""
     found = []
     with Image.open(file) as image:
         for place in range(image.n_frames):  # type: ignore[attr-defined]
@@ -55,7 +55,7 @@ def test_neighbouring_epochs_with_equal_edges_share_a_frame(frames: Sequence[Fra
 
 
 def test_new_edges_are_told_by_cell_source_node_and_operation(frames: Sequence[Frame]) -> None:
-    told = [tell(frame, 1000) for frame in frames]
+    told = [describe_news(frame, 1000) for frame in frames]
     assert told == [
         ["the first genotype"],
         ["1 edge changed: cell 0 → 1 skip_connect"],
@@ -71,14 +71,14 @@ def test_new_edges_are_told_by_cell_source_node_and_operation(frames: Sequence[F
 def test_many_new_edges_are_counted_and_named_as_far_as_there_is_room() -> None:
     frame = max(join(search(FIVE, wander(FIVE, 8))), key=lambda frame: len(frame.new))
     assert len(frame.new) > 3
-    lines = tell(frame, 300)
+    lines = describe_news(frame, 300)
     assert len(lines) == 2
     assert max(map(measure, lines)) <= 300
     assert lines[0].startswith(f"{len(frame.new)} edges changed: ")
     assert lines[1].endswith(" more")
     # No edge is torn apart.
     assert lines[0].endswith(",")
-    assert tell(frame, 1) == [f"{len(frame.new)} edges changed"]
+    assert describe_news(frame, 1) == [f"{len(frame.new)} edges changed"]
 
 
 def test_an_edge_that_becomes_the_stronger_one_changes_nothing() -> None:
@@ -142,6 +142,30 @@ def test_a_dark_theme_is_dark(tmp_path: Path) -> None:
     for picture, _ in pictures(path):
         corners = [(0, 0), (picture.width - 1, 0), (0, picture.height - 1)]
         assert [picture.getpixel(corner) for corner in corners] == [background] * 3
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_every_operation_of_every_frame_keeps_its_colour(name: str, tmp_path: Path) -> None:
+    theme, path = THEMES[name], tmp_path / "cells.gif"
+    history = search(CNN, wander(CNN, 10)[::3])
+    draw(history, path, style=Style(theme=name))
+    for frame, (picture, _) in zip(join(history), pictures(path), strict=True):
+        found = np.array([pixel for _, pixel in picture.getcolors(maxcolors=256) or []])
+        for operation in {edge.operation for cell in frame.cells.values() for edge in cell.edges}:
+            ink = colour(operation)
+            for expected in (ink, mix(ink, theme.background, theme.tint)):
+                off = np.abs(found - ImageColor.getrgb(expected)).max(axis=1)
+                assert off.min() <= 3, expected
+
+
+@pytest.mark.slow
+def test_a_search_of_fifty_epochs_is_less_than_a_megabyte(tmp_path: Path) -> None:
+    # Genotypes that change in most epochs, and less often towards the end.
+    alphas = wander(CNN, 50, slower=True)
+    draw(search(CNN, alphas), tmp_path / "cells.gif")
+    frames = pictures(tmp_path / "cells.gif")
+    assert len(frames) > 30
+    assert (tmp_path / "cells.gif").stat().st_size < 1_000_000
 
 
 def test_each_cell_is_laid_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

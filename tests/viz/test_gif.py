@@ -1,21 +1,31 @@
-"""Animated GIFs: one palette, exact areas, and an end that is a beginning."""
+"""Animated GIFs: one palette for all frames, exact areas, and endless repetition."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageColor
 
 from darts_cli.run.files import WriteError
-from darts_cli.viz.gif import COLOURS, Palette, Pixels, write
+from darts_cli.spaces import SPACES
+from darts_cli.viz.gif import COLOURS, Palette, write
+from darts_cli.viz.style import THEMES, Theme, colour, mix
+
+RED, GREEN, BLUE = "#FA0000", "#00FA00", "#0000FA"
+OPERATIONS = SPACES["cnn"].operations
 
 
-def area(*colour: int, side: int = 8) -> Pixels:
-    return np.full((side, side, 3), colour, np.uint8)
+def area(colour: str, side: int = 8) -> Image.Image:
+    return Image.new("RGB", (side, side), colour)
+
+
+def noise(*size: int) -> Image.Image:
+    """Draw a random colour for each pixel."""
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
 def own_palettes(gif: bytes) -> list[bool]:
-    """For each frame of a file whether it has a palette beside the one of the whole file."""
+    """Tell for each frame of a file whether it has a palette beside the one of the whole file."""
 
     def skip_blocks(place: int) -> int:
         while gif[place]:
@@ -35,37 +45,37 @@ def own_palettes(gif: bytes) -> list[bool]:
     return found
 
 
-def test_areas_keep_their_colours_when_borders_have_many() -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)
-    palette = Palette()
-    # As in many pictures of smooth borders, and one with an area.
-    for _ in range(50):
-        palette.count(noise)
-    palette.count(area(1, 2, 3))
-    image = palette.apply(area(1, 2, 3))
-    assert image.mode == "P"
-    assert image.convert("RGB").getcolors() == [(64, (1, 2, 3))]
+@pytest.mark.parametrize("theme", THEMES.values(), ids=THEMES)
+def test_areas_keep_their_colours_when_borders_have_many(theme: Theme) -> None:
+    areas = [theme.background, *map(colour, OPERATIONS), *theme.fills.values()]
+    areas += [mix(colour(name), theme.background, theme.tint) for name in OPERATIONS]
+    palette = Palette(areas, [noise(300, 400)])
+    for one in areas:
+        image = palette.apply(area(one))
+        assert image.mode == "P"
+        assert image.convert("RGB").getcolors() == [(64, ImageColor.getrgb(one))], one
 
 
-def test_another_colour_becomes_the_nearest() -> None:
-    palette = Palette()
-    for colour in ((0, 0, 0), (250, 0, 0), (250, 250, 250)):
-        palette.count(area(*colour))
-    assert palette.apply(area(255, 10, 0)).convert("RGB").getpixel((0, 0)) == (250, 0, 0)
+def test_another_colour_becomes_a_near_one() -> None:
+    palette = Palette(["#000000", RED, "#FAFAFA"], [area(RED)])
+    assert palette.apply(area("#FF0A00")).convert("RGB").getpixel((0, 0)) == (250, 0, 0)
+
+
+def test_borders_get_the_entries_that_areas_leave() -> None:
+    ramp = Image.linear_gradient("L").convert("RGB")
+    found = Palette(["#FFFFFF", "#000000"], [ramp]).apply(ramp).convert("RGB")
+    off = np.abs(np.asarray(found).astype(int) - np.asarray(ramp).astype(int))
+    assert off.max() <= 8
 
 
 def test_a_palette_leaves_one_colour_to_pillow() -> None:
-    palette = Palette()
-    palette.count(np.arange(300 * 3, dtype=np.uint32).view(np.uint8)[: 300 * 3].reshape(10, 30, 3))
-    image = palette.apply(area(0, 0, 0))
-    assert len(image.getpalette() or []) <= 3 * COLOURS
+    palette = Palette([RED, GREEN], [noise(40, 40)])
+    assert len(palette.values) <= 3 * COLOURS
 
 
 def test_frames_keep_their_time_and_share_a_palette(tmp_path: Path) -> None:
-    palette = Palette()
-    areas = [area(250, 0, 0), area(0, 250, 0), area(0, 0, 250)]
-    for one in areas:
-        palette.count(one)
+    areas = [area(one) for one in (RED, GREEN, BLUE)]
+    palette = Palette((RED, GREEN, BLUE), areas)
     write((palette.apply(one) for one in areas), [100, 250, 1000], tmp_path / "a.gif")
     with Image.open(tmp_path / "a.gif") as image:
         assert image.n_frames == 3  # type: ignore[attr-defined]
@@ -73,7 +83,7 @@ def test_frames_keep_their_time_and_share_a_palette(tmp_path: Path) -> None:
         for place, (one, duration) in enumerate(zip(areas, [100, 250, 1000], strict=True)):
             image.seek(place)
             assert image.info["duration"] == duration
-            assert image.convert("RGB").getpixel((3, 3)) == tuple(one[0, 0].tolist())
+            assert image.convert("RGB").getpixel((3, 3)) == one.getpixel((0, 0))
     assert own_palettes((tmp_path / "a.gif").read_bytes()) == [False] * 3
 
 
@@ -87,9 +97,8 @@ def test_a_disk_that_is_full_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    palette = Palette()
-    palette.count(area(1, 1, 1))
+    palette = Palette([RED], [area(RED)])
     with pytest.raises(WriteError, match="No space left on device"):
-        write([palette.apply(area(1, 1, 1))], [100], path)
+        write(iter([palette.apply(area(RED))]), [100], path)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.gif"]

@@ -33,7 +33,7 @@ Open = Callable[..., Chrome]
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """One browser for all tests: starting one takes seconds."""
+    """Start one browser for all tests, since it takes seconds."""
     options = ChromeOptions()
     options.binary_location = str(CHROMIUM)
     # Containers let nobody make a sandbox, and have too small a /dev/shm.
@@ -50,13 +50,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
 
 
 def read_log(browser: Chrome, kind: str) -> list[str]:
-    """What was written since it was read last."""
+    """Return what was logged since the last call."""
     entries = browser.get_log(kind)  # type: ignore[no-untyped-call]
     return [entry["message"] for entry in entries]
 
 
 def wait_for_curves(browser: Chrome) -> None:
-    """Until all that are not folded are drawn, which happens when they are given their width."""
+    """Wait until all charts outside folded parts are drawn, which needs their width."""
     undrawn = """
         const papers = [...document.querySelectorAll(".paper:empty")];
         return papers.some((paper) => paper.checkVisibility());"""
@@ -65,7 +65,7 @@ def wait_for_curves(browser: Chrome) -> None:
 
 @pytest.fixture
 def browse(chromium: Chrome, tmp_path: Path) -> Iterator[Open]:
-    """`browse(*pages, width=, **media)`: a page on the screen; at the end it has been silent."""
+    """Yield `browse(*pages, width=, **media)`, which shows a page; check that it logs nothing."""
     file = tmp_path / "page.html"
 
     def open_page(*pages: RunPage, width: int = WIDE, media: str = "", scheme: str = "") -> Chrome:
@@ -113,7 +113,7 @@ def chart(browser: Chrome, title: str) -> WebElement:
 
 
 def pictured(browser: Chrome) -> list[str]:
-    """What is said of the cells in the order in which they are shown."""
+    """Return the descriptions of the cells in the order in which they are shown."""
     return [str(cell.get_attribute("aria-label")) for cell in find_all(browser, "svg.cell")]
 
 

@@ -27,7 +27,7 @@ ALL = Limits(snapshots=1000, rows=1000)
 
 
 def data_of(text: str) -> Any:
-    """The JSON object in a page."""
+    """Return the JSON object in a page."""
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
     assert found is not None
     return json.loads(found[1])

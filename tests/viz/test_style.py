@@ -12,6 +12,8 @@ from darts_cli.viz.style import COLOURS, OTHER_COLOUR, THEMES, Style, Theme, col
 
 Array = np.ndarray
 
+# Perception of linear sRGB. Machado, Oliveira and Fernandes, A Physiologically-based Model for
+# Simulation of Color Vision Deficiency, IEEE TVCG 15(6), 2009; severity 1.
 VISION: dict[str, Array] = {
     "trichromacy": np.eye(3),
     "protanopia": np.array(
@@ -36,9 +38,8 @@ VISION: dict[str, Array] = {
         ]
     ),
 }
-"""What is seen of linear sRGB. Machado, Oliveira and Fernandes, A Physiologically-based Model for
-Simulation of Color Vision Deficiency, IEEE TVCG 15(6), 2009; severity 1."""
 
+# From linear sRGB to OKLab, in which equal distances look alike (Ottosson, 2020).
 LMS = np.array(
     [
         [0.4122214708, 0.5363325363, 0.0514459929],
@@ -53,11 +54,10 @@ LAB = np.array(
         [0.0259040371, 0.7827717662, -0.8086757660],
     ]
 )
-"""From linear sRGB to OKLab, in which equal distances look alike (Ottosson, 2020)."""
 
+# A clearly visible distance in OKLab; the least one here is 0.096. About 0.02 can just be seen, and
+# Okabe and Ito's colours with three of Tol's, as in a draft, were 0.039 apart.
 APART = 0.09
-"""A distance in OKLab that nobody overlooks; the least one here is 0.096. Some 0.02 can just be
-seen, and Okabe and Ito's colours with three of Tol's, used so in a draft, were 0.039 apart."""
 
 
 def linear(hexadecimal: str) -> Array:
@@ -71,7 +71,7 @@ def seen(hexadecimal: str, vision: str) -> Array:
 
 
 def contrast(one: str, other: str) -> float:
-    """As WCAG 2 defines it, from 1 to 21."""
+    """Compute the contrast that WCAG 2 defines, from 1 to 21."""
     lights = sorted(float(linear(ink) @ [0.2126, 0.7152, 0.0722]) + 0.05 for ink in (one, other))
     return lights[1] / lights[0]
 

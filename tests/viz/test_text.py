@@ -22,8 +22,8 @@ RECURRENT = SearchSpace(
 )
 LINK = re.compile(r'(\w+) -->(?:\|"([^"]*)"\|)? (\w+)')
 STATE = re.compile(r'(\w+)(?:\[|\(\()"([^"]*)"(?:\]|\)\)):::(\w+)')
+# Characters that end a string or a label, begin a comment or markup, or are an entity.
 STRANGE = 'a"b\\n|c]d)e\n`f`;g#h<i>&%%{j}%% end $$k$$ é'
-"""What would end a string or a label, begin a comment or markup, or be an entity."""
 
 
 @pytest.fixture(params=ALL)

@@ -1,4 +1,4 @@
-"""Where everything of a cell's picture goes, in points from the top left corner; draws nothing.
+"""The layout of a cell's picture, in points from the top left corner; draws nothing.
 
 The cell is laid out from left to right in layers. A node and the labels of its
 edges, stacked to its left, form one rigid block, and every edge has a row of its
@@ -6,6 +6,8 @@ own that runs straight from the layer of its source to its label. Edges bend
 only in the channels between the columns, which hold no boxes: whatever the
 genotype, no label covers another one and no edge runs through a label or a state.
 """
+# The project has a layout of its own because graphviz is a system package that users would have to
+# install, and because its labels may overlap.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -24,15 +26,15 @@ from darts_cli.viz.drawing.rows import (
 )
 from darts_cli.viz.text import Names
 
+# Widths of a node, and of an input or output, which has a name.
 STATE_WIDTH = 30.0
 NAMED_WIDTH = 54.0
-"""Of an input or output, which carries a name."""
 LABEL_PADDING = 7.0
 MIN_CHANNEL, MAX_CHANNEL, STRETCHED_CHANNEL = 34.0, 110.0, 160.0
+# Width between the labels of a node and the node.
 JOINT, JOINT_PER_EDGE = 18.0, 6.0
-"""Width between the labels of a node and the node."""
+# Width of a channel for every point that an edge climbs in it; less is too steep to follow.
 CURVE = 0.55
-"""Width of a channel for every point that an edge climbs in it; less is too steep to follow."""
 
 Point = tuple[float, float]
 
@@ -47,13 +49,13 @@ class Box:
     height: float
 
     def moved(self, down: float) -> "Box":
-        """The same box, lower on the page."""
+        """Return the same box, lower on the page."""
         return replace(self, y=self.y + down)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An input, node or output: its box and what is written in it."""
+    """An input, node or output: its box and its texts."""
 
     box: Box
     kind: str
@@ -77,11 +79,11 @@ class Wire:
 
     points: tuple[Point, ...]
     operation: str | None
-    """Of the edge; None for a line into the output or into a joined input."""
+    """Operation of the edge; None for a line into the output or into a joined input."""
     place: Place | None = None
-    """Of the edge."""
+    """Place of the edge in the cell."""
     joined: int | None = None
-    """The state that the line leads into the output."""
+    """State that the line leads into the output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +99,20 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where each column begins and ends, from left to right."""
+    """Left and right edges of the columns."""
 
     states: list[tuple[float, float]]
-    """By layer; the output's is the last."""
+    """Columns of states by layer; the output's is the last."""
     labels: list[tuple[float, float]]
-    """By layer; layer 0 has none and its column no width."""
+    """Columns of labels by layer; layer 0 has no labels and its column no width."""
     width: float
 
 
 class Plan:
-    """A cell of which it is known what stands above what, and how wide it has to be."""
+    """The rows of a cell and its least width, from which a layout of any width is made."""
 
     def __init__(self, cell: CellGenotype, names: Names, measure: Callable[[str], float]) -> None:
-        """`measure` gives the width of a label's text, in points."""
+        """Arrange the rows; `measure` returns the width of a label's text in points."""
         self.graph = Graph(cell, names)
         self.measure = measure
         self.rows = arrange(self.graph)
@@ -137,7 +139,7 @@ class Plan:
         )
 
     def _columns(self, spare: float = 0.0) -> _Columns:
-        """All columns, with `spare` points shared out between the channels as far as looks well."""
+        """Place all columns, with `spare` points shared between the channels up to a limit."""
         graph = self.graph
         joined = any(len(parts) > 1 for parts in graph.names.inputs)
         x = NAMED_WIDTH + MIN_CHANNEL if joined else 0.0
@@ -163,7 +165,7 @@ class Plan:
         return _Columns(states, labels, x + NAMED_WIDTH)
 
     def _channel(self, layer: int) -> float:
-        """The natural width of the channel to the right of a layer's states."""
+        """Return the natural width of the channel to the right of a layer's states."""
         climbs = [
             abs(self.rows.row(node, index) - self.rows.y[edge.source])
             for node in self.graph.nodes
@@ -185,7 +187,7 @@ class Plan:
                 yield State(box, "node", str(state))
 
     def _given(self) -> Iterator[State]:
-        """The inputs that are joined into one state, in a column before all others."""
+        """Yield the inputs that are joined into one state, in a column before all others."""
         for state, parts in enumerate(self.graph.names.inputs):
             for place, name in enumerate(parts if len(parts) > 1 else ()):
                 y = self.rows.y[state] + (place - (len(parts) - 1) / 2) * (NAMED_HEIGHT + BLOCK_GAP)
@@ -225,12 +227,13 @@ class Plan:
                 yield Wire(points, edge.operation, place=(node - graph.inputs, index))
 
     def _leaves(self, state: int) -> dict[tuple[int, int], float]:
-        """The height at which each edge leaves a state: ordered like their rows, so none cross."""
+        """Return the height at which each edge leaves a state, in the order of their rows."""
         graph, y = self.graph, self.rows.y[state]
         out = sorted(graph.out[state], key=lambda end: self.rows.row(*end))
+        # Edges in the order of their rows do not cross in the channel.
         slots = [place - (len(out) - 1) / 2 for place in range(len(out))]
         if state in graph.concat:
-            # The line into the output leaves in the middle and is level.
+            # The line into the output leaves in the middle, since it has to be level.
             above = sum(self.rows.row(*end) < y for end in out)
             slots = [place - above + (place >= above) for place in range(len(out))]
         furthest = max((abs(slot) for slot in slots), default=0) or 1
@@ -238,7 +241,7 @@ class Plan:
         return {end: y + slot * step for end, slot in zip(out, slots, strict=True)}
 
     def _joins(self, columns: _Columns) -> Iterator[Wire]:
-        """The lines without an operation: into the output, and into states that inputs join."""
+        """Yield the lines without an operation: into the output, and into joined inputs."""
         for state in sorted(self.graph.concat):
             start, y = columns.states[self.graph.layers[state]][1], self.rows.y[state]
             yield Wire(((start, y), (columns.states[-1][0], y)), None, joined=state)

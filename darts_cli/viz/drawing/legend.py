@@ -1,4 +1,4 @@
-"""The legend below a picture: what the colours and boxes in it stand for."""
+"""The legend below a picture: the meaning of its colours, boxes and lines."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,10 +11,11 @@ from darts_cli.viz.drawing.pen import LABEL_SIZE, LEAD, OUTLINE_WIDTHS, Pen, Wei
 from darts_cli.viz.style import COLOURS, colour, mix
 from darts_cli.viz.text import Names
 
+# Size of the sample before each text, in points.
 SAMPLE_WIDTH, SAMPLE_HEIGHT = 24.0, 12.0
-"""Of what stands before each text."""
+
+# Points from a sample to its text, from a text to the next sample, and from line to line.
 GAP, BETWEEN, LINE_HEIGHT = 6.0, 20.0, 20.0
-"""Points from a sample to its text, from a text to the next sample, and from line to line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +24,36 @@ class Entry:
 
     text: str
     draw: Callable[[Pen, Box, str], None]
-    """Draws the sample into a box, under an identifier."""
+    """Function that draws the sample into a box, with an identifier."""
     x: float = 0.0
-    """Where the sample begins."""
+    """Left edge of the sample."""
 
     @property
     def width(self) -> float:
-        """Of sample and text."""
+        """Width of sample and text in points."""
         return SAMPLE_WIDTH + GAP + measure(self.text)
 
 
 class Legend:
-    """Groups of entries, each in one line or, where that is too long, in lines and columns."""
+    """Groups of entries, each in one line or, if that is too long, in lines and columns."""
 
     def __init__(self, groups: Iterable[Sequence[Entry]], width: float) -> None:
         self.lines = [line for group in groups for line in _arrange(group, width)]
         self.height = LINE_HEIGHT * len(self.lines)
 
     def draw(self, pen: Pen) -> None:
-        """All of it, from the point of the pen down."""
+        """Draw the legend, from the point of the pen downwards."""
         entries = ((row, entry) for row, line in enumerate(self.lines) for entry in line)
         for number, (row, entry) in enumerate(entries):
             y = (row + 0.5) * LINE_HEIGHT
             box = Box(entry.x + SAMPLE_WIDTH / 2, y, SAMPLE_WIDTH, SAMPLE_HEIGHT)
             entry.draw(pen, box, f"legend-sample-{number}")
-            pen.text(
-                entry.text,
-                (entry.x + SAMPLE_WIDTH + GAP, y + LABEL_SIZE * 0.36),
-                LABEL_SIZE,
-                gid=f"legend-{number}-name",
-                align="left",
-            )
+            at, gid = (entry.x + SAMPLE_WIDTH + GAP, y + LABEL_SIZE * 0.36), f"legend-{number}-name"
+            pen.text(entry.text, at, LABEL_SIZE, gid=gid, align="left")
 
 
 def _arrange(group: Sequence[Entry], width: float) -> Iterator[list[Entry]]:
-    """Lines of a group that fit a width, which has room for its widest entry."""
+    """Yield the lines of a group, no wider than a width that fits its widest entry."""
     starts = [*accumulate((entry.width + BETWEEN for entry in group), initial=0.0)]
     if starts[-1] - BETWEEN <= width:
         yield [replace(entry, x=x) for entry, x in zip(group, starts, strict=False)]
@@ -72,12 +68,12 @@ def _arrange(group: Sequence[Entry], width: float) -> Iterator[list[Entry]]:
 def explain(
     cells: Iterable[CellGenotype], called: Names, *, compared: bool = False
 ) -> list[list[Entry]]:
-    """What a picture of some cells needs explained.
+    """Return the entries, in groups, that explain a picture of some cells.
 
     Args:
-        cells: That are drawn.
-        called: How their states are called.
-        compared: Whether lines are strong or pale in it.
+        cells: The cells of the picture.
+        called: The names of their states.
+        compared: Whether lines of the picture are strong or pale.
     """
     cells = list(cells)
     sums = any(len(edges) > 1 for cell in cells for edges in cell.nodes)
@@ -91,11 +87,8 @@ def explain(
     ]
     groups = [[Entry(operation, _draw_operation(operation)) for operation in operations], boxes]
     if compared:
-        marks = [
-            Entry("only in one", _draw_line(Weight.STRONG)),
-            Entry("in both", _draw_line(Weight.PALE)),
-        ]
-        groups.append(marks)
+        marks = {"only in one": Weight.STRONG, "in both": Weight.PALE}
+        groups.append([Entry(text, _draw_line(weight)) for text, weight in marks.items()])
     return groups
 
 

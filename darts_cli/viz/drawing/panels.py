@@ -3,21 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from darts_cli.genotype.difference import Surplus
-from darts_cli.viz.canvas import measure
-from darts_cli.viz.drawing.layout import Layout, Plan
+from darts_cli.viz.canvas import blank, measure
+from darts_cli.viz.drawing.layout import Plan
 from darts_cli.viz.drawing.legend import Entry, Legend
 from darts_cli.viz.drawing.pen import NAME_SIZE, TITLE_SIZE, Pen
 from darts_cli.viz.style import Style
 
+# Points: around the picture, height of a cell's title, and of the summary above all cells.
 MARGIN, TITLE_HEIGHT, SUMMARY_HEIGHT = 16.0, 32.0, 26.0
-"""Points around the picture, for the title of a cell, and for the line above all of them."""
-BETWEEN_ROWS, BETWEEN_COLUMNS = 26.0, 48.0
-LEGEND_GAP = 22.0
-"""From the last cell to the legend."""
+
+# Points between rows, between columns, and from the last cell to the legend.
+BETWEEN_ROWS, BETWEEN_COLUMNS, LEGEND_GAP = 26.0, 48.0, 22.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,23 +24,23 @@ class Panel:
     """One cell on a page."""
 
     genotype: str
-    """The title of its genotype."""
+    """Title of the cell's genotype."""
     cell: str
     prefix: str
-    """What the identifiers of its boxes and texts begin with."""
+    """Beginning of the identifiers of its boxes and texts."""
     plan: Plan
     surplus: Surplus | None = None
-    """What is strong in it; None where it is compared with none."""
+    """Edges and states drawn strong; None if the cell is not compared."""
 
     @property
     def title_widths(self) -> tuple[float, float]:
-        """Of the genotype's name with the space after it, and of the cell's name."""
+        """Widths of the genotype's name with the space after it, and of the cell's name."""
         name = measure(self.genotype, TITLE_SIZE, bold=True) + 9
         return name, measure(f"{self.cell} cell", TITLE_SIZE)
 
 
 class Page:
-    """Panels in rows of equally many, every column as wide as its widest panel."""
+    """Panels in rows of the same length, every column as wide as its widest panel."""
 
     def __init__(
         self,
@@ -55,20 +54,14 @@ class Page:
         self.theme = style.colours
         self.title_height = TITLE_HEIGHT if style.title else 0.0
         self.summary = summary if style.title else None
-        columns = list(zip(*rows, strict=True))
-        widest = [max(panel.plan.width for panel in column) for column in columns]
-        self.layouts = [
-            [panel.plan.layout(width) for panel, width in zip(row, widest, strict=True)]
-            for row in rows
-        ]
-        titles = [
-            max(sum(panel.title_widths) for panel in column) if style.title else 0.0
-            for column in columns
-        ]
-        self.widths = [
-            max(title, *(layout.width for layout in layouts))
-            for title, layouts in zip(titles, zip(*self.layouts, strict=True), strict=True)
-        ]
+        self.widths, columns = [], []
+        for column in zip(*rows, strict=True):
+            widest = max(panel.plan.width for panel in column)
+            layouts = [panel.plan.layout(widest) for panel in column]
+            title = max(sum(panel.title_widths) for panel in column) if style.title else 0.0
+            self.widths.append(max(title, *(layout.width for layout in layouts)))
+            columns.append(layouts)
+        self.layouts = list(zip(*columns, strict=True))
         groups = legend if style.legend else ()
         self.width = max(
             sum(self.widths) + BETWEEN_COLUMNS * (len(self.widths) - 1),
@@ -78,7 +71,7 @@ class Page:
         self.legend = Legend(groups, self.width)
 
     def figure(self) -> Figure:
-        """All of it, on a figure of 72 units an inch."""
+        """Draw the page on a figure of 72 units per inch."""
         heights = [max(layout.height for layout in row) for row in self.layouts]
         top = MARGIN + (SUMMARY_HEIGHT if self.summary else 0.0)
         height = top + sum(heights) + self.title_height * len(heights) + MARGIN
@@ -86,9 +79,7 @@ class Page:
         if self.legend.lines:
             height += LEGEND_GAP + self.legend.height
         width = self.width + 2 * MARGIN
-        background = self.theme.background
-        canvas = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor=background)
-        canvas.set_layout_engine("none")
+        canvas = blank(width, height, self.theme.background)
         axes = canvas.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
         axes.set_axis_off()
         if self.summary:
@@ -96,32 +87,20 @@ class Page:
             pen.text(self.summary, (0, 0), NAME_SIZE, gid="summary", align="left")
         for row, layouts, row_height in zip(self.rows, self.layouts, heights, strict=True):
             top += self.title_height
-            self._draw_row(axes, row, layouts, top)
+            left = MARGIN
+            for panel, layout, panel_width in zip(row, layouts, self.widths, strict=True):
+                pen = Pen(axes, self.theme, left, top)
+                if self.title_height:
+                    self._draw_title(pen, panel)
+                pen.draw(layout, panel.prefix, panel.surplus)
+                left += panel_width + BETWEEN_COLUMNS
             top += row_height + BETWEEN_ROWS
         self.legend.draw(Pen(axes, self.theme, MARGIN, top - BETWEEN_ROWS + LEGEND_GAP))
         return canvas
 
-    def _draw_row(
-        self, axes: Axes, row: Sequence[Panel], layouts: Sequence[Layout], top: float
-    ) -> None:
-        left = MARGIN
-        for panel, layout, width in zip(row, layouts, self.widths, strict=True):
-            pen = Pen(axes, self.theme, left, top)
-            if self.title_height:
-                self._draw_title(pen, panel)
-            pen.draw(layout, panel.prefix, panel.surplus)
-            left += width + BETWEEN_COLUMNS
-
     def _draw_title(self, pen: Pen, panel: Panel) -> None:
-        """The genotype's name and the cell's, from the left edge."""
-        y = TITLE_SIZE - TITLE_HEIGHT
-        gid = f"{panel.prefix}-title"
+        """Draw the genotype's name and the cell's, from the left edge."""
+        gid, y = f"{panel.prefix}-title", TITLE_SIZE - TITLE_HEIGHT
         pen.text(panel.genotype, (0, y), TITLE_SIZE, gid=gid, bold=True, align="left")
-        pen.text(
-            f"{panel.cell} cell",
-            (panel.title_widths[0], y),
-            TITLE_SIZE,
-            gid=f"{gid}-cell",
-            ink=self.theme.faint,
-            align="left",
-        )
+        gid, at, ink = f"{gid}-cell", (panel.title_widths[0], y), self.theme.faint
+        pen.text(f"{panel.cell} cell", at, TITLE_SIZE, gid=gid, ink=ink, align="left")

@@ -13,17 +13,17 @@ from darts_cli.viz.canvas import font
 from darts_cli.viz.drawing.layout import Box, Label, Layout, Point, State, Wire
 from darts_cli.viz.style import Theme, colour, mix
 
+# Radius of the corners of each kind of box.
 ROUNDING = {"input": 4.0, "node": 10.0, "output": 4.0}
-"""Of the corners of each kind of box."""
 LABEL_SIZE, NAME_SIZE, NOTE_SIZE, TITLE_SIZE = 9.0, 11.5, 7.5, 13.0
 ARROW_LENGTH, ARROW_HALF_WIDTH = 6.0, 3.0
+# Lines begin this far before their first point, under an opaque box, so that none ends in the air
+# at a round corner.
 LEAD = ROUNDING["node"]
-"""How far lines begin before their first point, under an opaque box: none hangs in the air at a
-round corner."""
 
 
 class Weight(Enum):
-    """How much of a cell catches the eye."""
+    """Emphasis of a part of a cell."""
 
     PALE = auto()
     PLAIN = auto()
@@ -36,7 +36,7 @@ OUTLINE_WIDTHS = {Weight.PALE: 1.1, Weight.PLAIN: 1.1, Weight.STRONG: 1.8}
 
 
 class Pen:
-    """Draws on axes of a unit a point, relative to a point of the page."""
+    """Draws on axes whose unit is a point, relative to a point of the page."""
 
     def __init__(self, axes: Axes, theme: Theme, left: float, top: float) -> None:
         self.axes = axes
@@ -45,12 +45,12 @@ class Pen:
         self.top = top
 
     def draw(self, layout: Layout, prefix: str, surplus: Surplus | None = None) -> None:
-        """One cell, lines below boxes.
+        """Draw one cell, lines below boxes.
 
         Args:
-            layout: Where everything goes.
-            prefix: What the identifiers of its boxes and texts begin with.
-            surplus: What is strong, while all other lines are pale; None: all is plain.
+            layout: The layout of the cell.
+            prefix: Beginning of the identifiers of its boxes and texts.
+            surplus: Edges and states drawn strong, all others pale; None: all are plain.
         """
         for number, wire in enumerate(layout.wires):
             weight = _weigh(surplus, wire.place, wire.joined)
@@ -61,7 +61,7 @@ class Pen:
             self._state(state, f"{prefix}-state-{number}")
 
     def wire(self, wire: Wire, gid: str, weight: Weight = Weight.PLAIN) -> None:
-        """A line with an arrow."""
+        """Draw a line with an arrow."""
         points = [(x + self.left, y + self.top) for x, y in wire.points]
         if wire.operation is not None:
             ink, width = colour(wire.operation), EDGE_WIDTHS[weight]
@@ -72,13 +72,10 @@ class Pen:
             ink = mix(ink, self.theme.background, self.theme.pale)
         tip = points[-1]
         points[-1] = (tip[0] - ARROW_LENGTH, tip[1])
-        # What is strong is never below what is pale.
+        # Strong lines lie above pale ones.
         above = 0.5 if weight is Weight.STRONG else 0.0
-        line = PathPatch(
-            _bend(points), fill=False, edgecolor=ink, linewidth=width, zorder=1 + above
-        )
-        line.set_gid(gid)
-        self.axes.add_patch(line)
+        look = {"edgecolor": ink, "linewidth": width, "zorder": 1 + above}
+        self.axes.add_patch(PathPatch(_bend(points), fill=False, gid=gid, **look))
         back, half = tip[0] - ARROW_LENGTH - 1, max(ARROW_HALF_WIDTH, width / 2 + 2)
         head = [tip, (back, tip[1] - half), (back, tip[1] + half)]
         self.axes.add_patch(Polygon(head, facecolor=ink, edgecolor="none", zorder=2 + above))
@@ -108,18 +105,17 @@ class Pen:
         self.kind(state.box, state.kind, gid)
         x, y = state.box.x, state.box.y
         rise = 6.0 if state.note else 0.0
-        # Only the names in `text.NAMES` have subscripts; anything else is shown as it is.
+        # Only the names in `text.NAMES` have subscripts; any other text is no formula.
         maths = "_{" in state.name
         name = f"${state.name}$" if maths else state.name
         size = NAME_SIZE if maths or state.kind == "node" else LABEL_SIZE
         self.text(name, (x, y - rise), size, gid=f"{gid}-text", maths=maths)
         if state.note:
-            self.text(
-                state.note, (x, y + 10), NOTE_SIZE, gid=f"{gid}-text-note", ink=self.theme.faint
-            )
+            note, ink = f"{gid}-text-note", self.theme.faint
+            self.text(state.note, (x, y + 10), NOTE_SIZE, gid=note, ink=ink)
 
     def kind(self, box: Box, kind: str, gid: str) -> None:
-        """A box of an input, a node or an output."""
+        """Draw the box of an input, a node or an output."""
         self.box(
             box,
             fill=self.theme.fills[kind],
@@ -138,19 +134,20 @@ class Pen:
         gid: str,
         width: float = OUTLINE_WIDTHS[Weight.PLAIN],
     ) -> None:
-        """A rectangle with round corners."""
-        patch = FancyBboxPatch(
-            (box.x - box.width / 2 + self.left, box.y - box.height / 2 + self.top),
-            box.width,
-            box.height,
-            boxstyle=f"round,pad=0,rounding_size={rounding}",
-            facecolor=fill,
-            edgecolor=outline,
-            linewidth=width,
-            zorder=3,
+        """Draw a rectangle with round corners."""
+        self.axes.add_patch(
+            FancyBboxPatch(
+                (box.x - box.width / 2 + self.left, box.y - box.height / 2 + self.top),
+                box.width,
+                box.height,
+                boxstyle=f"round,pad=0,rounding_size={rounding}",
+                facecolor=fill,
+                edgecolor=outline,
+                linewidth=width,
+                zorder=3,
+                gid=gid,
+            )
         )
-        patch.set_gid(gid)
-        self.axes.add_patch(patch)
 
     def text(
         self,
@@ -164,8 +161,8 @@ class Pen:
         align: Literal["left", "center"] = "center",
         maths: bool = False,
     ) -> None:
-        """A line of text around a point, or with its baseline to the right of it."""
-        artist = self.axes.text(
+        """Write a line of text centred at a point, or to the right of it on its baseline."""
+        self.axes.text(
             at[0] + self.left,
             at[1] + self.top,
             text,
@@ -177,19 +174,19 @@ class Pen:
             usetex=False,
             math_fontfamily="dejavusans",
             zorder=4,
+            gid=gid,
         )
-        artist.set_gid(gid)
 
 
 def _weigh(surplus: Surplus | None, place: Place | None, joined: int | None = None) -> Weight:
-    """The weight of an edge, or of the line from a state to the output."""
+    """Return the weight of an edge, or of the line from a state to the output."""
     if surplus is None:
         return Weight.PLAIN
     return Weight.STRONG if place in surplus.edges or joined in surplus.concat else Weight.PALE
 
 
 def _bend(points: list[Point]) -> Curve:
-    """A line that is level at both ends of every part, however it climbs."""
+    """Return a curve through points that is level at both ends of every part."""
     start = (points[0][0] - LEAD, points[0][1])
     codes, vertices = [Curve.MOVETO, Curve.LINETO], [start, points[0]]
     for (x0, y0), (x1, y1) in pairwise(points):

@@ -1,4 +1,4 @@
-"""What stands above what in a cell's picture, and how high: few crossings, short climbs."""
+"""The vertical order and heights in a cell's picture: few crossings, short climbs."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -8,34 +8,34 @@ from itertools import combinations, permutations
 from darts_cli.genotype.types import CellGenotype, Edge
 from darts_cli.viz.text import Names
 
+# Points below which two heights, or two costs, are the same.
 TOLERANCE = 1e-6
-"""Points below which two heights, or two costs, are the same."""
 
 LABEL_HEIGHT = 18.0
+# From one label of a node to the next.
 ROW = 24.0
-"""From one label of a node to the next."""
+# Between boxes of different nodes.
 BLOCK_GAP = 11.0
-"""Between things of different nodes."""
+# Height of the strip of a line without a label.
 LANE = 8.0
-"""The height that a line without a label takes for itself."""
+# Heights of a node, and of an input or output, which has a name.
 STATE_HEIGHT = 30.0
 NAMED_HEIGHT = 40.0
-"""Of an input or output, which carries a name."""
+# Between the ends of two edges on the same side of a state.
 PORT = 6.0
-"""Between the ends of two edges on the same side of a state."""
 
+# Up to this many nodes every order is tried, 120 of them; beyond, one is improved step by step.
 EXHAUSTIVE = 5
-"""Up to this many nodes every order is tried, 120 of them; beyond, one is improved step by step."""
+# Orders tried at most, times the square of the number of states.
 TRIES = 80_000
-"""Orders tried at most, times the square of the number of states."""
+# Costs of a crossing, of a point of height, and of a point between the inputs and the middle of the
+# picture, in points that edges climb.
 CROSSING_COST, HEIGHT_COST, BALANCE_COST = 40.0, 0.5, 0.5
-"""What a crossing is worth, a point of height, and a point between the inputs and the middle of the
-picture, in points that edges climb."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Strip:
-    """What a block occupies in the columns `first` to `last`, relative to its centre."""
+    """The heights of a block in the columns `first` to `last`, relative to its centre."""
 
     first: int
     last: int
@@ -44,7 +44,7 @@ class _Strip:
 
 
 class Graph:
-    """A cell as states in layers, whatever their heights on the page.
+    """A cell as states in layers, without heights on the page.
 
     Column 2L holds the states of layer L, column 2L - 1 the labels of their edges.
     """
@@ -63,7 +63,7 @@ class Graph:
         for node in self.nodes:
             for index, edge in enumerate(self.edges[node]):
                 self.out[edge.source].append((node, index))
-        # The way to each state by the latest source of each node makes a tree of the cell.
+        # Paths by the latest source of each node make a tree, whose branches move as a whole.
         self.paths: list[tuple[int, ...]] = [(state,) for state in range(self.inputs)]
         for node in self.nodes:
             latest = max(edge.source for edge in self.edges[node])
@@ -71,17 +71,17 @@ class Graph:
         self.heights = [self._height(state) for state in range(len(self.edges))]
 
     def named(self, state: int) -> bool:
-        """Whether the state is an input that carries its own name."""
+        """Return whether the state is an input with a name of its own."""
         return state < self.inputs and len(self.names.inputs[state]) == 1
 
     def _height(self, state: int) -> float:
-        """Of the state's box: enough for the ends of its edges."""
+        """Return the height of the state's box, enough for the ends of its edges."""
         least = NAMED_HEIGHT if self.named(state) else STATE_HEIGHT
         ends = max(len(self.edges[state]), len(self.out[state]) + (state in self.concat))
         return max(least, PORT * ends + 14)
 
     def strips(self, state: int, offsets: Sequence[float]) -> list[_Strip]:
-        """What a state occupies together with its labels, rows and line into the output."""
+        """Return the strips of a state, its labels, its rows and its line into the output."""
         column, half = 2 * self.layers[state], self.heights[state] / 2
         strips = [_Strip(column, column, -half, half)]
         if offsets:
@@ -98,15 +98,15 @@ class Graph:
 
 @dataclass(frozen=True, slots=True)
 class _Order:
-    """What stands above what."""
+    """The order of states and of labels from top to bottom."""
 
     nodes: tuple[int, ...]
-    """From top to bottom."""
+    """Nodes from top to bottom."""
     stacks: tuple[tuple[int, ...], ...]
-    """For every state the indices of its edges from top to bottom."""
+    """Indices of the edges of each state from top to bottom."""
 
     def neighbours(self, graph: Graph) -> Iterator["_Order"]:
-        """Every order in which a label, a node, or a node with all that follows it has moved."""
+        """Yield every order with one label, one node, or one branch of nodes moved."""
         for state, stack in enumerate(self.stacks):
             for index in stack:
                 for moved in _moves(stack, {index}):
@@ -120,7 +120,7 @@ class _Order:
 
 
 def _moves(items: tuple[int, ...], members: set[int]) -> Iterator[tuple[int, ...]]:
-    """All other orders with the members together, in the order they have, at some place."""
+    """Yield all other orders with the members together at some place, in their own order."""
     moving = [item for item in items if item in members]
     rest = [item for item in items if item not in members]
     for place in range(len(rest) + 1):
@@ -130,7 +130,7 @@ def _moves(items: tuple[int, ...], members: set[int]) -> Iterator[tuple[int, ...
 
 
 class Rows:
-    """The height of every state and edge for one order."""
+    """The heights of all states and edges for one order."""
 
     def __init__(self, graph: Graph, order: _Order) -> None:
         self.graph = graph
@@ -165,7 +165,7 @@ class Rows:
             self.y[state] = max((self.y[up] + gap for up, gap in self.above[state]), default=0.0)
 
     def _pull(self, state: int) -> float | None:
-        """Where the state's edges would climb least."""
+        """Return the height at which the state's edges climb least; None without edges."""
         graph = self.graph
         wishes = [
             self.y[edge.source] - offset
@@ -209,7 +209,7 @@ class Rows:
             self.y[state] += move
 
     def settle(self) -> None:
-        """Relax for the order that is drawn, moving states that block one another together too."""
+        """Relax for the order that is drawn, and move states that block one another together."""
         for _ in range(20):
             self._relax(sweeps=4)
             for group in self._touching():
@@ -217,7 +217,7 @@ class Rows:
         self._relax(sweeps=20)
 
     def _touching(self) -> list[set[int]]:
-        """The states in groups that hold each other in place."""
+        """Return groups of states that hold each other in place."""
         groups: list[set[int]] = []
         for state in self.order:
             joined = {state}
@@ -231,11 +231,11 @@ class Rows:
         return [group for group in groups if len(group) > 1]
 
     def row(self, node: int, index: int) -> float:
-        """The height of an edge's row."""
+        """Return the height of an edge's row."""
         return self.y[node] + self.offsets[node][index]
 
     def cost(self) -> float:
-        """How much there is to follow with the eyes: crossings, climbs and height."""
+        """Compute how hard the order is to follow: crossings, climbs, height and balance."""
         climbs = sum(
             abs(self.row(node, index) - self.y[edge.source])
             for node in self.graph.nodes
@@ -251,7 +251,7 @@ class Rows:
         )
 
     def _crossings(self) -> int:
-        """How often edges that bend cross any other one, channel by channel."""
+        """Count the crossings of edges that bend with other edges, channel by channel."""
         graph, crossings = self.graph, 0
         for layer in range(graph.depth - 1):
             level = [self.y[state] for state in graph.concat if graph.layers[state] <= layer]
@@ -271,7 +271,7 @@ class Rows:
 
 
 def arrange(graph: Graph) -> Rows:
-    """The best order found: all of a small cell's, then by single moves while they help."""
+    """Find the best order: of all orders of a small cell, then by single moves while they help."""
     stacks = tuple(
         tuple(sorted(range(len(edges)), key=lambda index: edges[index].source))
         for edges in graph.edges

@@ -1,4 +1,4 @@
-// Cells, the alphas behind them, and the slider that goes through the epochs of a search.
+// Cells, their alphas, and the slider over the epochs of a search.
 
 const ARROW = 6;
 // Labels of 9.5 points are small on a screen.
@@ -26,13 +26,13 @@ function drawCell(layout, label, zoom) {
 const colourOf = (operation) =>
   operation === null ? {} : { "--operation": page.operations[operation][1] };
 
-// Level between points of the same height, and bent elsewhere.
+// Draws a line that is level between points of the same height, and bent elsewhere.
 function drawWire([operation, ...numbers]) {
   const points = [];
   for (let at = 0; at < numbers.length; at += 2) points.push([numbers[at], numbers[at + 1]]);
   const [tipX, tipY] = points.at(-1);
   points[points.length - 1] = [tipX - ARROW, tipY];
-  // Lines begin under the box, so that none hangs in the air at a rounded corner.
+  // Lines begin under the box, so that none ends in the air at a rounded corner.
   let path = `M${points[0][0] - 10},${points[0][1]}L${points[0]}`;
   for (let at = 1; at < points.length; at += 1) {
     const [[x0, y0], [x1, y1]] = [points[at - 1], points[at]];
@@ -78,7 +78,7 @@ function cellFigure(layoutNumber, label, zoom = LARGE) {
 
 const STEPS = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
 
-// The probabilities of one cell: an edge a row, a primitive a column.
+// The probabilities of one cell: a row per edge, a column per primitive.
 class AlphaTable {
   constructor(run, cell) {
     this.run = run;
@@ -165,12 +165,12 @@ class AlphaTable {
   }
 }
 
-// Cells and alphas after one epoch, and what chooses the epoch.
+// Builds the cells and alphas after one epoch, and the slider that chooses the epoch.
 function explorer(run, level) {
   const { snapshots } = run;
   const id = freshId();
   const names = Object.keys(snapshots[0].cells);
-  // One box a cell, in which one stays where one has scrolled to.
+  // One box per cell, which keeps its scroll position.
   const pictures = names.map((name) => scrolled(`${name} cell`));
   const tables = names.map((name) => new AlphaTable(run, name));
   const told = html("p", { class: "told", "aria-live": "polite" });
@@ -189,7 +189,7 @@ function explorer(run, level) {
     output.textContent = `epoch ${whole(snapshot.epoch)} of ${whole(run.planned)}`;
     slider.ariaValueText = output.textContent;
     told.textContent = snapshot.text;
-    // Not `disabled`, which would take the focus away from the last press.
+    // Not `disabled`, which would take the focus away after the last press.
     previous.ariaDisabled = String(slider.valueAsNumber === 0);
     next.ariaDisabled = String(slider.valueAsNumber === snapshots.length - 1);
     names.forEach((name, index) => {

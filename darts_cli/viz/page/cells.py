@@ -12,11 +12,11 @@ from darts_cli.viz.drawing.layout import Box, Layout, Plan
 from darts_cli.viz.style import colour
 from darts_cli.viz.text import Names, names
 
+# Width in points of a label's letter: 0.6 of the style sheet's 9.5 points, in any monospace font.
 LETTER_WIDTH = 5.7
-"""Points of a label's letter: 0.6 of the 9.5 points that the style sheet says, in any monospace."""
 
+# Probabilities are whole numbers, in parts of this, which take the fewest bytes.
 SHARES = 10_000
-"""Probabilities are told in parts of this, as whole numbers, which take the fewest letters."""
 
 _Item = TypeVar("_Item")
 
@@ -25,28 +25,27 @@ class Pictures:
     """The different cells of a page, each once, and the operations in them."""
 
     def __init__(self) -> None:
-        self.layouts: list[dict[str, Any]] = []
-        self.operations: list[list[str]] = []
-        self._numbers: dict[tuple[CellGenotype, Names], int] = {}
-        self._columns: dict[str, int] = {}
+        self._layouts: dict[tuple[CellGenotype, Names], int] = {}
+        self._operations: dict[str, int] = {}
 
     def number_all(self, genotype: Genotype, space: SearchSpace) -> dict[str, int]:
-        """The number of each cell's layout."""
-        called = names(genotype, space)
-        return {name: self._number(cell, called) for name, cell in genotype.cells.items()}
+        """Return the number of each cell's layout."""
+        called, numbers = names(genotype, space), self._layouts
+        return {
+            name: numbers.setdefault((cell, called), len(numbers))
+            for name, cell in genotype.cells.items()
+        }
 
-    def _number(self, cell: CellGenotype, called: Names) -> int:
-        key = cell, called
-        if key not in self._numbers:
-            self._numbers[key] = len(self.layouts)
-            self.layouts.append(self._plain(_lay_out(cell, called), _describe(cell, called)))
-        return self._numbers[key]
+    def layouts(self) -> list[dict[str, Any]]:
+        """Lay out the numbered cells, in the order of their numbers."""
+        return [self._plain(_lay_out(*key), _describe(*key)) for key in self._layouts]
+
+    def operations(self) -> list[list[str]]:
+        """Return the names and colours of the operations that the layouts refer to by number."""
+        return [[name, colour(name)] for name in self._operations]
 
     def _operation(self, name: str) -> int:
-        if name not in self._columns:
-            self._columns[name] = len(self.operations)
-            self.operations.append([name, colour(name)])
-        return self._columns[name]
+        return self._operations.setdefault(name, len(self._operations))
 
     def _plain(self, layout: Layout, text: str) -> dict[str, Any]:
         return {
@@ -72,7 +71,7 @@ class Pictures:
 
 @lru_cache(maxsize=2048)
 def _lay_out(cell: CellGenotype, called: Names) -> Layout:
-    # Kept, since a page that turns out too large is made again of fewer epochs.
+    # Cached, since a page that turns out too large is built again with fewer epochs.
     return Plan(cell, called, lambda text: LETTER_WIDTH * len(text)).layout()
 
 
@@ -81,12 +80,8 @@ def _numbers(box: Box) -> list[float]:
 
 
 def _describe(cell: CellGenotype, called: Names) -> str:
-    """The cell in words, for those who do not see it."""
-    parts = [
-        f"node {number} = {' and '.join(inputs)} joined"
-        for number, inputs in enumerate(called.inputs)
-        if len(inputs) > 1
-    ]
+    """Describe the cell in words, for screen readers."""
+    parts = [f"node {number} = {' and '.join(inputs)} joined" for number, inputs in called.joined()]
     for number, node in enumerate(cell.nodes, start=len(called.inputs)):
         terms = (f"{edge.operation}({called.state(edge.source)})" for edge in node)
         parts.append(f"node {number} = {' + '.join(terms)}")
@@ -96,7 +91,7 @@ def _describe(cell: CellGenotype, called: Names) -> str:
 
 
 def plain_edges(space: SearchSpace, genotype: Genotype) -> list[list[str]]:
-    """Where each edge of a searched cell comes from and where it ends: the rows of its alphas."""
+    """Return the names of source and node of each edge, in the order of the alphas' rows."""
     called = names(genotype, space)
     return [
         [called.state(source), called.state(node + space.inputs)] for node, source in space.edges
@@ -106,7 +101,7 @@ def plain_edges(space: SearchSpace, genotype: Genotype) -> list[list[str]]:
 def plain_snapshot(
     snapshot: SearchSnapshot, space: SearchSpace, pictures: Pictures
 ) -> dict[str, Any]:
-    """What the page shows of a search after an epoch."""
+    """Build the JSON object of a search after an epoch."""
     alphas = snapshot.alphas
     return {
         "epoch": snapshot.epoch,
@@ -121,7 +116,7 @@ def plain_snapshot(
 
 
 def _chosen(snapshot: SearchSnapshot, space: SearchSpace, cell: str) -> list[int]:
-    """For each edge the column of the primitive that the genotype keeps; -1: none of them."""
+    """Return for each edge the column of the primitive that the genotype keeps, or -1."""
     rows = {edge: row for row, edge in enumerate(space.edges)}
     columns = [-1] * len(rows)
     for choice in snapshot.choices:
@@ -147,7 +142,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def spread(items: Sequence[_Item], most: int) -> list[_Item]:
-    """At most so many of them, evenly spread, the first and the last among them."""
+    """Return at most `most` items, evenly spread, the first and the last among them."""
     last = len(items) - 1
     if last < most:
         return list(items)

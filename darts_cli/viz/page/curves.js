@@ -1,6 +1,6 @@
-// Numbers over epochs, with the values at a place that the pointer or the arrow keys choose.
+// Charts over epochs, with the values at the epoch that the pointer or the arrow keys choose.
 
-// What is drawn of a run's columns; all of them are in the table of numbers.
+// The columns of a run that are drawn; all columns are in the table of numbers.
 const CURVES = [
   { title: "Loss", column: /^(.+) loss$/ },
   { title: "Top-1 accuracy", column: /^(.+) top1$/, percent: true },
@@ -14,17 +14,17 @@ const CURVES = [
 
 const MARGIN = { left: 54, right: 12, top: 10, bottom: 36 };
 const HEIGHT = 230;
-// Beyond this ratio of the largest to the smallest, a scale by powers of ten.
+// Ratio of the largest to the smallest value above which the scale is logarithmic.
 const LOGARITHMIC = 10;
 
-// The columns of a run that belong to a curve, with what is particular in their names.
+// Returns the columns of a run that belong to a curve, with the split or cell of their names.
 function columnsOf(run, curve) {
   return Object.entries(run.columns)
     .map(([name, values]) => ({ part: curve.column.exec(name)?.[1], values, epochs: run.epochs }))
     .filter(({ part, values }) => part && values.some((value) => value !== null));
 }
 
-// One chart a curve, one line a split or cell.
+// Builds one chart per curve, with one line per split or cell.
 function curvesOfRun(run, level) {
   return CURVES.map((curve) => {
     const series = columnsOf(run, curve).map((column) => ({ ...column, name: column.part }));
@@ -32,7 +32,7 @@ function curvesOfRun(run, level) {
   });
 }
 
-// One chart a curve and split or cell, one line a run.
+// Builds one chart per curve and split or cell, with one line per run.
 function curvesOfRuns(runs, level) {
   return CURVES.flatMap((curve) => {
     const all = runs.flatMap((run, style) =>
@@ -47,7 +47,7 @@ function curvesOfRuns(runs, level) {
   });
 }
 
-// Round numbers from `low` to `high`, about `count` of them.
+// Returns about `count` round numbers from `low` to `high`.
 function ticks(low, high, count) {
   const rough = (high - low) / count || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -59,12 +59,12 @@ function ticks(low, high, count) {
   return found;
 }
 
-// Powers of ten, five at most; where there are fewer than two, twice and five times them as well.
+// Returns at most five powers of ten; if there are fewer than two, also twice and five times them.
 function powers(low, high) {
   const within = (digits) => {
     const found = [];
     for (let at = Math.floor(Math.log10(low)); at <= Math.log10(high); at += 1) {
-      // Read from text, since a product of powers would have sixteen digits.
+      // Parsed from text, since a product of powers would have sixteen digits.
       found.push(...digits.map((digit) => Number(`${digit}e${at}`)));
     }
     return found.filter((value) => value >= low && value <= high);
@@ -81,7 +81,7 @@ function showTick(value, percent) {
   return Number.isInteger(value) ? whole(value) : String(value);
 }
 
-// All of the page, those in folded parts too.
+// All charts of the page, also those in folded parts.
 const charts = [];
 
 class Chart {
@@ -89,7 +89,7 @@ class Chart {
     Object.assign(this, { title, percent, series });
     this.epochs = [...new Set(series.flatMap(({ epochs }) => epochs))].sort((a, b) => a - b);
     const values = series.flatMap((line) => line.values).filter((value) => value !== null);
-    // Not Math.min(...values), which thousands of epochs are too many arguments for.
+    // Not Math.min(...values): thousands of epochs are too many arguments.
     this.low = values.reduce((a, b) => Math.min(a, b));
     this.high = values.reduce((a, b) => Math.max(a, b));
     this.log = this.low > 0 && this.high / this.low > LOGARITHMIC;
@@ -115,7 +115,7 @@ class Chart {
       this.paper,
       this.readout,
     );
-    // What is folded is drawn once it is unfolded.
+    // A folded chart has no width, and is drawn when it is unfolded.
     new ResizeObserver(() => this.draw()).observe(this.paper);
     charts.push(this);
     this.tell();
@@ -175,7 +175,7 @@ class Chart {
     ].flat();
   }
 
-  // A value that is missing breaks the line; one alone is a dot.
+  // A missing value breaks the line; a value without neighbours is a dot.
   line({ epochs, values }, style) {
     let path = "";
     epochs.forEach((epoch, index) => {
@@ -236,17 +236,17 @@ class Chart {
 // Seven colours and four kinds of dashes: twenty-eight lines that can be told apart.
 const lineClass = (style) => `line colour-${style % 7} dash-${style % 4}`;
 
-// What fills the folded tables of numbers, each of which is many thousand elements for a long run.
+// Functions that fill the folded tables, each of which has many thousand elements for a long run.
 const tables = [];
 
-// The same numbers, and those that are not drawn, as a table.
+// Builds a table of all numbers, also of those that are not drawn.
 function numbers(run) {
   const details = folded("All numbers as a table");
   const build = () => {
     if (details.children.length > 1) return;
     details.append(scrolled(`Numbers of ${run.name}`, tabulate(run)));
   };
-  // The second comes too late for a click, but also when a word in it is searched for.
+  // `toggle` comes too late for a click, but also when the search for a word opens the table.
   details.firstChild.addEventListener("click", build);
   details.addEventListener("toggle", build);
   tables.push(build);

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,22 +14,19 @@ from darts_cli.run.history import History
 from darts_cli.run.signals import Signals
 from darts_cli.terminal.console import format_metrics
 from darts_cli.viz.page.cells import Pictures, plain_edges, plain_snapshot, spread
+from darts_cli.viz.text import printable
 
+# How the multiply-adds of a network are counted.
 RULE = (
     "Multiply-adds of convolutions and linear layers for one example, batch 1, evaluation mode, "
     "without the auxiliary head."
 )
-"""How the multiply-adds of a network are counted."""
 
-_SIGNALS = {
-    "skip_connections": "skips",
-    "entropy": "entropy",
-    "weakest_margin": "weakest margin",
-}
-"""What a page calls the signals of a cell."""
+# Names on a page of the signals of a cell.
+_SIGNALS = {"skip_connections": "skips", "entropy": "entropy", "weakest_margin": "weakest margin"}
 
+# Bytes at the end of a log that are searched for its last time.
 _SEEN = 4096
-"""Bytes of the end of a log in which its last time is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,66 +34,63 @@ class NetworkSize:
     """The size of a derived network."""
 
     parameters: int
-    """Weights in evaluation, without an auxiliary head."""
+    """Number of weights in evaluation, without an auxiliary head."""
     macs: int
-    """Multiply-adds, as `RULE` counts them."""
+    """Number of multiply-adds, as `RULE` counts them."""
     example: str
-    """What one example is, such as `image of 3 x 32 x 32`."""
+    """Kind and shape of an example, such as `image of 3 x 32 x 32`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunPage:
-    """What a page tells of a run."""
+    """The run of a page, and the size of its network."""
 
     history: History
     size: NetworkSize | None = None
-    """Of the derived network; None where it is not known."""
+    """Size of the derived network; None if it is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """How much a page shows of each run; more is thinned out evenly."""
+    """Limits of what a page shows of each run; epochs beyond are thinned out evenly."""
 
     snapshots: int
-    """Epochs with their cells and alphas."""
+    """Number of epochs with their cells and alphas."""
     rows: int
-    """Epochs in curves."""
+    """Number of epochs in curves."""
 
 
 def page_data(pages: Sequence[RunPage], folder: Path, limits: Limits) -> dict[str, Any]:
-    """The JSON object of a page that lies in `folder`."""
+    """Build the JSON object of a page in the folder `folder`."""
     pictures = Pictures()
     labels = _labels([page.history.path for page in pages])
     runs = [
         _plain_run(page, label, folder, limits, pictures)
         for page, label in zip(pages, labels, strict=True)
     ]
+    layouts = pictures.layouts()
     return {
         "title": title(pages),
         "darts": __version__,
         "rule": RULE,
         "runs": runs,
-        "operations": pictures.operations,
-        "layouts": pictures.layouts,
+        "operations": pictures.operations(),
+        "layouts": layouts,
         "differences": _differences([run["settings"] for run in runs]),
     }
 
 
 def title(pages: Sequence[RunPage]) -> str:
-    """What the page is about."""
+    """Return the title of the page."""
     history = pages[0].history
     if len(pages) > 1:
         return f"{len(pages)} runs of {history.space.name} compared"
-    # A name of bytes that are no text cannot be written as it is.
-    name = "".join(
-        letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in history.name
-    )
     command = {"train": "training"}.get(history.command, history.command)
-    return f"{name}: {command} of {history.space.name}"
+    return f"{printable(history.name)}: {command} of {history.space.name}"
 
 
 def _labels(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart."""
+    """Return the shortest ends of the paths that are all different."""
     parts = [path.resolve().parts for path in paths]
     for length in range(1, max(map(len, parts)) + 1):
         labels = ["/".join(part[-length:]) for part in parts]
@@ -128,8 +122,7 @@ def _plain_run(
             )
             if len(shown) < len(all_)
         ],
-        "size": size
-        and {"parameters": size.parameters, "macs": size.macs, "example": size.example},
+        "size": size and asdict(size),
         "settings": _flatten(history.settings),
         "links": _links(Run(history.path), folder),
         "epochs": rows,
@@ -144,9 +137,9 @@ def _plain_run(
 
 
 def _columns(history: History) -> dict[str, dict[int, float | None]]:
-    """By name and epoch, every number that a run tells after its epochs.
+    """Collect every number of a run by name and epoch.
 
-    What a line of metrics says of the alphas is left out: it is seen on them.
+    The signals in the records are left out, since the snapshots have them.
     """
     names = {*Signals.__slots__, "step", "evaluated"}
     columns: dict[str, dict[int, float | None]] = {}
@@ -168,15 +161,15 @@ def _columns(history: History) -> dict[str, dict[int, float | None]]:
 
 
 def _number(value: object) -> float | None:
-    """Six digits of a number; None of what is no finite one, which JSON cannot hold."""
-    # Whole numbers may be too large to become floats.
+    """Round a number to six digits; return None if it is not finite, which JSON cannot hold."""
+    # A bound instead of math.isfinite, since an integer may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
         return None
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
 def _summary(history: History) -> list[list[str]]:
-    """What was done, how far it is and how well it went, in words."""
+    """Describe the task of a run, its progress and its results, as names and values."""
     settings, genotype = history.settings, history.genotype
     data = Path(str(_inner(settings, "data").get("name", "unknown data"))).name
     rows = {}
@@ -188,9 +181,9 @@ def _summary(history: History) -> list[list[str]]:
         )
     else:
         rows["Task"] = f"training of a genotype's network on {data}"
-    done = max((r["epoch"] for r in history.records if type(r.get("epoch")) is int), default=0)
-    done = max([done, *(snapshot.epoch for snapshot in history.snapshots)])
-    rows["Epochs"] = f"{done:,} of {history.epochs:,}"
+    done = [r["epoch"] for r in history.records if type(r.get("epoch")) is int]
+    done += [snapshot.epoch for snapshot in history.snapshots]
+    rows["Epochs"] = f"{max(done, default=0):,} of {history.epochs:,}"
     rows |= _measures(history.records)
     if history.command == "train":
         rows |= _best(history.records)
@@ -206,37 +199,31 @@ def _summary(history: History) -> list[list[str]]:
 
 
 def _origin(origin: Mapping[str, Any], *, searched: bool) -> dict[str, str]:
-    """Where a genotype comes from; of one that this run has searched, when it was derived."""
+    """Describe the origin of a genotype; if this run has searched it, only the date."""
     if searched:
         return {"Derived on": str(origin["date"])} if "date" in origin else {}
-    told = {key: value for key, value in origin.items() if key != "versions"}
-    text = ", ".join(f"{key} {value}" for key, value in _flatten(told).items())
+    shown = {key: value for key, value in origin.items() if key != "versions"}
+    text = ", ".join(f"{key} {value}" for key, value in _flatten(shown).items())
     return {"Its origin": text} if text else {}
 
 
 def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The last of each split."""
-    rows: dict[str, str] = {}
-    splits = dict.fromkeys(
-        key
+    """Describe the last metrics of each split."""
+    return {
+        f"Last {split}": _say(metrics)
         for record in records
-        for key, value in record.items()
-        if isinstance(value, Mapping) and key not in Signals.__slots__
-    )
-    for split in splits:
-        told = [metrics for record in records if (metrics := _finite(_inner(record, split)))]
-        if told:
-            rows[f"Last {split}"] = _say(told[-1])
-    return rows
+        for split in record
+        if split not in Signals.__slots__ and (metrics := _finite(_inner(record, split)))
+    }
 
 
 def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The epoch of `best.safetensors`: that of the smallest validation loss."""
-    told = [(record.get("epoch"), _finite(_inner(record, "valid"))) for record in records]
-    told = [(epoch, metrics) for epoch, metrics in told if "loss" in metrics]
-    if not told:
+    """Describe the epoch of `best.safetensors`, which has the smallest validation loss."""
+    found = [(record.get("epoch"), _finite(_inner(record, "valid"))) for record in records]
+    found = [pair for pair in found if "loss" in pair[1]]
+    if not found:
         return {}
-    epoch, metrics = min(told, key=lambda pair: pair[1]["loss"])
+    epoch, metrics = min(found, key=lambda pair: pair[1]["loss"])
     return {"Best valid": f"{_say(metrics)} (epoch {epoch})"}
 
 
@@ -255,14 +242,14 @@ def _inner(mapping: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Settings by dotted name, as they would be typed."""
+    """Return settings by dotted name, as they would be typed."""
     flat: dict[str, str] = {}
     for key, value in settings.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
             flat |= _flatten(value, f"{name}.")
         elif name == "data.name":
-            # Where it lies on one machine is nobody else's business.
+            # The folder is private to the machine of the run.
             flat[name] = Path(str(value)).name
         elif isinstance(value, list | tuple):
             flat[name] = ", ".join(map(str, value))
@@ -274,13 +261,13 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The names of settings that the runs have not in common."""
+    """Return the names of settings that differ between runs."""
     keys = dict.fromkeys(key for run in settings for key in run)
     return [key for key in keys if len({run.get(key) for run in settings}) > 1]
 
 
 def _links(run: Run, folder: Path) -> list[list[str]]:
-    """The names of the run's files, and the way to each from the page's folder."""
+    """Return the names of the run's files and their paths relative to the page's folder."""
     files = [run.config, run.metrics, run.genotype, run.log, run.last, run.best, run.previous]
     files += sorted(run.path.glob("*-*.json"))
     return [
@@ -291,7 +278,7 @@ def _links(run: Run, folder: Path) -> list[list[str]]:
 
 
 def _last_time(log: Path) -> datetime | None:
-    """The time of a log's last line; None where there is none."""
+    """Return the time of a log's last line; None if there is none."""
     if not log.is_file():
         return None
     with log.open("rb") as file:

@@ -1,4 +1,4 @@
-// Makes elements. What a run says only ever becomes text: nothing of it is read as HTML.
+// Creates elements. Data of a run only ever becomes text; none of it is parsed as HTML.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -19,7 +19,7 @@ const html = (tag, attributes = {}, ...children) =>
 const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
-// The parts of a name such as c_{k-2}: text, and what stands lower, made by `lower`.
+// Splits a name such as c_{k-2} into text and subscripts, which `lower` creates.
 function named(name, lower) {
   const found = /^(.*)_\{(.*)\}$/.exec(name);
   return found ? [found[1], lower(found[2])] : [name];
@@ -27,10 +27,10 @@ function named(name, lower) {
 
 const namedHtml = (name) => named(name, (text) => html("sub", {}, text));
 
-// For places that hold text alone.
+// Returns a name as plain text, for attributes and labels.
 const namedText = (name) => name.replace("_{", "[").replace("}", "]");
 
-// A box of its own for what may be wider than a phone; with the keyboard it is scrolled by arrows.
+// Wraps elements that may be wider than a phone in a box that arrow keys can scroll.
 const scrolled = (label, ...children) =>
   html("div", { class: "scrolled", tabindex: 0, role: "region", "aria-label": label }, ...children);
 
@@ -39,7 +39,7 @@ const heading = (level, ...children) => html(`h${level}`, {}, ...children);
 const folded = (title, ...children) =>
   html("details", {}, html("summary", {}, title), ...children);
 
-// Unique in the page, for labels.
+// Returns an id that is unique in the page, for labels.
 let made = 0;
 const freshId = () => `made-${(made += 1)}`;
 

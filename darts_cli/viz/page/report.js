@@ -1,4 +1,4 @@
-// The page, from top to bottom: a run, or several compared and then each by itself.
+// The page, from top to bottom: one run, or several runs compared and then each by itself.
 
 const pair = ([name, value]) => html("div", {}, html("dt", {}, name), html("dd", {}, value));
 
@@ -52,7 +52,7 @@ function links(run) {
   return html("ul", { class: "links" }, items);
 }
 
-// All of one run; `level` is that of its sections' headings.
+// Builds all sections of one run, with headings of level `level`.
 function tellRun(run, level) {
   return [
     section(
@@ -67,7 +67,7 @@ function tellRun(run, level) {
   ];
 }
 
-// Runs are columns: what is said of them is long, and there are few of them.
+// Builds the table of runs. Runs are columns, since texts are long and runs are few.
 function compareRuns(runs) {
   const told = runs.map((run) => Object.fromEntries(run.summary));
   const added = runs.map((run) => ({
@@ -146,7 +146,7 @@ document.getElementById("page").replaceChildren(
   ...(page.runs.length > 1 ? comparison(page.runs) : tellRun(page.runs[0], 2)),
 );
 
-// Paper cannot be unfolded. Half of its width, in the pixels of a style sheet.
+// Everything is unfolded for printing. Half of the paper's width, in CSS pixels.
 const HALF_PAPER = 340;
 let unfolded = [];
 

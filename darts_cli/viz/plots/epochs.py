@@ -1,4 +1,4 @@
-"""The epochs of a run as pictures need them: which there are, lines over them, the axis."""
+"""The epochs of a run in pictures: the finished ones, lines over them, and their axis."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from darts_cli.run.signals import SearchSnapshot
 
 
 def snapshots(history: History) -> Sequence[SearchSnapshot]:
-    """A search after each of its epochs.
+    """Return the snapshots of a search, one after each of its epochs.
 
     Raises:
-        CheckpointError: if there is none, or if it is a training.
+        CheckpointError: if there is none, or if the run is a training.
     """
     if history.command != "search":
         raise CheckpointError(
@@ -28,7 +28,7 @@ def snapshots(history: History) -> Sequence[SearchSnapshot]:
 
 
 def records(history: History) -> Sequence[Mapping[str, Any]]:
-    """The lines of metrics that are of an epoch.
+    """Return the records of metrics that belong to an epoch.
 
     Raises:
         CheckpointError: if there is none.
@@ -48,7 +48,7 @@ def _nothing_yet(history: History) -> CheckpointError:
 
 
 def progress(history: History, last: int) -> str:
-    """`epoch 7 of 50`, or `50 epochs` when all are done."""
+    """Describe how far a run is: `epoch 7 of 50`, or `50 epochs` when all are done."""
     if last < history.epochs:
         return f"epoch {last} of {history.epochs}"
     return f"{last} epoch{'' if last == 1 else 's'}"
@@ -74,12 +74,12 @@ def plot(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: An
 
 
 def scale(axes: Axes, epochs: Sequence[int], *, ticks: int, named: bool = True) -> None:
-    """Let the axis run over all epochs, with whole numbers on it.
+    """Let the axis span all epochs, with whole numbers at its ticks.
 
     Args:
-        axes: Whose horizontal axis it is.
-        epochs: That there are.
-        ticks: How many numbers there may be, about.
+        axes: The axes whose horizontal axis is set.
+        epochs: The epochs of the run.
+        ticks: Number of ticks, about.
         named: Whether the numbers are written.
     """
     axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)

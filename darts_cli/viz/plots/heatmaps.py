@@ -1,6 +1,5 @@
 """Alphas over epochs as heat maps: one an edge, as softmax probabilities."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,26 +13,28 @@ from matplotlib.ticker import MaxNLocator
 
 from darts_cli.run.history import History
 from darts_cli.viz.canvas import measure
-from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import MARGIN, TICK_SIZE, Sheet
 from darts_cli.viz.plots.triangle import Edge, Triangle, limits
 from darts_cli.viz.style import DEFAULT, Style
 
+# Perceptually uniform, and readable without telling red from green.
 SCALE = "viridis"
-"""Perceptually uniform, and readable without telling red from green."""
 
-ROW = 10.0
-"""Height of a primitive, in points."""
-
-LEGEND = 44.0
+# Heights in points of a primitive's row and of the legend, and the size of the colour bar.
+ROW, LEGEND = 10.0, 44.0
 BAR_WIDTH, BAR_HEIGHT = 190.0, 9.0
 
-MARK_INK, MARK_EDGE = "#FFFFFF", "#000000"
-"""Of the line along the chosen operation, which lies on any colour of the scale."""
+# Style of the line along the chosen operation: white on black is seen on any colour of the scale.
+MARK: dict[str, Any] = {
+    "color": "#FFFFFF",
+    "linewidth": 1.1,
+    "solid_capstyle": "butt",
+    "path_effects": [withStroke(linewidth=2.6, foreground="#000000")],
+}
 
 
 def figure(history: History, style: Style = DEFAULT) -> Figure:
-    """A panel an edge: epochs from left to right, primitives from top to bottom.
+    """Draw a panel for each edge: epochs from left to right, primitives from top to bottom.
 
     A white line follows the operation that the genotype gives the edge, as long
     as it keeps the edge.
@@ -50,18 +51,15 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
         theme=style.colours,
     )
     low, high = limits(triangle.edges)
-    norm, colours = (
-        Normalize(low, high),
-        colormaps[SCALE].with_extremes(bad=triangle.sheet.theme.empty),
-    )
-    for panel in triangle.panels():
-        _paint(panel.axes, panel.edge, norm, colours)
-        _mark(panel.axes, panel.edge, primitives)
-        panel.axes.set_yticks(range(len(primitives)), primitives)
-        panel.axes.tick_params(axis="y", length=0, labelleft=panel.first)
-        panel.axes.tick_params(axis="y", labelcolor=triangle.sheet.theme.ink)
-    last = triangle.edges[0].epochs[-1]
-    triangle.sheet.title(history, f"alphas, {epochs.progress(history, last)}")
+    norm, colours = Normalize(low, high), colormaps[SCALE].with_extremes(bad=style.colours.empty)
+    for edge, axes in triangle.panels():
+        _paint(axes, edge, norm, colours)
+        for operation, first, last in edge.stretches():
+            row = primitives.index(operation)
+            axes.plot([first - 0.5, last + 0.5], [row, row], **MARK)
+        axes.set_yticks(range(len(primitives)), primitives)
+        axes.tick_params(axis="y", length=0, labelcolor=style.colours.ink)
+    triangle.title("alphas")
     _legend(triangle.sheet, triangle.legend_top, ScalarMappable(norm, colours), len(primitives))
     return triangle.sheet.figure
 
@@ -69,7 +67,7 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
 def _paint(axes: Axes, edge: Edge, norm: Normalize, colours: Colormap) -> None:
     first, last = edge.epochs[0], edge.epochs[-1]
     rows = edge.probabilities.shape[1]
-    # Epochs whose alphas are missing stay empty.
+    # [O, T], with nan for epochs whose alphas are missing.
     picture = np.full((rows, last - first + 1), np.nan)
     picture[:, np.array(edge.epochs) - first] = edge.probabilities.T
     axes.imshow(
@@ -82,24 +80,8 @@ def _paint(axes: Axes, edge: Edge, norm: Normalize, colours: Colormap) -> None:
     )
 
 
-def _mark(axes: Axes, edge: Edge, primitives: Sequence[str]) -> None:
-    """Draw a line along the chosen operation."""
-    for operation, first, last in edge.stretches():
-        row = primitives.index(operation)
-        axes.plot([first - 0.5, last + 0.5], [row, row], **_mark_style())
-
-
-def _mark_style() -> dict[str, Any]:
-    return {
-        "color": MARK_INK,
-        "linewidth": 1.1,
-        "solid_capstyle": "butt",
-        "path_effects": [withStroke(linewidth=2.6, foreground=MARK_EDGE)],
-    }
-
-
 def _legend(sheet: Sheet, top: float, scale: ScalarMappable, primitives: int) -> None:
-    """The colour bar with the probability that all have at the start, and what a line means."""
+    """Draw the colour bar, on it the probability of all at the start, and what lines mean."""
     sheet.text(MARGIN, top + 8, "softmax probability", TICK_SIZE)
     left = MARGIN + measure("softmax probability", TICK_SIZE) + 12
     axes = sheet.axes(left, top + 1, BAR_WIDTH, BAR_HEIGHT)
@@ -109,7 +91,7 @@ def _legend(sheet: Sheet, top: float, scale: ScalarMappable, primitives: int) ->
     ticks = MaxNLocator(nbins=5, steps=[1, 2, 5, 10]).tick_values(low, high)
     inside = [tick for tick in ticks if low <= tick <= high]
     bar.set_ticks(inside, labels=[f"{tick:g}" for tick in inside])
-    axes.axvline(1 / primitives, **_mark_style())
+    axes.axvline(1 / primitives, **MARK)
     left += BAR_WIDTH + 24
     notes = {
         "chosen, as long as the edge is kept": ([-8, 8], [0, 0]),
@@ -120,5 +102,5 @@ def _legend(sheet: Sheet, top: float, scale: ScalarMappable, primitives: int) ->
         sample = sheet.axes(left, y - 7, 16, 9)
         sample.set_axis_off()
         sample.set(xlim=(-8, 8), ylim=(-4.5, 4.5))
-        sample.plot(*line, **_mark_style())
+        sample.plot(*line, **MARK)
         sheet.text(left + 22, y, note, TICK_SIZE, ink=sheet.theme.faint)

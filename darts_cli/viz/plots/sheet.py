@@ -1,43 +1,55 @@
 """A figure that is measured in points from its top left corner."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from darts_cli.run.history import History
-from darts_cli.viz.canvas import TEXT_SIZE, font, measure
+from darts_cli.viz.canvas import TEXT_SIZE, blank, font, measure
+from darts_cli.viz.plots.epochs import progress
 from darts_cli.viz.style import Theme
 from darts_cli.viz.text import shown
 
-MARGIN = 20.0
-"""Points around everything."""
+# Points around everything, and from the top edge to the plot below the title.
+MARGIN, HEADER = 20.0, 44.0
 
-HEADER = 44.0
-"""Points from the top edge to what is below the title."""
-
+# Sizes of texts in points.
 TITLE_SIZE, TICK_SIZE = 13.0, 7.5
 
-SAMPLE = 16.0
-"""Points of a line in a legend."""
+# In points: length of a line in a legend, and height of a row of entries.
+SAMPLE, ENTRY_HEIGHT = 16.0, 14.0
 
+# Offset of a pattern, and the points of its strokes and gaps.
 Dashes = tuple[float, tuple[float, ...]]
-"""Where a pattern begins, and the points of its strokes and gaps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line in a legend and its text."""
+
+    label: str
+    ink: str
+    """Colour of the line, as #RRGGBB."""
+    width: float = 2.0
+    """Points of the line."""
+    dashes: Dashes | None = None
 
 
 class Sheet:
-    """A figure of so many points, with a title."""
+    """A figure of a width and height in points, with a title and a legend."""
 
     def __init__(self, width: float, height: float, theme: Theme) -> None:
         self.width, self.height = width, height
         self.theme = theme
-        self.figure = Figure(figsize=(width / 72, height / 72), dpi=72, facecolor=theme.background)
-        self.figure.set_layout_engine("none")
+        self.figure = blank(width, height, theme.background)
 
-    def title(self, history: History, what: str) -> None:
-        """Name the run, and what is shown of it."""
+    def title(self, history: History, what: str, epoch: int) -> None:
+        """Write the name of the run, what is shown of it, and the epoch it has reached."""
+        what = f"{what}, {progress(history, epoch)}"
         baseline = MARGIN + TITLE_SIZE
         room = self.width - 2 * MARGIN - 9 - measure(what, TITLE_SIZE - 2)
         name = shown(history.name)
@@ -58,7 +70,11 @@ class Sheet:
         bold: bool = False,
         align: Literal["left", "center", "right"] = "left",
     ) -> Bbox:
-        """Write a line with its baseline at a height; where it went, from the bottom left."""
+        """Write a line of text with its baseline at a height.
+
+        Returns:
+            The box of the text in points from the bottom left corner.
+        """
         artist = self.figure.text(
             x / self.width,
             1 - y / self.height,
@@ -67,40 +83,30 @@ class Sheet:
             color=ink or self.theme.ink,
             ha=align,
             va="baseline",
-            # Names may hold a dollar.
+            # A dollar in a name would begin a formula.
             parse_math=False,
         )
         return artist.get_window_extent()
 
-    def entry(
-        self,
-        x: float,
-        y: float,
-        label: str,
-        *,
-        ink: str,
-        width: float = 2.0,
-        dashes: Dashes | None = None,
-    ) -> float:
-        """Draw an entry of a legend, with its text's baseline at a height.
-
-        Returns:
-            Where the next entry begins.
-        """
-        sample = Line2D(
-            [x / self.width, (x + SAMPLE) / self.width],
-            [1 - (y - TICK_SIZE / 3) / self.height] * 2,
-            color=ink,
-            linewidth=width,
-            linestyle=dashes or "solid",
-            solid_capstyle="butt",
-        )
-        self.figure.add_artist(sample)
-        self.text(x + SAMPLE + 5, y, label, TICK_SIZE)
-        return x + entry_width(label)
+    def legend(self, entries: Iterable[Entry], top: float, width: float | None = None) -> None:
+        """Draw a legend, the baseline of its first row at `top`, in rows of a width in points."""
+        entries = list(entries)
+        places = arrange((one.label for one in entries), width or self.width)
+        for entry, (x, row) in zip(entries, places, strict=True):
+            y = top + row * ENTRY_HEIGHT
+            sample = Line2D(
+                [x / self.width, (x + SAMPLE) / self.width],
+                [1 - (y - TICK_SIZE / 3) / self.height] * 2,
+                color=entry.ink,
+                linewidth=entry.width,
+                linestyle=entry.dashes or "solid",
+                solid_capstyle="butt",
+            )
+            self.figure.add_artist(sample)
+            self.text(x + SAMPLE + 5, y, entry.label, TICK_SIZE)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
-        """Axes in a rectangle, with a thin frame and small numbers."""
+        """Add axes in a rectangle, with a thin frame and small numbers."""
         box = (
             left / self.width,
             1 - (top + height) / self.height,
@@ -118,24 +124,32 @@ class Sheet:
             pad=2,
         )
         for axis in (axes.xaxis, axes.yaxis):
-            # Plain text, not formulas: it can be searched, and needs no second font.
+            # Formulas, matplotlib's default, could not be searched and need a second font.
             axis.set_major_formatter(plain_number)
         axes.set_axisbelow(True)
         return axes
 
 
 def plain_number(value: float, _place: float = 0) -> str:
-    """How numbers are written beside axes."""
+    """Format a number beside an axis."""
     return f"{value:g}"
 
 
-def entry_width(label: str) -> float:
-    """Of an entry of a legend, with the gap behind it."""
-    return SAMPLE + 5 + measure(label, TICK_SIZE) + 14
+def arrange(labels: Iterable[str], width: float) -> list[tuple[float, int]]:
+    """Return the left edge and the row of each entry of a legend, in rows of a width in points."""
+    x, row = MARGIN, 0
+    places = []
+    for label in labels:
+        step = SAMPLE + 5 + measure(label, TICK_SIZE) + 14
+        if x > MARGIN and x + step > width - MARGIN:
+            x, row = MARGIN, row + 1
+        places.append((x, row))
+        x += step
+    return places
 
 
 def wrapped(text: str, width: float, size: float = TEXT_SIZE) -> list[str]:
-    """A text in lines that are no wider than so many points, unless one word is."""
+    """Split a text into lines no wider than `width` points, unless a single word is wider."""
     lines: list[str] = []
     for word in text.split(" "):
         if lines and measure(f"{lines[-1]} {word}", size) <= width:

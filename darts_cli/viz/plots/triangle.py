@@ -1,4 +1,4 @@
-"""The edges of all cells as small panels in triangles: a row a node, a column a source."""
+"""The edges of all cells as small panels in triangles: a row per node, a column per source."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,26 +14,14 @@ from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.sheet import HEADER, MARGIN, TICK_SIZE, Sheet
 from darts_cli.viz.style import Theme
 
-MIN_WIDTH = 104.0
-"""Of a panel, in points."""
+# Points: least width of a panel, gap between neighbours, and height of the name above a panel.
+MIN_WIDTH, GAP, LABEL_HEIGHT = 104.0, 10.0, 15.0
 
-GAP = 10.0
-"""Between neighbouring panels."""
+# Points: height of a cell's name above it and of the numbers below it, and gap between cells.
+CELL_HEIGHT, AXIS_HEIGHT, BETWEEN_CELLS = 18.0, 28.0, 12.0
 
-LABEL_HEIGHT = 15.0
-"""Above a panel, for its name."""
-
-CELL_HEIGHT = 18.0
-"""Above a cell, for its name."""
-
-AXIS_HEIGHT = 28.0
-"""Below a cell, for the numbers of epochs."""
-
-BETWEEN_CELLS = 12.0
-"""From one cell to the next."""
-
+# Points that leave room for the legend however small the cells are.
 MIN_SHEET_WIDTH = 520.0
-"""So that there is a place for the legend however small the cells are."""
 
 ARROW = "\N{RIGHTWARDS ARROW}"
 
@@ -44,26 +32,26 @@ class Edge:
 
     cell: str
     node: int
-    """Counted on from the inputs, as in genotype files."""
+    """Number of the node, counted on from the inputs as in genotype files."""
     source: int
     epochs: tuple[int, ...]
     probabilities: NDArray[np.float64]
-    """`[T, O]`, softmax values: a row an epoch, a column a primitive."""
+    """Softmax values `[T, O]`: a row per epoch, a column per primitive."""
     chosen: Mapping[int, str]
-    """The operation that the genotype gives this edge, by epoch; none where it drops the edge."""
+    """Operation of the edge by epoch; epochs whose genotype drops the edge are missing."""
 
     @property
     def operation(self) -> str | None:
-        """What the edge carries after the newest epoch; None if it is dropped."""
+        """Operation of the edge after the newest epoch; None if the edge is dropped."""
         return self.chosen.get(self.epochs[-1])
 
     @property
     def label(self) -> str:
-        """`0 → 2 sep_conv_3x3`: source, node, and the operation if the edge is kept."""
+        """Source, node, and the operation if the edge is kept: `0 → 2 sep_conv_3x3`."""
         return " ".join((str(self.source), ARROW, str(self.node), self.operation or "")).rstrip()
 
     def stretches(self) -> list[tuple[str, int, int]]:
-        """Each operation that was chosen epoch after epoch, with its first and last epoch."""
+        """Return each operation chosen in successive epochs, with its first and last epoch."""
         found: list[tuple[str, int, int]] = []
         for epoch, operation in self.chosen.items():
             if found and found[-1][0] == operation and found[-1][2] == epoch - 1:
@@ -74,7 +62,7 @@ class Edge:
 
 
 def edges(history: History) -> list[Edge]:
-    """Those of all cells, in the order of the alphas' rows.
+    """Return the edges of all cells, in the order of the alphas' rows.
 
     Raises:
         CheckpointError: if there are no alphas.
@@ -101,23 +89,13 @@ def edges(history: History) -> list[Edge]:
 
 
 def limits(found: list[Edge]) -> tuple[float, float]:
-    """The smallest and the largest probability of all; from 0 where that is not far."""
+    """Return the smallest and the largest probability of all edges; 0 if that is near."""
     low = min(float(edge.probabilities.min()) for edge in found)
     high = max(float(edge.probabilities.max()) for edge in found)
     if low < high / 4:
         low = 0.0
-    # Alphas that are all the same have a scale too.
+    # An axis needs an interval, even if all alphas are the same.
     return (low, high) if high - low > 1e-9 else (low - 0.001, high + 0.001)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Panel:
-    """The axes of one edge."""
-
-    edge: Edge
-    axes: Axes
-    first: bool
-    """Whether it is the leftmost of its row, where the vertical axis is named."""
 
 
 class Triangle:
@@ -129,16 +107,16 @@ class Triangle:
         """Make the sheet.
 
         Args:
-            history: Of a search.
-            panel_height: Of each panel, in points.
+            history: The run of a search.
+            panel_height: Height of a panel in points.
             left: Points for the names of a row, to the left of its first panel.
-            legend: Points above all cells, for the legend.
-            theme: Its colours.
+            legend: Points for the legend, above all cells.
+            theme: Colours of the sheet.
 
         Raises:
             CheckpointError: if there are no alphas.
         """
-        self.edges = edges(history)
+        self.history, self.edges = history, edges(history)
         space = history.space
         labels = [measure(edge.label, TICK_SIZE, bold=True) for edge in self.edges]
         self.panel_width, self.panel_height = max(MIN_WIDTH, *labels), panel_height
@@ -151,36 +129,35 @@ class Triangle:
         self._cell = CELL_HEIGHT + space.nodes * self._row + AXIS_HEIGHT
         height = self.top + len(space.cells) * (self._cell + BETWEEN_CELLS) - BETWEEN_CELLS
         self.sheet = Sheet(max(width, MIN_SHEET_WIDTH), height + MARGIN / 2, theme)
-        self._space = space
 
-    def panels(self) -> Iterator[Panel]:
-        """Make the axes of all edges, named and with their epochs."""
-        space, sheet = self._space, self.sheet
+    def title(self, what: str) -> None:
+        """Write the title of the sheet: the run, and `what` is shown of it."""
+        self.sheet.title(self.history, what, self.edges[0].epochs[-1])
+
+    def panels(self) -> Iterator[tuple[Edge, Axes]]:
+        """Yield all edges and their axes, with the name of the edge and the epochs."""
+        space, sheet = self.history.space, self.sheet
         for number, cell in enumerate(space.cells):
             top = self.top + number * (self._cell + BETWEEN_CELLS)
             sheet.text(MARGIN, top + TEXT_SIZE + 2, f"{cell} cell", TEXT_SIZE + 2, bold=True)
             for edge in self.edges:
                 if edge.cell == cell:
                     row = top + CELL_HEIGHT + (edge.node - space.inputs) * self._row
-                    yield self._panel(edge, row)
+                    yield edge, self._panel(edge, row)
 
-    def _panel(self, edge: Edge, top: float) -> Panel:
-        space, theme = self._space, self.sheet.theme
+    def _panel(self, edge: Edge, top: float) -> Axes:
+        space, theme = self.history.space, self.sheet.theme
         left = self.left + edge.source * (self.panel_width + GAP)
         axes = self.sheet.axes(left, top + LABEL_HEIGHT, self.panel_width, self.panel_height)
         kept = edge.operation is not None
-        self.sheet.text(
-            left,
-            top + LABEL_HEIGHT - 4,
-            edge.label,
-            TICK_SIZE,
-            ink=theme.ink if kept else theme.faint,
-            bold=kept,
-        )
+        ink, baseline = theme.ink if kept else theme.faint, top + LABEL_HEIGHT - 4
+        self.sheet.text(left, baseline, edge.label, TICK_SIZE, ink=ink, bold=kept)
         last = edge.node == space.inputs + space.nodes - 1
         epochs.scale(axes, edge.epochs, ticks=4, named=last)
         if last and edge.source == 0:
             axes.set_xlabel(
                 "epoch", fontproperties=font(TICK_SIZE), color=theme.faint, labelpad=2, loc="left"
             )
-        return Panel(edge=edge, axes=axes, first=edge.source == 0)
+        # The leftmost panel has the numbers or names of the whole row.
+        axes.tick_params(axis="y", labelleft=edge.source == 0)
+        return axes

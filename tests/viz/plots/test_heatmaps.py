@@ -31,7 +31,7 @@ def pixels(axes: Axes) -> np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float64
 
 
 def marks(axes: Axes) -> list[tuple[list[float], float]]:
-    """From where to where each mark runs, and in which row."""
+    """Return the ends of each mark, and its row."""
     return [
         (np.asarray(line.get_xdata()).tolist(), float(np.asarray(line.get_ydata())[0]))
         for line in axes.lines

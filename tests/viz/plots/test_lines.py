@@ -24,7 +24,7 @@ def picture() -> Figure:
 
 
 def lines(axes: Axes) -> dict[str, Line2D]:
-    """By primitive: they are drawn in this order."""
+    """Return the lines by primitive, in whose order they are drawn."""
     return dict(zip(SMALL.primitives, axes.lines, strict=True))
 
 

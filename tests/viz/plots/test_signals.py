@@ -35,7 +35,7 @@ def picture(history: History) -> Figure:
 
 
 def levels(axes: Axes) -> list[float]:
-    """Of level lines through the whole panel."""
+    """Return the values of horizontal lines through the whole panel."""
     return [
         float(np.asarray(line.get_ydata())[0])
         for line in axes.lines
@@ -44,7 +44,7 @@ def levels(axes: Axes) -> list[float]:
 
 
 def uprights(axes: Axes) -> list[float]:
-    """The epochs of lines from the bottom to the top."""
+    """Return the epochs of vertical lines from the bottom to the top."""
     return [
         float(np.asarray(line.get_xdata())[0])
         for line in axes.lines
@@ -54,7 +54,7 @@ def uprights(axes: Axes) -> list[float]:
 
 
 def values(axes: Axes) -> list[list[float]]:
-    """Of the lines over epochs."""
+    """Return the values of the lines over epochs."""
     return [np.asarray(line.get_ydata()).tolist() for line in axes.lines if line.get_zorder() == 3]
 
 
@@ -97,7 +97,7 @@ def test_a_tie_has_a_place_on_the_scale_of_margins() -> None:
 
 
 def below(picture: Figure) -> list[Text]:
-    """What is written below the lowest panel and its axis."""
+    """Return the texts below the lowest panel and its axis."""
     bottom = min(axes.bbox.y0 for axes in picture.axes) - 25
     return [text for text in texts(picture) if text.get_window_extent().y1 < bottom]
 
