@@ -17,10 +17,11 @@ from darts_cli.options import EvalOptions
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
+from darts_cli.run.metrics import format_metrics
 from darts_cli.runtime import devices
 from darts_cli.runtime.precision import Precision
 from darts_cli.runtime.ranks import process_group
-from darts_cli.terminal.console import bar, error_console, format_metrics
+from darts_cli.terminal.console import bar, error_console
 
 
 def evaluate_checkpoint(options: EvalOptions) -> None:

@@ -19,10 +19,10 @@ from darts_cli.engine.task import Batch
 from darts_cli.errors import CheckpointError, DivergenceError, Interrupted
 from darts_cli.run import checkpoint
 from darts_cli.run.files import WriteError
+from darts_cli.run.metrics import format_metrics
 from darts_cli.run.signals import SearchSnapshot
 from darts_cli.runtime.clock import Clock
 from darts_cli.runtime.interruption import StopRequest, graceful_signals
-from darts_cli.terminal.console import format_metrics
 from darts_cli.terminal.frame import FinishedEpochs
 
 

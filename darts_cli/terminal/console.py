@@ -1,4 +1,4 @@
-"""The rich console, the table of a plan, a progress bar, and the format of numbers.
+"""The rich console, the table of a plan, a progress bar, and the format of times.
 
 Messages and progress go to standard error, since standard output is for results.
 """
@@ -16,13 +16,6 @@ from rich.table import Table
 from rich.text import Text
 
 from darts_cli.terminal.stdio import BestEffortStderr
-
-# Formats of metrics that do not have four digits after the point.
-_FORMATS: dict[str, Callable[[float], str]] = {
-    "top1": lambda share: f"{100 * share:.2f} %",
-    "top5": lambda share: f"{100 * share:.2f} %",
-    "perplexity": "{:.2f}".format,
-}
 
 
 def error_console() -> Console:
@@ -47,16 +40,6 @@ def plan_table(title: str, rows: Mapping[str, str]) -> Table:
     for name, value in rows.items():
         table.add_row(Text(name), Text(value))
     return table
-
-
-def format_metrics(metrics: Mapping[str, float]) -> str:
-    """Format metrics: `loss 1.2340  top1 56.70 %` for `{"loss": 1.234, "top1": 0.567}`."""
-    return "  ".join(f"{name} {format_metric(name, value)}" for name, value in metrics.items())
-
-
-def format_metric(name: str, value: float) -> str:
-    """Format the value of a metric, without its name."""
-    return _FORMATS.get(name, "{:.4f}".format)(value)
 
 
 def redraws(console: Console) -> bool:

@@ -8,12 +8,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from darts_cli.terminal.console import format_metric, format_seconds
+from darts_cli.run.metrics import METRICS
+from darts_cli.terminal.console import format_seconds
 from darts_cli.terminal.frame import FinishedEpochs, Frame
 from darts_cli.terminal.progress import StageProgress
-
-# The metrics that are shown; `metrics.jsonl` has all of them.
-SHOWN = ("loss", "perplexity", "top1", "top5")
 
 GAP = "  "
 
@@ -102,11 +100,9 @@ def metrics(
     if current:
         values["train"] = dict(current)
     texts = {
-        name: [
-            f"{name} {format_metric(name, of[name])}" if name in of else ""
-            for of in values.values()
-        ]
-        for name in SHOWN
+        name: [f"{name} {metric.format(of[name])}" if name in of else "" for of in values.values()]
+        for name, metric in METRICS.items()
+        if metric.live
     }
     label = widest(finished.splits)
     columns = fitting({name: both for name, both in texts.items() if any(both)}, width - label)

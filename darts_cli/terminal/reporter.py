@@ -12,8 +12,9 @@ from rich.console import Console
 
 from darts_cli.genotype.types import Genotype
 from darts_cli.run.files import WriteError
+from darts_cli.run.metrics import format_metrics
 from darts_cli.terminal.architecture import Colour
-from darts_cli.terminal.console import format_metrics, format_seconds, redraws
+from darts_cli.terminal.console import format_seconds, redraws
 from darts_cli.terminal.frame import FinishedEpochs, Frame
 from darts_cli.terminal.layout import draw, uncoloured
 from darts_cli.terminal.live import LiveDisplay

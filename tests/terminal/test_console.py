@@ -11,7 +11,6 @@ from rich.console import Console
 from darts_cli.terminal.console import (
     bar,
     error_console,
-    format_metrics,
     format_seconds,
     plan_table,
     redraws,
@@ -144,20 +143,6 @@ def test_a_bar_counts_steps_on_a_terminal_alone(screen: StringIO, terminal: Cons
 
 
 # Numbers.
-
-
-@pytest.mark.parametrize(
-    ("metrics", "text"),
-    [
-        ({}, ""),
-        ({"loss": 1.23456}, "loss 1.2346"),
-        ({"loss": 1.0, "top1": 0.56789, "top5": 1.0}, "loss 1.0000  top1 56.79 %  top5 100.00 %"),
-        ({"loss": float("nan")}, "loss nan"),
-        ({"perplexity": 59.123, "bits_per_word": 5.9}, "perplexity 59.12  bits_per_word 5.9000"),
-    ],
-)
-def test_measures_have_the_digits_that_one_reads(metrics: dict[str, float], text: str) -> None:
-    assert format_metrics(metrics) == text
 
 
 @pytest.mark.parametrize(

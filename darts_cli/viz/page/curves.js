@@ -1,17 +1,5 @@
 // Charts over epochs, with the values at the epoch that the pointer or the arrow keys choose.
 
-// The columns of a run that are drawn; all columns are in the table of numbers.
-const CURVES = [
-  { title: "Loss", column: /^(.+) loss$/ },
-  { title: "Top-1 accuracy", column: /^(.+) top1$/, percent: true },
-  { title: "Top-5 accuracy", column: /^(.+) top5$/, percent: true },
-  { title: "Perplexity", column: /^(.+) perplexity$/ },
-  { title: "Learning rate", column: /^(lr)$/ },
-  { title: "Skip connections of the derived cell", column: /^skips (.+)$/ },
-  { title: "Entropy of the alphas (1: undecided)", column: /^entropy (.+)$/ },
-  { title: "Weakest margin of a choice", column: /^weakest margin (.+)$/ },
-];
-
 const MARGIN = { left: 54, right: 12, top: 10, bottom: 36 };
 const HEIGHT = 230;
 // Ratio of the largest to the smallest value above which the scale is logarithmic.
@@ -19,14 +7,15 @@ const LOGARITHMIC = 10;
 
 // Returns the columns of a run that belong to a curve, with the split or cell of their names.
 function columnsOf(run, curve) {
+  const column = new RegExp(curve.column);
   return Object.entries(run.columns)
-    .map(([name, values]) => ({ part: curve.column.exec(name)?.[1], values, epochs: run.epochs }))
+    .map(([name, values]) => ({ part: column.exec(name)?.[1], values, epochs: run.epochs }))
     .filter(({ part, values }) => part && values.some((value) => value !== null));
 }
 
-// Builds one chart per curve, with one line per split or cell.
+// Builds one chart per curve of the page, with one line per split or cell.
 function curvesOfRun(run, level) {
-  return CURVES.map((curve) => {
+  return page.curves.map((curve) => {
     const series = columnsOf(run, curve).map((column) => ({ ...column, name: column.part }));
     return series.length ? new Chart(curve.title, curve.percent, series, level).element : null;
   });
@@ -34,7 +23,7 @@ function curvesOfRun(run, level) {
 
 // Builds one chart per curve and split or cell, with one line per run.
 function curvesOfRuns(runs, level) {
-  return CURVES.flatMap((curve) => {
+  return page.curves.flatMap((curve) => {
     const all = runs.flatMap((run, style) =>
       columnsOf(run, curve).map((column) => ({ ...column, name: run.name, style })),
     );

@@ -11,8 +11,8 @@ from urllib.parse import quote
 from darts_cli import __version__
 from darts_cli.run.directory import Run
 from darts_cli.run.history import History
+from darts_cli.run.metrics import METRICS, format_metrics
 from darts_cli.run.signals import Signals
-from darts_cli.terminal.console import format_metrics
 from darts_cli.viz.page.cells import Pictures, plain_edges, plain_snapshot, spread
 from darts_cli.viz.text import printable
 
@@ -22,8 +22,12 @@ RULE = (
     "without the auxiliary head."
 )
 
-# Names on a page of the signals of a cell.
-_SIGNALS = {"skip_connections": "skips", "entropy": "entropy", "weakest_margin": "weakest margin"}
+# Columns and chart titles of the signals of a cell.
+_SIGNALS = {
+    "skip_connections": ("skips", "Skip connections of the derived cell"),
+    "entropy": ("entropy", "Entropy of the alphas (1: undecided)"),
+    "weakest_margin": ("weakest margin", "Weakest margin of a choice"),
+}
 
 # Bytes at the end of a log that are searched for its last time.
 _SEEN = 4096
@@ -73,11 +77,29 @@ def page_data(pages: Sequence[RunPage], folder: Path, limits: Limits) -> dict[st
         "title": title(pages),
         "darts": __version__,
         "rule": RULE,
+        "curves": _curves(),
         "runs": runs,
         "operations": pictures.operations(),
         "layouts": layouts,
         "differences": _differences([run["settings"] for run in runs]),
     }
+
+
+def _curves() -> list[dict[str, Any]]:
+    """Return the charts over epochs: titles, and patterns of the columns that each draws.
+
+    The group of a pattern is the split or the cell, which names the line.
+    """
+    drawn = [
+        (f"{metric.title[0].upper()}{metric.title[1:]}", rf"^(.+) {name}$", metric.percent)
+        for name, metric in METRICS.items()
+        if metric.plotted
+    ]
+    signals = [(title, rf"^{name} (.+)$", False) for name, title in _SIGNALS.values()]
+    return [
+        {"title": title, "column": column, "percent": percent}
+        for title, column, percent in [*drawn, ("Learning rate", "^(lr)$", False), *signals]
+    ]
 
 
 def title(pages: Sequence[RunPage]) -> str:
@@ -152,7 +174,7 @@ def _columns(history: History) -> dict[str, dict[int, float | None]]:
             for measure, number in values.items() if key not in names else ():
                 columns.setdefault(f"{key} {measure}".strip(), {})[epoch] = _number(number)
     for snapshot in history.snapshots:
-        for field, called in _SIGNALS.items():
+        for field, (called, _) in _SIGNALS.items():
             for cell, number in getattr(snapshot.signals, field).items():
                 columns.setdefault(f"{called} {cell}", {})[snapshot.epoch] = _number(number)
         unchanged = snapshot.signals.unchanged_epochs

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from darts_cli.errors import CheckpointError
 from darts_cli.run.history import History
-from darts_cli.terminal.console import format_metric
+from darts_cli.run.metrics import METRICS, find_metric
 from darts_cli.viz.plots import epochs
 from darts_cli.viz.plots.chart import Chart, Panel
 from darts_cli.viz.plots.sheet import MARGIN, Entry
@@ -20,20 +20,8 @@ from darts_cli.viz.style import DEFAULT, Style
 # Splits that a record may have metrics of, in the order of their colours.
 SPLITS = {"train": "training", "valid": "validation", "test": "test"}
 
-# Titles of the known metrics, in the order of their panels. Any other metric is drawn after them,
-# with its own name as title.
-METRICS: dict[str, str] = {
-    "loss": "loss",
-    "top1": "top-1 accuracy",
-    "top5": "top-5 accuracy",
-    "perplexity": "perplexity",
-}
-
 # The learning rate's name in records.
 RATE = "lr"
-
-# The loss in another unit, whose curve would look the same.
-SAME_AS_LOSS = "bits_per_word"
 
 # Heights of panels in points.
 HEIGHT, RATE_HEIGHT = 128.0, 64.0
@@ -76,16 +64,17 @@ def _panels(records: Sequence[Mapping[str, Any]]) -> list[Panel]:
     found = [name for part in parts if isinstance(part, Mapping) for name in part]
     panels = []
     for name in [*dict.fromkeys([*METRICS, *found]), RATE]:
+        metric = find_metric(name)
         keys = {RATE: (RATE,)} if name == RATE else {split: (split, name) for split in SPLITS}
         curves = {line: _curve(records, path) for line, path in keys.items()}
         panel = Panel(
-            title="learning rate" if name == RATE else METRICS.get(name, name),
+            title="learning rate" if name == RATE else metric.title,
             curves={line: curve for line, curve in curves.items() if curve[0]},
             scale=partial(_scale, name),
             height=RATE_HEIGHT if name == RATE else HEIGHT,
-            format="{:.4g}".format if name == RATE else partial(format_metric, name),
+            format="{:.4g}".format if name == RATE else metric.format,
         )
-        if panel.curves and name != SAME_AS_LOSS:
+        if panel.curves and metric.plotted:
             panels.append(panel)
     return panels
 
@@ -118,5 +107,5 @@ def _scale(name: str, axes: Axes, low: float, high: float) -> None:
         bottom = 0.0 if low >= 0 and (low < room or name == RATE) else low - room
         axes.set_ylim(bottom, high + room)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
-    factor, unit = (100, " %") if name in {"top1", "top5"} else (1, "")
+    factor, unit = (100, " %") if find_metric(name).percent else (1, "")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{factor * value:g}{unit}"))
