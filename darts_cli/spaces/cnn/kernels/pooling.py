@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darts_cli.runtime.autograd import differentiable_grads
 from darts_cli.spaces.cnn.kernels.norms import (
     is_fused,
     normalize,
@@ -129,16 +130,14 @@ class _MixedShared(torch.autograd.Function):
         return _mix(maps, shares)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         shared: SharedMaps = ctx.shared
         x, shares, *statistics = ctx.saved_tensors
         _, of_x, of_shares = ctx.needs_input_grad
         if torch.is_grad_enabled():
             # The gradient itself is to be differentiated: that of the plain formula can be.
             out = _mix(shared.plain(x, track=False), shares)
-            wanted = [t for t, need in ((x, of_x), (shares, of_shares)) if need]
-            found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
-            return None, next(found) if of_x else None, next(found) if of_shares else None
+            return None, *differentiable_grads(out, [x, shares], gradient, [of_x, of_shares])
         flat = gradient.flatten(1)
         pooled = [pool(x) for pool, _ in shared.pools]
         to_shares = None

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darts_cli.runtime.autograd import differentiable_grads
 from darts_cli.spaces.cnn.kernels.depthwise import Phases, convolve, depthwise, gradients
 from darts_cli.spaces.cnn.kernels.norms import (
     is_fused,
@@ -194,9 +195,7 @@ class _MixedSeparables(torch.autograd.Function):
             # The gradient itself is to be differentiated: that of the plain formula can be.
             inputs = [x, *scales, *weights]
             out = plain_separables(layout, x, scales, weights, track=False)
-            wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
-            to_x, *own = (next(found) if need else None for need in needed)
+            to_x, *own = differentiable_grads(out, inputs, gradient, needed)
         else:
             statistics = iter(rest[second:third])
             saved = _Saved(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from darts_cli.runtime.autograd import has_own_gradient
+from darts_cli.runtime.autograd import differentiable_grads, has_own_gradient
 from darts_cli.spaces.rnn.loader import IGNORED
 
 _CHUNK = 2**22
@@ -80,10 +80,8 @@ class _CrossEntropy(torch.autograd.Function):
             # By copies in name only, for the rows are made of the weight too, as the embedding.
             inputs = [tensor.view_as(tensor) for tensor in (rows, weight, bias)]
             total = plain_cross_entropy(inputs[0], inputs[1], inputs[2], words)
-            pairs = zip(inputs, found, strict=True)
-            wanted = [tensor for tensor, part in pairs if part is not None]
-            again = iter(torch.autograd.grad(total, wanted, gradient, create_graph=True))
-            return *(None if part is None else next(again) for part in found), None
+            needed = [part is not None for part in found]
+            return *differentiable_grads(total, inputs, gradient, needed), None
         return *(None if part is None else part * gradient for part in found), None
 
 

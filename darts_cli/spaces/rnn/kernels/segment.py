@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darts_cli.runtime.autograd import differentiable_grads
 from darts_cli.space import NO_OPERATION, SearchSpace
 from darts_cli.spaces.rnn.kernels.mixed_node import MixedNode, StateNorm
 from darts_cli.spaces.rnn.operations import ACTIVATIONS
@@ -126,9 +127,7 @@ class SearchSegment(torch.autograd.Function):
         if torch.is_grad_enabled():
             # The gradient itself is to be differentiated: that of the plain segment can be.
             states = plain_segment(ctx.layout, *inputs)
-            wanted = [tensor for tensor, need in zip(inputs, needed, strict=True) if need]
-            found = iter(torch.autograd.grad(states, wanted, gradient, create_graph=True))
-            return None, *(next(found) if need else None for need in needed)
+            return None, *differentiable_grads(states, inputs, gradient, needed)
         _, hidden, mask, rows, recurrent, *weights = inputs
         walk = _Walk(ctx.layout, hidden, mask, rows, recurrent, weights)
         projected, before = walk.backward(
