@@ -83,7 +83,7 @@ class MixedOps(nn.Module):
                     pass
         columns = torch.tensor([int(column) for column in self.shared])
         self.register_buffer("shared_columns", columns, persistent=False)
-        self.keep = True
+        self.store_activations = True
         """Whether the way back finds what is dear to compute, or computes it again."""
 
     def forward(self, x: Tensor, shares: Tensor, scales: Scales) -> list[Tensor]:
@@ -116,12 +116,12 @@ class MixedOps(nn.Module):
             if isinstance(operation, DepthwiseStack)
         }
         return mixed_separables(
-            Layout(self.edges, [op.stack() for op in operations.values()], self.keep),
+            Layout(self.edges, [op.stack() for op in operations.values()], self.store_activations),
             rectified,
             [scales[column] for column in operations],
             [weight for op in operations.values() for weight in op.weights()],
             shared=self._mix_shared(x, shares),
-            others=[*others, *reductions],
+            addends=[*others, *reductions],
         )
 
     def _mix_shared(self, x: Tensor, shares: Tensor) -> Tensor:
@@ -287,7 +287,7 @@ class Supernet(nn.Module):
         self.free_limit = 2**28
         for module in self.modules():
             if isinstance(module, MixedOps):
-                module.keep = False
+                module.store_activations = False
 
     def synchronize(self) -> None:
         """Make BatchNorm one over all processes of a run, from now on."""

@@ -39,12 +39,12 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("store", [True, False])
 def test_gradients_are_autograds(
-    plain: pytest.MonkeyPatch, stride: int, keep: bool, training: bool
+    plain: pytest.MonkeyPatch, stride: int, store: bool, training: bool
 ) -> None:
     group, x, weights = make(stride)
-    group.keep = keep
+    group.store_activations = store
     group.train(training)
     before = {name: buffer.clone() for name, buffer in group.named_buffers()}
     leaves = [x, weights, *group.parameters()]
@@ -83,12 +83,12 @@ def test_the_gradient_can_be_differentiated(plain: pytest.MonkeyPatch, stride: i
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("store", [True, False])
 def test_gradients_with_constant_weights_are_autograds(
-    plain: pytest.MonkeyPatch, stride: int, keep: bool
+    plain: pytest.MonkeyPatch, stride: int, store: bool
 ) -> None:
     group, x, weights = make(stride)
-    group.keep = keep
+    group.store_activations = store
     group.requires_grad_(False)
     expected = run(group, x, weights)
     gradient = torch.randn_like(expected)
@@ -149,7 +149,7 @@ def test_little_is_kept_and_less_when_memory_is_saved(plain: pytest.MonkeyPatch)
     of_plain = kept_bytes(group, x, weights)
     plain.undo()
     fast = kept_bytes(group, x, weights)
-    group.keep = False
+    group.store_activations = False
     save = kept_bytes(group, x, weights)
     assert fast < 0.45 * of_plain
     assert save < 0.1 * of_plain
