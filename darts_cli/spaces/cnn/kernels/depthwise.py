@@ -242,19 +242,12 @@ def _plain_backward(
     needed: tuple[bool, bool],
 ) -> tuple[Any, Any]:
     """Compute the gradients of input and weight as torch does; None for what is not needed."""
-    return _aten.convolution_backward(  # type: ignore[no-any-return]
-        grad_output,
-        x,
-        weight,
-        None,
-        (stride, stride),
-        padding,
-        (dilation, dilation),
-        False,
-        (0, 0),
-        len(weight),
-        (*needed, False),
-    )[:2]
+    # Neither transposed nor with output padding, and with a group for each channel.
+    settings = (stride, stride), padding, (dilation, dilation), False, (0, 0), len(weight)
+    grad_x, grad_weight, _ = _aten.convolution_backward(
+        grad_output, x, weight, None, *settings, (*needed, False)
+    )
+    return grad_x, grad_weight
 
 
 def _split_phases(x: Tensor) -> Tensor:

@@ -99,17 +99,19 @@ def plain_normalize(
     # `scale`.
     if isinstance(norm, SynchronizedNorm) and norm.training:
         return norm.normalize(x, scale, track=track)
+    mean, variance, settings = _arguments(norm, track=track)
+    return F.batch_norm(x, mean, variance, scale, None, *settings)
+
+
+def _arguments(
+    norm: nn.BatchNorm2d, *, track: bool
+) -> tuple[Tensor | None, Tensor | None, tuple[bool, float, float]]:
+    """Return running mean and variance, and the settings: training, momentum and eps."""
+    settings = norm.training, norm.momentum or 0.0, norm.eps
     # In evaluation the running statistics are read, never written.
-    tracked = track or not norm.training
-    return F.batch_norm(
-        x,
-        norm.running_mean if tracked else None,
-        norm.running_var if tracked else None,
-        weight=scale,
-        training=norm.training,
-        momentum=norm.momentum or 0.0,
-        eps=norm.eps,
-    )
+    if track or not norm.training:
+        return norm.running_mean, norm.running_var, settings
+    return None, None, settings
 
 
 def normalize(
@@ -131,19 +133,9 @@ def normalize(
         # the running statistics are on the device too, it would not see.
         moments = x.new_empty((2, x.shape[1]))
         return torch.empty_like(x), moments[0], moments[1]
-    tracked = track or not norm.training
+    mean, variance, settings = _arguments(norm, track=track)
     # The operator under F.batch_norm, which drops the moments.
-    out, mean, inv_std = torch.native_batch_norm(
-        x,
-        scale,
-        None,
-        norm.running_mean if tracked else None,
-        norm.running_var if tracked else None,
-        norm.training,
-        norm.momentum or 0.0,
-        norm.eps,
-    )
-    return out, mean, inv_std
+    return torch.native_batch_norm(x, scale, None, mean, variance, *settings)
 
 
 def normalize_backward(
@@ -168,16 +160,10 @@ def normalize_backward(
     Returns:
         Gradients of `x` `[B, C, H, W]` and of `scale` `[C]`, the latter None if not needed.
     """
+    # Read in evaluation only, where the batch has no moments.
+    statistics = norm.running_mean, norm.running_var
+    settings = norm.training, norm.eps, [True, needs_scale_grad, False]
     grad_x, grad_scale, _ = _aten.native_batch_norm_backward(
-        grad_output,
-        x,
-        scale,
-        # Read in evaluation only, where the batch has no moments.
-        norm.running_mean,
-        norm.running_var,
-        *moments,
-        norm.training,
-        norm.eps,
-        [True, needs_scale_grad, False],
+        grad_output, x, scale, *statistics, *moments, *settings
     )
     return grad_x, grad_scale if needs_scale_grad else None
