@@ -117,6 +117,7 @@ class DepthwiseStack(nn.Module):
         super().__init__()
         wide = copies * channels
         layers: list[nn.Module] = []
+        # Section 3.1.1: in separable convolutions the stride is in the first repetition.
         for repeat in range(primitive.repeats):
             layers += [
                 nn.ReLU(),

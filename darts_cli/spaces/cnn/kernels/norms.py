@@ -26,14 +26,14 @@ class SynchronizedNorm(nn.BatchNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise `[B, C, H, W]`."""
+        """Normalize `[B, C, H, W]`."""
         if self.training and self.num_batches_tracked is not None:
             self.num_batches_tracked.add_(1)
         out = plain_normalize(self, x, self.weight)
         return out if self.bias is None else out + self.bias[:, None, None].to(out.dtype)
 
     def normalize(self, x: Tensor, scale: Tensor | None, *, track: bool) -> Tensor:
-        """Normalise by the moments over all ranks, and multiply by `scale` `[C]`.
+        """Normalize by the moments over all ranks, and multiply by `scale` `[C]`.
 
         Args:
             x: Images of this rank, `[B, C, H, W]`.

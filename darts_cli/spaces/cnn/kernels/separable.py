@@ -73,6 +73,7 @@ class Layout:
         self, channel_weights: Sequence[_T], weights: Sequence[_T]
     ) -> Iterator[tuple[Stack, _T, Sequence[_T]]]:
         """Yield each stack, with what is given for its channel weights and for its weights."""
+        # How many weights a stack takes depends on its repetitions.
         rest = iter(weights)
         for stack, channel_weight in zip(self.stacks, channel_weights, strict=True):
             yield stack, channel_weight, list(itertools.islice(rest, 2 * len(stack.repetitions)))
@@ -143,6 +144,7 @@ def plain_separables(
     for stack, scale, stack_weights in layout.split(channel_weights, weights):
         out = repeated
         for number, step in enumerate(stack.repetitions):
+            # Depthwise [copies * C, 1, k, k] and pointwise [copies * C, C, 1, 1].
             depthwise_weight, pointwise_weight = stack_weights[2 * number : 2 * number + 2]
             if number:
                 out = out.relu()
@@ -191,13 +193,16 @@ class _MixedSeparables(torch.autograd.Function):
                 kernels.append(kernel)
                 if layout.store_activations:
                     maps.append(pre_norm.whole if stores_pre_norm else pixels)
+                # [copies, B * H' * W', C] @ [copies, C, C]
                 torch.bmm(pixels, kernel, out=pre_norm.by_copy)
+                # The mixture weight is the last BatchNorm's scale: no further pass over the map.
                 last = number == len(stack.repetitions) - 1
                 out, *found = normalize(step.norm, pre_norm.whole, scale if last else None)
                 moments += found
             total = out if total is None else total.add_(out)
         if total is None:
             raise ValueError("expected one stack or more")
+        # Both are [copies, B, H', W', C]; neither is copied to the layout of the other.
         _by_edge(total, layout.copies).add_(shared)
         for addend in addends:
             total.add_(addend)
@@ -217,6 +222,7 @@ class _MixedSeparables(torch.autograd.Function):
         first, second, third = itertools.accumulate(counts)
         channel_weights, weights = rest[:first], rest[first:second]
         _, needs_x_grad, needs_shared_grad, _, *rest_needed = ctx.needs_input_grad
+        # Views by strides rely on channels last, as which it usually arrives.
         grad_output = grad_output.contiguous(memory_format=torch.channels_last)
         # A sum passes its gradient on to each of its terms.
         grad_shared = _by_edge(grad_output, layout.copies) if needs_shared_grad else None
@@ -337,6 +343,7 @@ class _Backward:
             )
             grad_scales.append(grad_scale)
             grad_weights += grads
+            # All stacks read the same repeated input, so their gradients add up.
             if grad_x is not None:
                 total = grad_x if total is None else total.add_(grad_x)
         grad_state = None if total is None else _sum_copies(total, self.layout.copies)
@@ -351,6 +358,7 @@ class _Backward:
                 # By the batch's own moments again: one call, and the running ones stay.
                 norm = stack.repetitions[number - 1].norm
                 x = Phases(normalize(norm, activations[-1].pre_norm, None, track=False)[0].relu_())
+            # In the order of the forward pass, stack by stack.
             kernel, stored = next(self.saved.kernels), next(self.saved.maps, None)
             if stored is not None and self.saved.stores_pre_norm:
                 pixels, pre_norm = None, stored
@@ -430,6 +438,7 @@ class _Backward:
             if number and grad_input is not None:
                 # ReLU: zero where its output, the input of this repetition, is zero.
                 grad_output = _aten.threshold_backward(grad_input, saved.input.whole, 0)
+            # In front, for the repetitions come last to first.
             grad_weights = [grad_depthwise, grad_pointwise, *grad_weights]
         return grad_input if needs_x_grad else None, grad_scale, grad_weights
 

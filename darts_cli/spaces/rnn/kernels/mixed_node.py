@@ -27,11 +27,11 @@ class StateNorm:
         self.training = module.training
 
     def forward(self, x: Tensor, out: Tensor, mean: Tensor, inv_std: Tensor) -> None:
-        """Normalise `x`, and update the running statistics in training.
+        """Normalize `x`, and update the running statistics in training.
 
         Args:
             x: State, `[B, D]`.
-            out: Tensor that is filled with the normalised state, `[B, D]`.
+            out: Tensor that is filled with the normalized state, `[B, D]`.
             mean: Tensor that is filled with the batch's mean, `[D]`.
             inv_std: Tensor that is filled with one over the standard deviation, `[D]`.
         """

@@ -56,6 +56,7 @@ class CellLayout:
     @property
     def edges(self) -> list[slice]:
         """Rows of the mixture for each node."""
+        # Node n reads the inputs and the n nodes before it.
         ends = [0]
         for node in range(self.space.nodes):
             ends.append(ends[-1] + node + self.space.inputs)
@@ -158,6 +159,7 @@ class SearchSegment(torch.autograd.Function):
         trace = _Trace.from_tensors(saved)
         node_grads = needed[3], any(needed[4:])
         grad_projected, grad_hidden = walk.backward(grad_output, trace, needed=node_grads)
+        # As the arguments of `forward`; layout and mask have no gradient.
         return (
             None,
             grad_projected,
@@ -191,6 +193,7 @@ class _Trace(NamedTuple):
     def empty(cls, like: Tensor, hidden: Tensor, nodes: int) -> Self:
         """Allocate the tensors for a walk over the words of `like`, `[T, B, 2 D]`."""
         (words, batch, _), width = like.shape, hidden.shape[1]
+        # One allocation for each kind of result; the walk fills views of them.
         states = (words, 1 + nodes, batch, width)
         return cls(
             like.new_empty(words, batch, width),
@@ -286,6 +289,7 @@ class _Walk:
         needs_mixture_grad, needs_weight_grads = needed
         grad_projected = torch.empty_like(trace.first)
         grad_hidden = torch.zeros_like(self.hidden)
+        # W, the words that the nodes prepare at once.
         length = max(1, _CHUNK // (trace.states[0].numel() * len(self.nodes)))
         for end in range(len(grad_output), 0, -length):
             part = slice(max(0, end - length), end)
