@@ -366,16 +366,16 @@ def test_a_step_stays_on_its_device(kind: str, order: str) -> None:
     assert state.meter.sums.device == meta
 
 
-def test_the_shares_of_poolings_are_not_rounded_to_half_precision() -> None:
+def test_the_mixture_of_poolings_is_not_rounded_to_half_precision() -> None:
     torch.manual_seed(0)
     group = MixedOps(CNN, 4, 1, 2)
-    x, shares = torch.randn(2, 4, 6, 6), torch.rand(2, 3, requires_grad=True)
+    x, pool_weights = torch.randn(2, 4, 6, 6), torch.rand(2, 3, requires_grad=True)
     with torch.autocast("cpu", torch.bfloat16):
-        out = mixed_shared(SharedMaps(pools(group), identity=True), x, shares)
+        out = mixed_shared(SharedMaps(pools(group), identity=True), x, pool_weights)
     out.float().square().sum().backward()
-    assert shares.grad is not None
+    assert pool_weights.grad is not None
     # A product in bfloat16 would give gradients with no more digits than that.
-    assert not torch.equal(shares.grad, shares.grad.bfloat16().float())
+    assert not torch.equal(pool_weights.grad, pool_weights.grad.bfloat16().float())
 
 
 def pools(group: MixedOps) -> list[tuple[Pooling, nn.BatchNorm2d]]:

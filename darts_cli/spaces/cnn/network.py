@@ -1,4 +1,4 @@
-"""The networks made of a genotype: for images of CIFAR's kind, and of ImageNet's (section 3.3)."""
+"""Networks of a genotype, for small images like CIFAR's and for ImageNet's (section 3.3)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,11 +9,10 @@ from darts_cli.genotype.types import CellGenotype, Edge, Genotype
 from darts_cli.spaces.cnn.kernels.norms import synchronize
 from darts_cli.spaces.cnn.operations import (
     DepthwiseStack,
-    FactorizedReduce,
-    ReLUConvBN,
     build,
     drop_path_mask,
     is_reduction,
+    preprocess,
 )
 from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
@@ -34,11 +33,9 @@ class Cell(nn.Module):
         reduction_before: bool,
     ) -> None:
         super().__init__()
-        first, second = channels_before
-        # The state before last has twice the resolution where the last cell reduced it.
-        before = FactorizedReduce if reduction_before else ReLUConvBN
-        self.preprocess0 = before(first, channels, affine=True)
-        self.preprocess1 = ReLUConvBN(second, channels, affine=True)
+        self.preprocess0, self.preprocess1 = preprocess(
+            channels_before, channels, reduction_before=reduction_before, affine=True
+        )
         self.genotype = genotype
         self._ops = nn.ModuleList(
             build(_ALL_PRIMITIVES[edge.operation], channels, _stride(edge, reduction))
@@ -46,9 +43,18 @@ class Cell(nn.Module):
         )
 
     def forward(self, s0: Tensor, s1: Tensor, drop: float) -> Tensor:
-        """Join the states of `concat`: `[B, C, H, W]` twice to `[B, len(concat) * C, H', W']`."""
+        """Compute the nodes and concatenate the states of `concat` along the channels.
+
+        Args:
+            s0: Output of the cell before the last one, `[B, C0, H, W]`.
+            s1: Output of the last cell, `[B, C1, H, W]`.
+            drop: Probability that a path is dropped in training.
+
+        Returns:
+            `[B, len(concat) * C, H', W']`.
+        """
         states = [self.preprocess0(s0), self.preprocess1(s1)]
-        # Of each state once, whatever the number of edges that ask for it.
+        # ReLU of each state, computed once for all edges that start with it.
         rectified: dict[int, Tensor] = {}
         operations = iter(self._ops)
         for node in self.genotype.nodes:
@@ -58,9 +64,10 @@ class Cell(nn.Module):
                 if isinstance(operation, DepthwiseStack):
                     if edge.source not in rectified:
                         rectified[edge.source] = state.relu()
-                    out = operation.behind_relu(rectified[edge.source])
+                    out = operation.forward_rectified(rectified[edge.source])
                 else:
                     out = operation(state)
+                # The identity is never dropped, as in the paper's code.
                 drops = self.training and drop > 0 and not isinstance(operation, nn.Identity)
                 total = _add_path(total, out, drop_path_mask(out, drop) if drops else None)
             if total is None:
@@ -69,16 +76,25 @@ class Cell(nn.Module):
         return torch.cat([states[state] for state in self.genotype.concat], dim=1)
 
 
-def _add_path(total: Tensor | None, out: Tensor, factors: Tensor | None) -> Tensor:
-    """A node's sum with one more of its edges, multiplied by the factors of its samples."""
+def _add_path(total: Tensor | None, out: Tensor, mask: Tensor | None) -> Tensor:
+    """Add the output of an edge to a node's sum, under its drop path mask.
+
+    Args:
+        total: Sum so far, `[B, C, H, W]`; None before the first edge.
+        out: Output of the edge, `[B, C, H, W]`.
+        mask: `[B, 1, 1, 1]`; None: nothing is dropped.
+
+    Returns:
+        `[B, C, H, W]`.
+    """
     if total is None:
-        return out if factors is None else out * factors
-    # In one pass, not by a product and a sum.
-    return total + out if factors is None else torch.addcmul(total, out, factors)
+        return out if mask is None else out * mask
+    # In one pass over memory instead of two, for product and sum.
+    return total + out if mask is None else torch.addcmul(total, out, mask)
 
 
 def _stride(edge: Edge, reduction: bool) -> int:
-    """In a reduction cell, the edges that leave the cell's two inputs halve the resolution."""
+    """Return the stride: 2 in a reduction cell, for edges that leave its two inputs."""
     return 2 if reduction and edge.source < 2 else 1
 
 
@@ -87,7 +103,7 @@ class AuxiliaryHead(nn.Module):
 
     Pooling, a 1x1 convolution and a 2x2 convolution that leaves one pixel. The
     published pooling fits maps of 8x8 (CIFAR) and 7x7 (ImageNet); for other
-    image sizes the map is pooled on to 2x2, which changes nothing for those two.
+    image sizes the map is then pooled to 2x2, which changes nothing for those two.
     """
 
     def __init__(self, channels: int, classes: int, *, stem: str) -> None:
@@ -107,7 +123,8 @@ class AuxiliaryHead(nn.Module):
         self.classifier = nn.Linear(768, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits `[B, classes]` of a map `[B, C, H, W]`."""
+        """Map `[B, C, H, W]` to logits `[B, classes]`."""
+        # [B, 768, 1, 1] to [B, 768]
         logits: Tensor = self.classifier(self.features(x).flatten(1))
         return logits
 
@@ -127,12 +144,13 @@ class AuxiliaryPool(nn.Module):
 
 
 class Network(nn.Module):
-    """A stack of a genotype's cells behind a stem, for small images or for ImageNet's.
+    """A stem and a stack of a genotype's cells, for small images or for ImageNet's.
 
     With the stem `cifar` the cells start at full resolution; with `imagenet`
     three strided convolutions come first and the resolution is an eighth.
     """
 
+    # Prefixes of parameters that evaluation does without.
     training_only = ("auxiliary_head.",)
 
     def __init__(
@@ -145,10 +163,11 @@ class Network(nn.Module):
     ) -> None:
         super().__init__()
         self.drop_path = 0.0
-        """Probability that a path is dropped; the task raises it from epoch to epoch."""
+        """Probability that a path is dropped; the training module raises it every epoch."""
+        # The head follows the second reduction cell, at two thirds of the depth.
         self.auxiliary_after = 2 * config.layers // 3
         width = self._make_stem(config, image_channels)
-        # Behind the ImageNet stems the two states differ in resolution, as behind a reduction.
+        # After the ImageNet stems the two states differ in resolution, as after a reduction.
         before, reduced = (width, width), config.stem == "imagenet"
         channels = config.channels
         self.auxiliary_head: AuxiliaryHead | None = None
@@ -178,9 +197,11 @@ class Network(nn.Module):
         if config.stem == "cifar":
             width = config.stem_multiplier * config.channels
             self.stem0 = None
+            # As in the search, full resolution.
             self.stem = nn.Sequential(_conv(image_channels, width, 1), nn.BatchNorm2d(width))
             return width
         width = config.channels
+        # To a quarter of the resolution, and then by `stem1` to an eighth.
         self.stem0 = nn.Sequential(
             _conv(image_channels, width // 2, 2),
             nn.BatchNorm2d(width // 2),
@@ -192,7 +213,7 @@ class Network(nn.Module):
         return width
 
     def forward(self, images: Tensor) -> ImageOutput:
-        """Logits `[B, classes]` of images `[B, C, H, W]`; the auxiliary ones too when training."""
+        """Map images `[B, C, H, W]` to logits `[B, classes]`, and in training to auxiliary ones."""
         if self.stem0 is None:
             s0 = s1 = self.stem(images)
         else:
@@ -203,17 +224,18 @@ class Network(nn.Module):
             s0, s1 = s1, cell(s0, s1, self.drop_path)
             if self.training and self.auxiliary_head is not None and index == self.auxiliary_after:
                 auxiliary = (self.auxiliary_head(s1),)
+        # Global average pooling: [B, C, H, W] to [B, C].
         return ImageOutput(logits=self.classifier(s1.mean(dim=(2, 3))), auxiliary=auxiliary)
 
     def synchronize(self) -> None:
-        """Make BatchNorm one over all processes of a run, from now on."""
+        """Make every BatchNorm one over all ranks from now on."""
         synchronize(self)
 
     def regions(self) -> list[nn.Module]:
-        """The cells, which are all alike but for their sizes."""
+        """Return the cells, which are compiled one by one: they differ in sizes alone."""
         return list(self.cells)
 
 
 def _conv(channels_in: int, channels_out: int, stride: int) -> nn.Conv2d:
-    """A 3x3 convolution of a stem."""
+    """Build a 3x3 convolution of a stem."""
     return nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)

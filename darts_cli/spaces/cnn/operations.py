@@ -1,4 +1,4 @@
-"""The modules of the convolutional operations, named as published checkpoints name them."""
+"""Modules of the convolutional operations, named as in published checkpoints."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,10 @@ from darts_cli.spaces.cnn.primitives import (
 
 
 def is_reduction(index: int, layers: int) -> bool:
-    """Whether cell `index` halves the resolution: those at one and two thirds (section 3.1.1)."""
+    """Return whether cell `index` halves the resolution.
+
+    These are the cells at one and two thirds of the depth (section 3.1.1).
+    """
     return index in (layers // 3, 2 * layers // 3)
 
 
@@ -43,7 +46,7 @@ class ReLUConvBN(nn.Module):
 
 
 class FactorizedReduce(nn.Module):
-    """Halve the resolution by two strided 1x1 convolutions, one shifted by a pixel, side by side.
+    """Two strided 1x1 convolutions, one shifted by a pixel, side by side: half the resolution.
 
     With `copies` above one it holds that many independent reductions of one input;
     the output of copy `k` is channels `k * channels_out` onwards.
@@ -63,11 +66,20 @@ class FactorizedReduce(nn.Module):
         self.conv_2 = nn.Conv2d(channels_in, half, 1, bias=False)
         self.bn = nn.BatchNorm2d(copies * channels_out, affine=affine)
 
-    def scaled(self, rectified: Tensor, scale: Tensor) -> Tensor:
-        """All behind the ReLU, the output's channels multiplied by `scale`."""
+    def forward_rectified(self, rectified: Tensor, scale: Tensor) -> Tensor:
+        """Compute all after the ReLU, the output's channels multiplied by `scale`.
+
+        Args:
+            rectified: Output of the ReLU, `[B, C, H, W]`.
+            scale: `[copies * C']`.
+
+        Returns:
+            `[B, copies * C', ceil(H/2), ceil(W/2)]`.
+        """
         return plain_normalize(self.bn, self._convolve(rectified), scale)
 
     def _convolve(self, x: Tensor) -> Tensor:
+        """Map `[B, C, H, W]` to `[B, copies * C', ceil(H/2), ceil(W/2)]`."""
         height, width = x.shape[2:]
         if height % 2 or width % 2:
             # The shifted convolution would come out a pixel short of the other one.
@@ -75,6 +87,8 @@ class FactorizedReduce(nn.Module):
         halves = self.conv_1(x[:, :, ::2, ::2]), self.conv_2(x[:, :, 1::2, 1::2])
         if self.copies == 1:
             return torch.cat(halves, dim=1)
+        # Each [B, copies * C'/2, H', W'] to [B, copies, C'/2, H', W'], so that both halves of a
+        # copy come side by side: [B, copies, C', H', W'], then [B, copies * C', H', W'].
         paired = [half.unflatten(1, (self.copies, -1)) for half in halves]
         return torch.cat(paired, dim=2).flatten(1, 2)
 
@@ -87,8 +101,8 @@ class FactorizedReduce(nn.Module):
 class DepthwiseStack(nn.Module):
     """Repetitions of ReLU, depthwise convolution, pointwise convolution, BatchNorm.
 
-    With `copies` above one, the channels are that many independent operations
-    side by side.
+    With `copies` above one, the channels are those of as many independent
+    operations side by side.
     """
 
     def __init__(
@@ -103,6 +117,7 @@ class DepthwiseStack(nn.Module):
         super().__init__()
         wide = copies * channels
         layers: list[nn.Module] = []
+        # Section 3.1.1: in separable convolutions the stride is in the first repetition.
         for repeat in range(primitive.repeats):
             layers += [
                 nn.ReLU(),
@@ -122,53 +137,62 @@ class DepthwiseStack(nn.Module):
         self.op = nn.Sequential(*layers)
 
     def stack(self) -> Stack:
-        """What `mixed_separables` has to know of it besides its weights."""
+        """Describe the stack for `mixed_separables`, except for its weights."""
         return Stack(
             [
-                Repetition(across.stride[0], across.dilation[0], norm)
-                for across, _, norm in self._repetitions()
+                Repetition(depthwise_conv.stride[0], depthwise_conv.dilation[0], norm)
+                for depthwise_conv, _, norm in self._repetitions()
             ]
         )
 
     def weights(self) -> list[Tensor]:
-        """Repetition by repetition, of the depthwise and of the pointwise convolution."""
+        """Return depthwise and pointwise weights, alternating."""
         return [
             convolution.weight
-            for across, through, _ in self._repetitions()
-            for convolution in (across, through)
+            for depthwise_conv, pointwise_conv, _ in self._repetitions()
+            for convolution in (depthwise_conv, pointwise_conv)
         ]
 
     def _repetitions(self) -> Iterator[tuple[nn.Conv2d, nn.Conv2d, nn.BatchNorm2d]]:
+        """Yield the layers of each repetition after its ReLU."""
         layers = list(self.op)
         for first in range(0, len(layers), 4):
-            _, across, through, norm = layers[first : first + 4]
+            _, depthwise_conv, pointwise_conv, norm = layers[first : first + 4]
             if not (
-                isinstance(across, nn.Conv2d)
-                and isinstance(through, nn.Conv2d)
+                isinstance(depthwise_conv, nn.Conv2d)
+                and isinstance(pointwise_conv, nn.Conv2d)
                 and isinstance(norm, nn.BatchNorm2d)
             ):
                 raise TypeError("expected ReLU, two convolutions and BatchNorm")
-            yield across, through, norm
+            yield depthwise_conv, pointwise_conv, norm
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
-        return self.behind_relu(F.relu(x))
+        return self.forward_rectified(F.relu(x))
 
-    def behind_relu(self, rectified: Tensor) -> Tensor:
-        """All behind the first ReLU, which edges that leave one state can share."""
+    def forward_rectified(self, rectified: Tensor) -> Tensor:
+        """Compute all after the first ReLU, which edges that leave one state can share.
+
+        Args:
+            rectified: Output of the ReLU, `[B, C, H, W]`.
+
+        Returns:
+            `[B, C, ceil(H/stride), ceil(W/stride)]`.
+        """
         x = rectified
-        for number, (across, through, norm) in enumerate(self._repetitions()):
+        for number, (depthwise_conv, pointwise_conv, norm) in enumerate(self._repetitions()):
             if number:
-                # In its place: BatchNorm's gradient asks for what went in alone.
+                # In place: the backward pass of BatchNorm needs its input alone.
                 x = x.relu_()
-            stride, dilation = across.stride[0], across.dilation[0]
-            x = depthwise(x, across.weight, stride=stride, dilation=dilation)
-            x = norm(through(x))
+            stride, dilation = depthwise_conv.stride[0], depthwise_conv.dilation[0]
+            x = depthwise(x, depthwise_conv.weight, stride=stride, dilation=dilation)
+            x = norm(pointwise_conv(x))
         return x
 
 
 def factorized_convolution(primitive: FactorizedConv, channels: int, stride: int) -> nn.Sequential:
-    """ReLU, 1xk convolution, kx1 convolution, BatchNorm; published without a name around it."""
+    """Build ReLU, 1xk convolution, kx1 convolution and BatchNorm."""
+    # A plain Sequential: in published checkpoints there is no `op` around the layers.
     kernel, padding = primitive.kernel, primitive.kernel // 2
     return nn.Sequential(
         nn.ReLU(),
@@ -182,8 +206,28 @@ def factorized_convolution(primitive: FactorizedConv, channels: int, stride: int
     )
 
 
+def preprocess(
+    channels_before: tuple[int, int], channels: int, *, reduction_before: bool, affine: bool
+) -> tuple[nn.Module, nn.Module]:
+    """Build the modules that give a cell's two input states the cell's number of channels.
+
+    Args:
+        channels_before: Channels of the two input states.
+        channels: Channels of the cell.
+        reduction_before: Whether the last cell halved the resolution.
+        affine: Whether BatchNorm has affine parameters.
+    """
+    first, second = channels_before
+    # The state before last has twice the resolution where the last cell reduced it.
+    before = FactorizedReduce if reduction_before else ReLUConvBN
+    return before(first, channels, affine=affine), ReLUConvBN(second, channels, affine=affine)
+
+
 def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
-    """The module of an edge of a discrete network: affine BatchNorm, and none behind a pooling."""
+    """Build the module of an edge of a discrete network.
+
+    BatchNorm is affine there, and none follows a pooling.
+    """
     match primitive:
         case Pool():
             return Pooling(primitive, stride)
@@ -200,10 +244,16 @@ def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
 
 
 def drop_path_mask(x: Tensor, probability: float) -> Tensor:
-    """Drop path (FractalNet): zero for some samples of `[B, C, H, W]`, `[B, 1, 1, 1]`.
+    """Draw the factors of drop path (Larsson et al., 2017, FractalNet).
 
-    What it is for the others keeps the mean.
+    Args:
+        x: Output of a path, `[B, C, H, W]`.
+        probability: Probability that a sample's path is dropped.
+
+    Returns:
+        `[B, 1, 1, 1]`, zero for dropped samples.
     """
     keep = 1 - probability
     mask = torch.empty((len(x), 1, 1, 1), dtype=x.dtype, device=x.device).bernoulli_(keep)
+    # Divided so that the mean over draws stays that of `x`.
     return mask / keep

@@ -1,4 +1,4 @@
-"""What the networks of the convolutional space return."""
+"""Output of the networks of the convolutional space."""
 
 from dataclasses import dataclass
 
@@ -14,4 +14,4 @@ class ImageOutput(Output):
     logits: Tensor
     """Logits, `[B, classes]`."""
     auxiliary: tuple[Tensor, ...] = ()
-    """Logits of the auxiliary head, `[B, classes]`, in the training of a network that has one."""
+    """Logits of the auxiliary head, `[B, classes]`, if the network has one and is training."""

@@ -1,7 +1,7 @@
-"""The operations of convolutional cells, as data: `operations.py` builds the modules they describe.
+"""Operations of convolutional cells, as data: `operations.py` builds the modules they describe.
 
-They are data so that genotypes are checked without importing torch, and so that
-the supernet can compute equal operations of many edges at once.
+As data they let genotypes be checked without importing torch, and the supernet
+compute equal operations of many edges at once.
 """
 
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Zero:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """A 3x3 pooling; averages leave the padding out of the count."""
+    """A 3x3 pooling; averages do not count the padding."""
 
     kind: str
-    """`max` or `avg`."""
+    """Function of the window: `max` or `avg`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,7 @@ class FactorizedConv:
 
 Primitive = Zero | Pool | Skip | DepthwiseConv | FactorizedConv
 
+# Candidates of the search, in the order of the published alphas' columns.
 PRIMITIVES: dict[str, Primitive] = {
     NO_OPERATION: Zero(),
     "max_pool_3x3": Pool("max"),
@@ -65,14 +66,14 @@ PRIMITIVES: dict[str, Primitive] = {
     "dil_conv_3x3": DepthwiseConv(3, dilation=2, repeats=1),
     "dil_conv_5x5": DepthwiseConv(5, dilation=2, repeats=1),
 }
-"""The candidates of the search, in the order of the published alphas' columns."""
 
+# Further operations of NASNet and AmoebaNet, for genotypes alone.
 DISCRETE_PRIMITIVES: dict[str, Primitive] = {
     "sep_conv_7x7": DepthwiseConv(7),
     "conv_7x1_1x7": FactorizedConv(7),
 }
-"""What NASNet and AmoebaNet use besides; only genotypes hold them."""
 
+# Section 3.1.1: two inputs and four nodes, each with two edges after derivation.
 CNN = SearchSpace(
     name="cnn",
     cells=("normal", "reduce"),

@@ -1,10 +1,9 @@
 """The supernet of the search.
 
-All candidate operations of the edges that leave one state are computed
-together: those without parameters once, the others side by side along the
-channels. Parameters are kept that way; `to_reference_names` and `from_reference_names`
-translate to the names and shapes of published checkpoints, which have a module
-an edge and operation.
+All candidate operations of the edges that leave one state are computed together: those without
+parameters once, the others side by side along the channels. Parameters are stored that way;
+`to_reference_names` and `from_reference_names` translate to the names and shapes of published
+checkpoints, which have a module for each edge and operation.
 """
 
 import re
@@ -30,8 +29,8 @@ from darts_cli.spaces.cnn.kernels.separable import Layout, mixed_separables
 from darts_cli.spaces.cnn.operations import (
     DepthwiseStack,
     FactorizedReduce,
-    ReLUConvBN,
     is_reduction,
+    preprocess,
 )
 from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import (
@@ -44,27 +43,29 @@ from darts_cli.spaces.cnn.primitives import (
     Zero,
 )
 
-Scales = Mapping[int, Tensor] | Sequence[Tensor]
-"""By the column of a primitive in the alphas."""
+# Mixture weights `[edges * C]`, by the column of their primitive in the alphas.
+ChannelWeights = Mapping[int, Tensor] | Sequence[Tensor]
 
 
 class MixedOps(nn.Module):
-    """The mixed operations of all edges that leave one state of a cell.
+    """The mixed operations of all edges that leave one state of a cell (equation 2).
 
     Poolings and the identity are the same function on each of these edges,
-    BatchNorm included, and run once; what has parameters is stacked, edge `k`
-    being channels `k * C` onwards. `none` adds nothing and is left out.
+    BatchNorm included, and run once; operations with parameters are stacked, edge
+    `k` being channels `k * C` onwards. `none` adds nothing and is left out.
     """
 
     def __init__(self, space: SearchSpace, channels: int, stride: int, edges: int) -> None:
         super().__init__()
         self.channels = channels
         self.edges = edges
+        # By the column of the primitive in the alphas; these are names in checkpoints.
         self.shared = nn.ModuleDict()
         self.stacked = nn.ModuleDict()
         for column, name in enumerate(space.primitives):
             match PRIMITIVES[name]:
                 case Pool() as pool:
+                    # BatchNorm after every pooling, as in the paper's code.
                     norm = nn.BatchNorm2d(channels, affine=False)
                     self.shared[str(column)] = NormalizedPooling(Pooling(pool, stride), norm)
                 case Skip() if stride == 1:
@@ -83,30 +84,32 @@ class MixedOps(nn.Module):
                     pass
         columns = torch.tensor([int(column) for column in self.shared])
         self.register_buffer("shared_columns", columns, persistent=False)
-        self.keep = True
-        """Whether the way back finds what is dear to compute, or computes it again."""
+        self.store_activations = True
+        """Whether activations are stored for the backward pass, or recomputed there."""
 
-    def forward(self, x: Tensor, shares: Tensor, scales: Scales) -> list[Tensor]:
-        """The mixed operation of each edge.
+    def forward(
+        self,
+        x: Tensor,
+        pool_weights: Tensor,
+        channel_weights: ChannelWeights,
+        addends: Sequence[Tensor] = (),
+    ) -> Tensor:
+        """Compute the mixed operation of each edge, side by side along the channels.
 
         Args:
-            x: The state, `[B, C, H, W]`.
-            shares: Of the shared operations, `[edges, len(self.shared)]`.
-            scales: Of every primitive with weights, for each channel of each edge, `[edges * C]`.
+            x: State, `[B, C, H, W]`.
+            pool_weights: Mixture weights of the shared operations, `[edges, len(self.shared)]`.
+            channel_weights: Mixture weights of every stacked primitive, repeated for each channel
+                of each edge, `[edges * C]`.
+            addends: Tensors to be added, of the shape of the result.
 
         Returns:
-            One map `[B, C, H', W']` an edge.
+            `[B, edges * C, H', W']`.
         """
-        return list(self.joined(x, shares, scales).split(self.channels, dim=1))
-
-    def joined(
-        self, x: Tensor, shares: Tensor, scales: Scales, others: Sequence[Tensor] = ()
-    ) -> Tensor:
-        """The same side by side, `[B, edges * C, H', W']`, added to others of that shape."""
         # A ReLU is the first step of every stacked operation: once is enough for all.
         rectified = F.relu(x)
         reductions = [
-            operation.scaled(rectified, scales[int(column)])
+            operation.forward_rectified(rectified, channel_weights[int(column)])
             for column, operation in self.stacked.items()
             if isinstance(operation, FactorizedReduce)
         ]
@@ -116,22 +119,24 @@ class MixedOps(nn.Module):
             if isinstance(operation, DepthwiseStack)
         }
         return mixed_separables(
-            Layout(self.edges, [op.stack() for op in operations.values()], self.keep),
+            Layout(self.edges, [op.stack() for op in operations.values()], self.store_activations),
             rectified,
-            [scales[column] for column in operations],
+            [channel_weights[column] for column in operations],
             [weight for op in operations.values() for weight in op.weights()],
-            shared=self._mix_shared(x, shares),
-            others=[*others, *reductions],
+            shared=self._mix_shared(x, pool_weights),
+            # Summed inside, in place, rather than by one more pass over the map for each.
+            addends=[*addends, *reductions],
         )
 
-    def _mix_shared(self, x: Tensor, shares: Tensor) -> Tensor:
-        """Weighted sums of the shared maps, `[edges, B, H', W', C]`."""
+    def _mix_shared(self, x: Tensor, pool_weights: Tensor) -> Tensor:
+        """Compute weighted sums of the shared maps, `[edges, B, H', W', C]`."""
         pools = [
             operation.parts()
             for operation in self.shared.values()
             if isinstance(operation, NormalizedPooling)
         ]
-        return mixed_shared(SharedMaps(pools, identity=len(pools) < len(self.shared)), x, shares)
+        shared = SharedMaps(pools, identity=len(pools) < len(self.shared))
+        return mixed_shared(shared, x, pool_weights)
 
 
 class SearchCell(nn.Module):
@@ -149,11 +154,9 @@ class SearchCell(nn.Module):
         super().__init__()
         self.inputs = space.inputs
         self.nodes = space.nodes
-        first, second = channels_before
-        # The state before last has twice the resolution where the last cell reduced it.
-        before = FactorizedReduce if reduction_before else ReLUConvBN
-        self.preprocess0 = before(first, channels, affine=False)
-        self.preprocess1 = ReLUConvBN(second, channels, affine=False)
+        self.preprocess0, self.preprocess1 = preprocess(
+            channels_before, channels, reduction_before=reduction_before, affine=False
+        )
         edges_from = outgoing_edges(space)
         # On the device once, so that no step has to copy it there.
         order = torch.tensor([edge for edges in edges_from for edge in edges])
@@ -164,60 +167,76 @@ class SearchCell(nn.Module):
             for source, edges in enumerate(edges_from)
         )
         self.channels = channels
-        self.first_scaled = min(int(column) for group in self._groups() for column in group.stacked)
-        """The column of the first primitive with weights."""
+        # Column of the first primitive that some group stacks.
+        self.first_stacked = min(int(column) for ops in self._groups() for column in ops.stacked)
 
-    def forward(self, s0: Tensor, s1: Tensor, weights: Tensor) -> Tensor:
-        """Join the nodes: states `[B, C, H, W]`, weights `[E, O]`, to `[B, N * C, H', W']`."""
+    def forward(self, s0: Tensor, s1: Tensor, mixture: Tensor) -> Tensor:
+        """Compute the nodes and concatenate them along the channels.
+
+        Args:
+            s0: Output of the cell before the last one, `[B, C0, H, W]`.
+            s1: Output of the last cell, `[B, C1, H, W]`.
+            mixture: Weights of the candidates, `[E, O]`.
+
+        Returns:
+            `[B, N * C, H', W']`.
+        """
         states = [self.preprocess0(s0), self.preprocess1(s1)]
-        # What has come in at the nodes that are still open, side by side.
+        # Sums so far of the nodes that are not finished, side by side: [B, nodes * C, H', W'].
         incoming: list[Tensor] = []
-        for source, (group, of_group) in enumerate(
-            zip(self._groups(), self._deal(weights), strict=True)
+        for source, (ops, weights) in enumerate(
+            zip(self._groups(), self._split_mixture(mixture), strict=True)
         ):
             if source >= self.inputs:
-                state, *incoming = self._close(incoming[0])
+                # Node `source` has had the last of its edges.
+                state, *incoming = self._finish_node(incoming[0])
                 states.append(state)
             # The edges that leave a state end in the last nodes, one in each.
-            incoming = [group.joined(states[source], *of_group, incoming)]
+            incoming = [ops(states[source], *weights, incoming)]
         states += incoming
         return torch.cat(states[self.inputs :], dim=1)
 
     def _groups(self) -> Iterator[MixedOps]:
-        """One a state that edges leave."""
+        """Yield the mixed operations of each state that edges leave."""
         for group in self.groups:
             if isinstance(group, MixedOps):
                 yield group
 
-    def _close(self, incoming: Tensor) -> tuple[Tensor, Tensor]:
-        """The first of the nodes that are open, and the others."""
+    def _finish_node(self, incoming: Tensor) -> tuple[Tensor, Tensor]:
+        """Split `[B, nodes * C, H, W]` into the first node and the others."""
         state, others = incoming.split([self.channels, incoming.shape[1] - self.channels], dim=1)
-        # Copied: what is kept of it for the way back would keep all.
+        # Clone, or autograd would keep the whole concatenated tensor alive.
         return state.clone(memory_format=torch.channels_last), others
 
-    def _deal(self, weights: Tensor) -> list[tuple[Tensor, Scales]]:
-        """Shares and scales of each group: see `MixedOps.forward`.
+    def _split_mixture(self, mixture: Tensor) -> list[tuple[Tensor, ChannelWeights]]:
+        """Split the mixture `[E, O]` into pool and channel weights of each group.
 
-        For the whole cell at once, since each of these small operations costs a call.
+        See `MixedOps.forward` for both. For the whole cell at once, since each of these small
+        operations costs a call.
         """
-        by_source = weights.index_select(0, self.get_buffer("edges_by_source"))
-        shares = [
-            rows.index_select(1, group.get_buffer("shared_columns"))
-            for group, rows in zip(self.groups, by_source.split(self.edge_counts), strict=True)
+        # [E, O], the edges of each group consecutive
+        grouped = mixture.index_select(0, self.get_buffer("edges_by_source"))
+        pool_weights = [
+            edge_mixture.index_select(1, group.get_buffer("shared_columns"))
+            for group, edge_mixture in zip(
+                self.groups, grouped.split(self.edge_counts), strict=True
+            )
         ]
         counts = [edges * self.channels for edges in self.edge_counts]
-        # What no group reads is left out, or the way back would make zeros for each of them.
-        first = self.first_scaled
-        of_channels = by_source.t()[first:].repeat_interleave(self.channels, dim=1)
-        scales = (
-            dict(enumerate(of_group.unbind(), start=first))
-            for of_group in of_channels.split(counts, dim=1)
+        # Columns that no group stacks are left out, or the backward pass would make zeros for each.
+        first = self.first_stacked
+        # [O - first, E * C]: a weight for each channel of each edge
+        repeated = grouped.t()[first:].repeat_interleave(self.channels, dim=1)
+        channel_weights = (
+            # [O - first, edges * C] to [edges * C] each
+            dict(enumerate(part.unbind(), start=first))
+            for part in repeated.split(counts, dim=1)
         )
-        return list(zip(shares, scales, strict=True))
+        return list(zip(pool_weights, channel_weights, strict=True))
 
 
 def outgoing_edges(space: SearchSpace) -> list[list[int]]:
-    """For every state but the last, the numbers of the edges that leave it, in order."""
+    """Return, for every state but the last, the numbers of the edges that leave it, in order."""
     sources = space.inputs + space.nodes - 1
     return [
         [number for number, (_, source) in enumerate(space.edges) if source == state]
@@ -226,7 +245,7 @@ def outgoing_edges(space: SearchSpace) -> list[list[int]]:
 
 
 class Supernet(nn.Module):
-    """All networks of the search space in one, weighed by a mixture (section 2.2)."""
+    """All networks of the search space in one, weighted by a mixture (section 2.2)."""
 
     def __init__(
         self,
@@ -239,7 +258,7 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.free_limit: int | None = None
-        """Freed bytes that may lie idle when a pass begins; None: all, which is faster."""
+        """Freed bytes that malloc may hold when a pass begins; None: all, which is faster."""
         width = config.stem_multiplier * config.channels
         self.stem = nn.Sequential(
             nn.Conv2d(image_channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
@@ -266,39 +285,49 @@ class Supernet(nn.Module):
         self.classifier = nn.Linear(before[1], classes)
 
     def forward(self, images: Tensor, mixture: Mixture) -> ImageOutput:
-        """Logits `[B, classes]` of images `[B, C, H, W]`."""
+        """Compute the logits of a batch.
+
+        Args:
+            images: `[B, C, H, W]`.
+            mixture: Weights of the candidates of each kind of cell, `[E, O]`.
+
+        Returns:
+            Logits `[B, classes]`.
+        """
         if self.training:
             if images.device.type == "cpu":
-                self._tend_heap()
+                self._tune_malloc()
             self._count_batches()
         s0 = s1 = self.stem(images)
         for cell, kind in zip(self.cells, self.kinds, strict=True):
             s0, s1 = s1, cell(s0, s1, mixture[kind])
+        # Global average pooling: [B, C, H, W] to [B, C].
         return ImageOutput(logits=self.classifier(s1.mean(dim=(2, 3))))
 
-    def _tend_heap(self) -> None:
+    def _tune_malloc(self) -> None:
+        """Tune glibc's malloc: keep freed memory for the next pass, or return it."""
         if self.free_limit is None:
             malloc.keep_freed()
         else:
             malloc.give_back_freed(above=self.free_limit)
 
     def save_memory(self) -> None:
-        """Compute separable convolutions a second time on the way back."""
-        self.free_limit = 2**28
+        """Recompute separable convolutions in the backward pass, and return freed memory."""
+        self.free_limit = 2**28  # 256 MiB
         for module in self.modules():
             if isinstance(module, MixedOps):
-                module.keep = False
+                module.store_activations = False
 
     def synchronize(self) -> None:
-        """Make BatchNorm one over all processes of a run, from now on."""
+        """Make every BatchNorm one over all ranks from now on."""
         synchronize(self)
 
     def regions(self) -> list[nn.Module]:
-        """The cells, which are all alike but for their sizes."""
+        """Return the cells, which are compiled one by one: they differ in sizes alone."""
         return list(self.cells)
 
     def _count_batches(self) -> None:
-        """Count for the running statistics that are moved on outside of their modules."""
+        """Count a batch for running statistics that are updated outside of their modules."""
         counters = [
             layer.num_batches_tracked
             for module in self.modules()
@@ -306,31 +335,33 @@ class Supernet(nn.Module):
             for layer in module.modules()
             if isinstance(layer, nn.BatchNorm2d) and layer.num_batches_tracked is not None
         ]
-        # All in one call: there are some three hundred.
+        # All in one call: there are about three hundred.
         torch._foreach_add_(counters, 1)
 
     def to_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Cut parameters, buffers or momenta into edges, and name them as published."""
-        published = {}
+        """Split parameters, buffers or momenta by edge, and name them as published."""
+        renamed = {}
         for name, tensor in tensors.items():
             match = _OWN_NAME.fullmatch(name)
             if match is None:
-                published[name] = tensor
+                renamed[name] = tensor
                 continue
             edges = outgoing_edges(self.space)[int(match["source"])]
+            # Edge by edge along the channels. A batch counter, `[]`, is one for all edges, as is
+            # what they share.
             stacked = match["kind"] == "stacked" and tensor.dim() > 0
             parts = tensor.chunk(len(edges)) if stacked else [tensor] * len(edges)
             for edge, part in zip(edges, parts, strict=True):
-                published[_published_name(match, edge)] = part
-        return published
+                renamed[_reference_name(match, edge)] = part
+        return renamed
 
     def from_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of `to_reference_names`, for the own names of which all parts are there.
+        """Invert `to_reference_names`, for the names whose parts are all present.
 
         Raises:
             CheckpointError: if the statistics of a pooling differ between edges
-                that leave one state. They see the same maps, so a search never
-                makes them differ.
+                that leave one state. They see the same maps, so in a search they
+                never differ.
         """
         own = {name: tensor for name, tensor in tensors.items() if "._ops." not in name}
         for name, tensor in {**dict(self.named_parameters()), **dict(self.named_buffers())}.items():
@@ -338,7 +369,7 @@ class Supernet(nn.Module):
             if match is None:
                 continue
             names = [
-                _published_name(match, edge)
+                _reference_name(match, edge)
                 for edge in outgoing_edges(self.space)[int(match["source"])]
             ]
             parts = [tensors[part] for part in names if part in tensors]
@@ -356,11 +387,13 @@ class Supernet(nn.Module):
         return own
 
 
+# Names of tensors that one module holds for several edges.
 _OWN_NAME = re.compile(
     r"cells\.(?P<cell>\d+)\.groups\.(?P<source>\d+)"
     r"\.(?P<kind>shared|stacked)\.(?P<column>\d+)\.(?P<rest>.+)"
 )
 
 
-def _published_name(match: re.Match[str], edge: int) -> str:
+def _reference_name(match: re.Match[str], edge: int) -> str:
+    """Return the name of one edge's part of a tensor in published checkpoints."""
     return f"cells.{match['cell']}._ops.{edge}._ops.{match['column']}.{match['rest']}"

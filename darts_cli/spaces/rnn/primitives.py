@@ -1,10 +1,11 @@
-"""The operations of recurrent cells, by name: `networks.py` holds the functions.
+"""Operations of recurrent cells, by name: `operations.py` holds the functions.
 
 Names alone, so that genotypes are checked without importing torch.
 """
 
 from darts_cli.space import NO_OPERATION, SearchSpace
 
+# Section 3.1.2 and appendix A.1.2: one input, eight nodes, one edge into each after derivation.
 RNN = SearchSpace(
     name="rnn",
     cells=("recurrent",),

@@ -16,11 +16,12 @@ pytestmark = pytest.mark.usefixtures("double_precision")
 EDGES, CHANNELS = 2, 4
 
 
-def run(group: MixedOps, x: Tensor, weights: Tensor) -> Tensor:
-    """All edges, from the weights of the candidates `[edges, O]`."""
-    shares = weights[:, group.get_buffer("shared_columns")]
-    scales = list(weights.t().repeat_interleave(CHANNELS, dim=1))
-    return torch.stack(group(x, shares, scales))
+def run(group: MixedOps, x: Tensor, mixture: Tensor) -> Tensor:
+    """Run all edges, `[B, edges * C, H, W]`, from the weights of the candidates `[edges, O]`."""
+    pool_weights = mixture[:, group.get_buffer("shared_columns")]
+    channel_weights = list(mixture.t().repeat_interleave(CHANNELS, dim=1))
+    out: Tensor = group(x, pool_weights, channel_weights)
+    return out
 
 
 def make(stride: int) -> tuple[MixedOps, Tensor, Tensor]:
@@ -39,22 +40,22 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("store", [True, False])
 def test_gradients_are_autograds(
-    plain: pytest.MonkeyPatch, stride: int, keep: bool, training: bool
+    plain: pytest.MonkeyPatch, stride: int, store: bool, training: bool
 ) -> None:
-    group, x, weights = make(stride)
-    group.keep = keep
+    group, x, mixture = make(stride)
+    group.store_activations = store
     group.train(training)
     before = {name: buffer.clone() for name, buffer in group.named_buffers()}
-    leaves = [x, weights, *group.parameters()]
-    expected = run(group, x, weights)
+    leaves = [x, mixture, *group.parameters()]
+    expected = run(group, x, mixture)
     gradient = torch.randn_like(expected)
     of_plain = torch.autograd.grad(expected, leaves, gradient)
     moved = {name: buffer.clone() for name, buffer in group.named_buffers()}
     plain.undo()
     group.load_state_dict(before, strict=False)
-    found = run(group, x, weights)
+    found = run(group, x, mixture)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     for one, other in zip(torch.autograd.grad(found, leaves, gradient), of_plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
@@ -65,13 +66,13 @@ def test_gradients_are_autograds(
 
 @pytest.mark.parametrize("stride", [1, 2])
 def test_the_gradient_can_be_differentiated(plain: pytest.MonkeyPatch, stride: int) -> None:
-    group, x, weights = make(stride)
-    leaves = [x, weights, *group.parameters()]
-    gradient = torch.randn_like(run(group, x, weights))
+    group, x, mixture = make(stride)
+    leaves = [x, mixture, *group.parameters()]
+    gradient = torch.randn_like(run(group, x, mixture))
 
     def product() -> tuple[Tensor, ...]:
         first = torch.autograd.grad(
-            run(group, x, weights), list(group.parameters()), gradient, create_graph=True
+            run(group, x, mixture), list(group.parameters()), gradient, create_graph=True
         )
         total = torch.stack([part.square().sum() for part in first]).sum()
         return torch.autograd.grad(total, leaves, materialize_grads=True)
@@ -83,18 +84,18 @@ def test_the_gradient_can_be_differentiated(plain: pytest.MonkeyPatch, stride: i
 
 
 @pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("store", [True, False])
 def test_gradients_with_constant_weights_are_autograds(
-    plain: pytest.MonkeyPatch, stride: int, keep: bool
+    plain: pytest.MonkeyPatch, stride: int, store: bool
 ) -> None:
-    group, x, weights = make(stride)
-    group.keep = keep
+    group, x, mixture = make(stride)
+    group.store_activations = store
     group.requires_grad_(False)
-    expected = run(group, x, weights)
+    expected = run(group, x, mixture)
     gradient = torch.randn_like(expected)
-    of_plain = torch.autograd.grad(expected, [x, weights], gradient)
+    of_plain = torch.autograd.grad(expected, [x, mixture], gradient)
     plain.undo()
-    found = torch.autograd.grad(run(group, x, weights), [x, weights], gradient)
+    found = torch.autograd.grad(run(group, x, mixture), [x, mixture], gradient)
     for one, other in zip(found, of_plain, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
     # `none` takes no part.
@@ -115,20 +116,20 @@ class Products(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(("constant", "expected"), [(False, 3), (True, 1)])
-def test_products_are_not_repeated_for_gradients_of_the_shares_alone(
+def test_products_are_not_repeated_for_gradients_of_the_mixture_alone(
     constant: bool, expected: int
 ) -> None:
-    group, x, weights = make(1)
+    group, x, mixture = make(1)
     group.requires_grad_(not constant)
-    out = run(group, x, weights).sum()
-    leaves = [x, weights, *(() if constant else group.parameters())]
+    out = run(group, x, mixture).sum()
+    leaves = [x, mixture, *(() if constant else group.parameters())]
     with Products() as products:
         torch.autograd.grad(out, leaves)
     # Of the separable convolutions two each, of the dilated ones one.
     assert products.number == expected * 6
 
 
-def kept_bytes(group: MixedOps, x: Tensor, weights: Tensor) -> int:
+def kept_bytes(group: MixedOps, x: Tensor, mixture: Tensor) -> int:
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -137,7 +138,7 @@ def kept_bytes(group: MixedOps, x: Tensor, weights: Tensor) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        run(group, x, weights)
+        run(group, x, mixture)
     return sum(kept.values())
 
 
@@ -145,23 +146,23 @@ def test_little_is_kept_and_less_when_memory_is_saved(plain: pytest.MonkeyPatch)
     torch.manual_seed(0)
     group = MixedOps(CNN, 4, 1, 4)
     x = torch.randn(8, 4, 32, 32).to(memory_format=torch.channels_last).requires_grad_()
-    weights = torch.rand(4, len(CNN.primitives)).requires_grad_()
-    of_plain = kept_bytes(group, x, weights)
+    mixture = torch.rand(4, len(CNN.primitives)).requires_grad_()
+    of_plain = kept_bytes(group, x, mixture)
     plain.undo()
-    fast = kept_bytes(group, x, weights)
-    group.keep = False
-    save = kept_bytes(group, x, weights)
+    fast = kept_bytes(group, x, mixture)
+    group.store_activations = False
+    save = kept_bytes(group, x, mixture)
     assert fast < 0.45 * of_plain
     assert save < 0.1 * of_plain
 
 
 def test_it_runs_in_reduced_precision() -> None:
-    group, x, weights = make(1)
+    group, x, mixture = make(1)
     group.float()
-    x, weights = (tensor.detach().float().requires_grad_() for tensor in (x, weights))
-    exact = run(group, x, weights)
+    x, mixture = (tensor.detach().float().requires_grad_() for tensor in (x, mixture))
+    exact = run(group, x, mixture)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = run(group, x, weights)
+        rough = run(group, x, mixture)
     torch.testing.assert_close(rough.float(), exact, rtol=0.1, atol=0.1)
     rough.float().sum().backward()
     assert all(parameter.grad is not None for parameter in group.parameters())

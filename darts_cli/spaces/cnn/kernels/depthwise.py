@@ -1,11 +1,16 @@
-"""Depthwise convolution, with gradients that the CPU computes fast.
+"""Depthwise convolution, with a hand-written backward pass that is fast on a CPU.
 
-On a CPU, torch's own gradients of a depthwise convolution take 6 to 120 times
-what the convolution takes, except of a kernel up to 3x3, without dilation, on
-maps larger than it. What is computed here are the same sums, put so that they
-are that case. Figures are nanoseconds per element of the input, one thread,
-channels last, 64 to 256 channels (AVX2, torch 2.14). Other devices keep the plain
-calls.
+With kernel `w`, stride `s`, dilation `d` and padding `p = d (k - 1) / 2`:
+
+    y[b, c, i, j]  = sum_{u, v} w[c, u, v] x[b, c, s i + d u - p, s j + d v - p]
+    dw[c, u, v]    = sum_{b, i, j} dy[b, c, i, j] x[b, c, s i + d u - p, s j + d v - p]
+    dx[b, c, m, n] = sum of w[c, u, v] dy[b, c, i, j] where s i + d u - p = m, s j + d v - p = n
+
+`_plain` is the plain formula, and the oracle of the tests. On a CPU, torch's own gradients of
+it take 6 to 120 times what the forward pass takes, except for a kernel up to 3x3, without
+dilation, on maps larger than the kernel. The functions here compute the same sums, rearranged
+into that fast case. Figures are nanoseconds per element of the input, one thread, channels
+last, 64 to 256 channels (AVX2, torch 2.14). Other devices keep the plain calls.
 """
 
 from functools import cached_property
@@ -15,10 +20,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# Operators without a public function in Python.
 _aten = torch.ops.aten
 
+# Kernels with more columns than this leave the fast path of the weight's gradient.
 _FAST_COLUMNS = 3
-"""Kernels with more columns than this leave the fast path of the weight's gradient."""
 
 
 def depthwise(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tensor:
@@ -33,42 +39,43 @@ def depthwise(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tenso
     Returns:
         `[B, C, ceil(H / stride), ceil(W / stride)]`.
     """
-    if _is_special(x):
+    if _has_fast_backward(x):
         out: Tensor = _Depthwise.apply(x, weight, stride, dilation)
         return out
     return _plain(x, weight, stride, dilation)
 
 
 def convolve(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tensor:
-    """The same but for rounding: on a small map, by less of the kernel."""
-    weight, dilation = _within_reach(x, weight, dilation)
+    """Compute `depthwise` up to rounding, without the taps that meet only padding."""
+    weight, dilation = _crop_kernel(x, weight, dilation)
     return _plain(x, weight, stride, dilation)
 
 
 def _plain(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
-    """The plain call. Forwards it is fast as it is: 0.6 to 1.3."""
+    """Compute the plain formula, whose forward pass is fast as it is: 0.6 to 1.3."""
     padding = _padding(weight, dilation)
     return F.conv2d(x, weight, None, stride, padding, dilation, groups=len(weight))
 
 
 def _padding(weight: Tensor, dilation: int) -> int:
+    """Compute the padding that keeps the size at stride 1: `p` of the formula."""
     return dilation * (weight.shape[-1] - 1) // 2
 
 
-def _within_reach(x: Tensor, weight: Tensor, dilation: int) -> tuple[Tensor, int]:
-    """The part of the kernel that meets more than padding, and its dilation.
-
-    With all of it, a dilated 5x5 kernel takes 200 on 2x2 pixels, and so 4.
-    """
-    rim = weight.shape[-1] // 2 - (max(x.shape[2:]) - 1) // dilation
-    if rim <= 0 or not _is_special(x):
+def _crop_kernel(x: Tensor, weight: Tensor, dilation: int) -> tuple[Tensor, int]:
+    """Crop the kernel to the taps that reach a pixel, and return it with its dilation."""
+    # A tap u places off the centre reads d * u pixels away: beyond H - 1 it reads padding alone.
+    # With the whole kernel, a dilated 5x5 one takes 200 on 2x2 pixels; cropped it takes 4.
+    margin = weight.shape[-1] // 2 - (max(x.shape[2:]) - 1) // dilation
+    if margin <= 0 or not _has_fast_backward(x):
         return weight, dilation
-    seen = weight[:, :, rim:-rim, rim:-rim]
-    return seen, 1 if seen.shape[-1] == 1 else dilation
+    cropped = weight[:, :, margin:-margin, margin:-margin]  # [C, 1, k - 2 margin, k - 2 margin]
+    # Dilation means nothing to a single tap, and without it the fast path is open.
+    return cropped, 1 if cropped.shape[-1] == 1 else dilation
 
 
-def _is_special(x: Tensor) -> bool:
-    """Whether the gradients are to be computed in the ways of this module."""
+def _has_fast_backward(x: Tensor) -> bool:
+    """Return whether the backward pass of this module is used for `x`, or torch's own."""
     return (
         x.device.type == "cpu"
         and not torch.is_autocast_enabled("cpu")
@@ -77,7 +84,7 @@ def _is_special(x: Tensor) -> bool:
 
 
 class _Depthwise(torch.autograd.Function):
-    """The plain convolution, with the gradients below."""
+    """The plain convolution, with the backward pass below."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
@@ -86,26 +93,27 @@ class _Depthwise(torch.autograd.Function):
         return _plain(x, weight, stride, dilation)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
-        needed = ctx.needs_input_grad[:2]
-        to_x, to_weight = gradients(
-            gradient, *ctx.saved_tensors, stride=ctx.stride, dilation=ctx.dilation, needed=needed
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        # Made of operators that autograd knows, so it serves the double backward pass too.
+        stride, dilation, needed = ctx.stride, ctx.dilation, ctx.needs_input_grad[:2]
+        grads = convolve_backward(
+            grad_output, *ctx.saved_tensors, stride=stride, dilation=dilation, needed=needed
         )
-        return to_x, to_weight, None, None
+        return *grads, None, None
 
 
 class Phases:
-    """A map whose even and odd rows and columns are picked apart when first asked for.
+    """A map, with its even and odd rows and columns picked apart on first use.
 
-    What several dilated convolutions read is so picked apart once.
+    The copy is made once, however many dilated convolutions read the map.
     """
 
     def __init__(self, x: Tensor) -> None:
         self.whole = x
 
     @cached_property
-    def first(self) -> Tensor:
-        """Every second pixel, `[B, C, ceil(H/2), ceil(W/2)]`."""
+    def even(self) -> Tensor:
+        """Pixels of even rows and columns, `[B, C, ceil(H/2), ceil(W/2)]`."""
         return self.whole[:, :, ::2, ::2].contiguous(memory_format=torch.channels_last)
 
     @cached_property
@@ -114,8 +122,8 @@ class Phases:
         return _split_phases(self.whole)
 
 
-def gradients(
-    gradient: Tensor,
+def convolve_backward(
+    grad_output: Tensor,
     x: Tensor | Phases,
     weight: Tensor,
     *,
@@ -123,96 +131,109 @@ def gradients(
     dilation: int,
     needed: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of input and weight, those that are needed, given that of the output.
+    """Compute the gradients of `depthwise` or `convolve`, which can be differentiated in turn.
 
-    They can be differentiated in turn.
+    Args:
+        grad_output: `[B, C, ceil(H / stride), ceil(W / stride)]`.
+        x: Input of the forward pass, `[B, C, H, W]`.
+        weight: Kernel of the forward pass, `[C, 1, k, k]`.
+        stride: 1 or 2.
+        dilation: 1 or 2.
+        needed: Whether the gradients of input and weight are needed.
+
+    Returns:
+        Gradients of input and weight, None where not needed.
     """
     phases = x if isinstance(x, Phases) else Phases(x)
     x = phases.whole
-    if not _is_special(x):
-        padding = _padding(weight, dilation)
-        return _plain_gradients(gradient, x, weight, stride, (padding,) * 2, dilation, needed)
-    seen, dilation = _within_reach(x, weight, dilation)
+    if not _has_fast_backward(x):
+        padding = (_padding(weight, dilation),) * 2
+        return _plain_backward(grad_output, x, weight, stride, padding, dilation, needed)
+    cropped, dilation = _crop_kernel(x, weight, dilation)
     if dilation == 1:
-        to_x, to_seen = _undilated(gradient, x, seen, stride, needed)
+        grad_x, grad_cropped = _undilated_backward(grad_output, x, cropped, stride, needed)
     else:
-        to_x, to_seen = _dilated(gradient, phases, seen, stride, needed)
-    rim = (weight.shape[-1] - seen.shape[-1]) // 2
-    return to_x, F.pad(to_seen, (rim,) * 4) if rim and to_seen is not None else to_seen
+        grad_x, grad_cropped = _dilated_backward(grad_output, phases, cropped, stride, needed)
+    # Taps that meet only padding are multiplied by zeros, so their gradient is zero.
+    if grad_cropped is not None and cropped is not weight:
+        grad_cropped = F.pad(grad_cropped, ((weight.shape[-1] - cropped.shape[-1]) // 2,) * 4)
+    return grad_x, grad_cropped
 
 
-def _dilated(
-    gradient: Tensor, x: Phases, weight: Tensor, stride: int, needed: tuple[bool, bool]
+def _dilated_backward(
+    grad_output: Tensor, x: Phases, weight: Tensor, stride: int, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of a convolution of dilation 2."""
-    of_x, of_weight = needed
+    """Compute the gradients of a convolution of dilation 2 by undilated ones."""
+    needs_x_grad, needs_weight_grad = needed
     if stride == 2:
-        # Of the input it sees every second pixel alone, and these without dilation:
-        # both gradients of a 3x3 kernel take 31 to 45 as they are, 1.4 to 1.7 so.
-        to_first, to_weight = _undilated(gradient, x.first, weight, 1, needed)
-        return _spread(to_first, x.whole.shape[2:]), to_weight
-    to_weight = None
-    if of_weight:
-        # Pixels whose rows and columns are even or odd alike see one another alone, and
-        # without dilation: both gradients of a 3x3 kernel on 16x16 pixels take 27 to 40 as
-        # they are; this one takes 1.3 so, copies included.
-        _, to_weight = _undilated(_split_phases(gradient), x.all, weight, 1, (False, True))
-    return _turned(gradient, weight, 2) if of_x else None, to_weight
+        # With s = d = 2 and p even, 2 i + 2 u - p is even: only every second pixel is read, and
+        # among these the convolution is undilated. Both gradients of a 3x3 kernel take 31 to 45
+        # by the plain call, 1.4 to 1.7 so.
+        grad_even, grad_weight = _undilated_backward(grad_output, x.even, weight, 1, needed)
+        return _insert_zeros(grad_even, x.whole.shape[2:]), grad_weight
+    grad_weight = None
+    if needs_weight_grad:
+        # With s = 1, pixel i + 2 u - p has the parity of i: each phase of the output reads one
+        # phase of the input, undilated, and the four phases are a batch. Both gradients of a 3x3
+        # kernel on 16x16 pixels take 27 to 40 by the plain call; this one takes 1.3 so, copies
+        # included.
+        grad_phases = _split_phases(grad_output)  # [4 B, C, ceil(H/2), ceil(W/2)]
+        _, grad_weight = _undilated_backward(grad_phases, x.all, weight, 1, (False, True))
+    return _flipped_convolution(grad_output, weight, 2) if needs_x_grad else None, grad_weight
 
 
-def _turned(gradient: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """The gradient of the input at stride 1: a convolution by the kernel turned half around.
+def _flipped_convolution(grad_output: Tensor, weight: Tensor, dilation: int) -> Tensor:
+    """Compute the input's gradient at stride 1: convolve with the kernel flipped both ways."""
+    # dx[m] = sum_u w[u] dy[m - d u + p], which is the forward formula with u -> k - 1 - u.
+    # With a dilated 3x3 kernel on 16x16 pixels it takes 0.6, and by phases 1.6.
+    return _plain(grad_output, weight.flip(2, 3), 1, dilation)
 
-    With a dilated 3x3 kernel on 16x16 pixels it takes 0.6, and 1.6 by phases as well.
-    """
-    return _plain(gradient, weight.flip(2, 3), 1, dilation)
 
-
-def _undilated(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, needed: tuple[bool, bool]
+def _undilated_backward(
+    grad_output: Tensor, x: Tensor, weight: Tensor, stride: int, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The gradients of an undilated convolution."""
+    """Compute the gradients of an undilated convolution."""
     kernel, padding = weight.shape[-1], (_padding(weight, 1),) * 2
     small = min(x.shape[2:]) < kernel
-    of_x, of_weight = needed
-    if not of_weight or (not small and kernel <= _FAST_COLUMNS):
-        return _plain_gradients(gradient, x, weight, stride, padding, 1, needed)
-    to_weight = _weight_gradient(gradient, x, weight, stride, pad_rows=small)
-    if not of_x:
-        return None, to_weight
-    to_x, _ = _plain_gradients(gradient, x, weight, stride, padding, 1, (True, False))
-    return to_x, to_weight
+    needs_x_grad, needs_weight_grad = needed
+    # Only the weight's gradient has slow cases.
+    if not needs_weight_grad or (not small and kernel <= _FAST_COLUMNS):
+        return _plain_backward(grad_output, x, weight, stride, padding, 1, needed)
+    grad_weight = _weight_backward(grad_output, x, weight, stride, pad_rows=small)
+    if not needs_x_grad:
+        return None, grad_weight
+    grad_x, _ = _plain_backward(grad_output, x, weight, stride, padding, 1, (True, False))
+    return grad_x, grad_weight
 
 
-def _weight_gradient(
-    gradient: Tensor, x: Tensor, weight: Tensor, stride: int, *, pad_rows: bool
+def _weight_backward(
+    grad_output: Tensor, x: Tensor, weight: Tensor, stride: int, *, pad_rows: bool
 ) -> Tensor:
-    """A few columns of the kernel at a time, on maps that are padded already.
-
-    Whole, a 5x5 kernel takes 8.1, in columns 3 + 2 it takes 2.3. On maps smaller
-    than the kernel it takes 58, and with rows padded as well 11 (a 3x3 one on 2x2
-    pixels 96 and 9).
-    """
+    """Compute the weight's gradient, a few columns of the kernel at a time on padded maps."""
+    # A whole 5x5 kernel takes 8.1, in columns 3 + 2 it takes 2.3. On maps smaller than the kernel
+    # it takes 58, and with rows padded as well 11 (a 3x3 one on 2x2 pixels 96 and 9).
     kernel, padding = weight.shape[-1], _padding(weight, 1)
-    over_rows = padding if pad_rows else 0
-    rest = (padding - over_rows, 0)
-    padded = F.pad(x, (padding, padding, over_rows, over_rows))
+    row_padding = padding if pad_rows else 0
+    # What F.pad has not done is left to the convolution.
+    rest = (padding - row_padding, 0)
+    padded = F.pad(x, (padding, padding, row_padding, row_padding))  # [B, C, H (+ 2 p), W + 2 p]
     if kernel <= _FAST_COLUMNS:
         whole: Tensor
-        _, whole = _plain_gradients(gradient, padded, weight, stride, rest, 1, (False, True))
+        _, whole = _plain_backward(grad_output, padded, weight, stride, rest, 1, (False, True))
         return whole
-    reach = (gradient.shape[3] - 1) * stride
-    parts: list[Tensor] = []
+    # Column v of the kernel reads columns v, v + s, ... v + s (W' - 1) of the padded map.
+    span = (grad_output.shape[3] - 1) * stride
+    grads: list[Tensor] = []
     for first in range(0, kernel, _FAST_COLUMNS):
-        part = weight[..., first : first + _FAST_COLUMNS]
-        seen = padded[..., first : first + reach + part.shape[-1]]
-        _, found = _plain_gradients(gradient, seen, part, stride, rest, 1, (False, True))
-        parts.append(found)
-    return torch.cat(parts, dim=-1)
+        columns = weight[..., first : first + _FAST_COLUMNS]  # [C, 1, k, 3 or fewer]
+        read = padded[..., first : first + span + columns.shape[-1]]
+        _, grad = _plain_backward(grad_output, read, columns, stride, rest, 1, (False, True))
+        grads.append(grad)
+    return torch.cat(grads, dim=-1)  # [C, 1, k, k]
 
 
-def _plain_gradients(
-    gradient: Tensor,
+def _plain_backward(
+    grad_output: Tensor,
     x: Tensor,
     weight: Tensor,
     stride: int,
@@ -220,47 +241,52 @@ def _plain_gradients(
     dilation: int,
     needed: tuple[bool, bool],
 ) -> tuple[Any, Any]:
-    """The gradients as torch computes them; None for what is not needed."""
-    return _aten.convolution_backward(  # type: ignore[no-any-return]
-        gradient,
-        x,
-        weight,
-        None,
-        (stride, stride),
-        padding,
-        (dilation, dilation),
-        False,
-        (0, 0),
-        len(weight),
-        (*needed, False),
-    )[:2]
+    """Compute the gradients of input and weight as torch does; None for what is not needed."""
+    # Neither transposed nor with output padding, and with a group for each channel.
+    settings = (stride, stride), padding, (dilation, dilation), False, (0, 0), len(weight)
+    grad_x, grad_weight, _ = _aten.convolution_backward(
+        grad_output, x, weight, None, *settings, (*needed, False)
+    )
+    return grad_x, grad_weight
 
 
 def _split_phases(x: Tensor) -> Tensor:
-    """Even and odd rows and columns apart: `[B, C, H, W]` to `[4 B, C, ceil(H/2), ceil(W/2)]`."""
+    """Pick even and odd rows and columns apart.
+
+    Args:
+        x: `[B, C, H, W]`.
+
+    Returns:
+        `[4 B, C, ceil(H/2), ceil(W/2)]`, channels last, phase by phase.
+    """
     height, width = x.shape[2:]
     if height % 2 or width % 2:
         # Zeros there are what the convolution's own padding is.
         x = F.pad(x, (0, width % 2, 0, height % 2))
     x = x.contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = x.shape
+    # In memory x is [B, H, W, C]: elements of a row of the map.
     row = width * channels
     rows, columns = height // 2, width // 2
-    # By strides: two views in the place of seven.
+    # One view by strides instead of seven by unflatten and permute.
     pairs = x.as_strided(
+        # [row parity, column parity, B, H/2, W/2, C]
         (2, 2, batch, rows, columns, channels),
         (row, channels, height * row, 2 * row, 2 * channels, 1),
     ).contiguous()
-    part = columns * channels
-    return pairs.as_strided((4 * batch, channels, rows, columns), (rows * part, 1, part, channels))
+    # Elements of a row of a phase.
+    phase_row = columns * channels
+    # [4 B, C, H/2, W/2], channels last
+    return pairs.as_strided(
+        (4 * batch, channels, rows, columns), (rows * phase_row, 1, phase_row, channels)
+    )
 
 
-def _spread(seen: Tensor | None, size: torch.Size) -> Tensor | None:
-    """Zeros between the pixels: to `[B, C, H, W]`."""
-    if seen is None:
+def _insert_zeros(x: Tensor | None, size: torch.Size) -> Tensor | None:
+    """Put zeros between the pixels of `[B, C, ceil(H/2), ceil(W/2)]`: `[B, C, H, W]`."""
+    if x is None:
         return None
-    whole = torch.zeros(
-        (len(seen), *size, seen.shape[1]), dtype=seen.dtype, device=seen.device
-    ).permute(0, 3, 1, 2)
-    whole[:, :, ::2, ::2] = seen
+    # Made as [B, H, W, C] and seen as [B, C, H, W]: channels last.
+    whole = x.new_zeros((len(x), *size, x.shape[1])).permute(0, 3, 1, 2)
+    whole[:, :, ::2, ::2] = x
     return whole

@@ -1,8 +1,15 @@
-"""What of the mixed operations has no weights: poolings with their BatchNorm, and the identity.
+"""The mixed operations' part without weights: poolings with their BatchNorm, and the identity.
 
-On all edges that leave a state they are the same maps; an edge weighs them by
-shares of its own. Autograd would keep seven tensors as large as the state for
-them; here the state alone is kept, since poolings are cheap beside convolutions.
+These maps `m_k` are the same on all edges that leave a state; edge `e` weighs them by its own
+entries of the mixture (equation 2 of DARTS):
+
+    y[e]     = sum_k pool_weights[e, k] m_k
+    dm_k     = sum_e pool_weights[e, k] dy[e]
+    dpool_weights[e, k] = sum(dy[e] * m_k)
+
+`SharedMaps.plain` and `_mix` are the plain formula, and the oracle of the tests. Autograd would
+store seven tensors as large as the state; the backward pass here stores the state alone and
+recomputes the poolings, which are cheap beside convolutions.
 """
 
 from collections.abc import Sequence
@@ -13,16 +20,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from darts_cli.runtime.autograd import differentiable_grads
 from darts_cli.spaces.cnn.kernels.norms import (
     is_fused,
     normalize,
-    normalize_back,
+    normalize_backward,
     plain_normalize,
 )
 from darts_cli.spaces.cnn.primitives import Pool
 
+# Operators without a public function in Python.
 _aten = torch.ops.aten
 
+# Height and width.
 _KERNEL, _PADDING = (3, 3), (1, 1)
 
 
@@ -38,29 +48,31 @@ class Pooling(nn.Module):
         """Map `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`."""
         if self.kind == "max":
             return F.max_pool2d(x, _KERNEL, self.stride, padding=_PADDING)
+        # As in the paper's code, padding is not counted: averages at the border keep their size.
         return F.avg_pool2d(x, _KERNEL, self.stride, padding=_PADDING, count_include_pad=False)
 
-    def backward(self, gradient: Tensor, x: Tensor) -> Tensor:
-        """The gradient of `x`, given that of the output."""
+    def backward(self, grad_output: Tensor, x: Tensor) -> Tensor:
+        """Compute the gradient of `x` `[B, C, H, W]`, given that of the output."""
         window = _KERNEL, (self.stride, self.stride), _PADDING
         if self.kind == "max":
-            _, places = _aten.max_pool2d_with_indices(x, *window)
-            to_x: Tensor = _aten.max_pool2d_with_indices_backward(
-                gradient, x, *window, (1, 1), False, places
+            # The indices of the maxima are recomputed: stored they take eight bytes an element.
+            _, indices = _aten.max_pool2d_with_indices(x, *window)
+            grad_x: Tensor = _aten.max_pool2d_with_indices_backward(
+                grad_output, x, *window, (1, 1), False, indices
             )
         else:
-            to_x = _aten.avg_pool2d_backward(gradient, x, *window, False, False, None)
-        return to_x
+            grad_x = _aten.avg_pool2d_backward(grad_output, x, *window, False, False, None)
+        return grad_x
 
 
 class NormalizedPooling(nn.Sequential):
-    """A pooling and its BatchNorm, named as published."""
+    """A pooling and its BatchNorm, numbered as in published checkpoints."""
 
     def __init__(self, pool: Pooling, norm: nn.BatchNorm2d) -> None:
         super().__init__(pool, norm)
 
     def parts(self) -> tuple[Pooling, nn.BatchNorm2d]:
-        """Both."""
+        """Return the pooling and the BatchNorm."""
         pool, norm = self
         if not isinstance(pool, Pooling) or not isinstance(norm, nn.BatchNorm2d):
             raise TypeError("expected a pooling and a BatchNorm")
@@ -69,54 +81,65 @@ class NormalizedPooling(nn.Sequential):
 
 @dataclass(frozen=True, slots=True)
 class SharedMaps:
-    """The poolings, each with its BatchNorm, and whether the identity comes behind them."""
+    """Operations that all edges share: poolings with their BatchNorm, then the identity."""
 
     pools: Sequence[tuple[Pooling, nn.BatchNorm2d]]
     identity: bool
+    """Whether the identity is one of them, as the last."""
 
     def plain(self, x: Tensor, *, track: bool) -> list[Tensor]:
-        """The maps, straight from the formula."""
+        """Compute the maps by the plain formula.
+
+        Args:
+            x: State, `[B, C, H, W]`.
+            track: Whether running statistics are updated in training.
+        """
         maps = [plain_normalize(norm, pool(x), track=track) for pool, norm in self.pools]
         return [*maps, x] if self.identity else maps
 
 
-def mixed_shared(shared: SharedMaps, x: Tensor, shares: Tensor) -> Tensor:
-    """The weighted sums of the maps.
+def mixed_shared(shared: SharedMaps, x: Tensor, pool_weights: Tensor) -> Tensor:
+    """Compute each edge's weighted sum of the maps.
 
     Args:
-        shared: What makes the maps.
-        x: The state, `[B, C, H, W]`.
-        shares: `[edges, maps]`.
+        shared: Operations that make the maps.
+        x: State, `[B, C, H, W]`.
+        pool_weights: Their columns of the mixture, `[edges, maps]`.
 
     Returns:
         `[edges, B, H', W', C]`.
     """
     if is_fused(x, shared.pools[0][1]):
-        out: Tensor = _MixedShared.apply(shared, x, shares)
+        out: Tensor = _MixedShared.apply(shared, x, pool_weights)
         return out
     maps = shared.plain(x, track=True)
     with torch.autocast(x.device.type, enabled=False):
-        # The shares are a softmax, of which half the digits would be lost in half precision.
-        return _mix([item.to(shares.dtype) for item in maps], shares).to(maps[0].dtype)
+        # The weights are a softmax, of which half the digits would be lost in half precision.
+        mixed = _mix([item.to(pool_weights.dtype) for item in maps], pool_weights)
+        return mixed.to(maps[0].dtype)
 
 
-def _mix(maps: Sequence[Tensor], shares: Tensor) -> Tensor:
+def _mix(maps: Sequence[Tensor], pool_weights: Tensor) -> Tensor:
+    """Sum maps `[B, C, H, W]` by the weights of each edge: `[edges, B, H, W, C]`."""
     batch, channels, height, width = maps[0].shape
-    return (shares @ _stack(maps)).view(-1, batch, height, width, channels)
+    # [edges, maps] @ [maps, B * H * W * C], one product for all edges
+    return (pool_weights @ _flatten(maps)).view(-1, batch, height, width, channels)
 
 
-def _stack(maps: Sequence[Tensor]) -> Tensor:
-    """`[maps, B * H * W * C]`."""
-    # Behind one another they are as channels-last as each of them: one view serves them all.
-    joined = torch.cat(list(maps)).contiguous(memory_format=torch.channels_last)
-    return joined.permute(0, 2, 3, 1).reshape(len(maps), -1)
+def _flatten(maps: Sequence[Tensor]) -> Tensor:
+    """Flatten maps `[B, C, H, W]`, one a row: `[maps, B * H * W * C]`."""
+    # Concatenated to [maps * B, C, H, W] they are as channels-last as each of them: one view
+    # serves them all.
+    whole = torch.cat(list(maps)).contiguous(memory_format=torch.channels_last)
+    # [maps * B, H, W, C], which is the order in memory, then [maps, B * H * W * C]
+    return whole.permute(0, 2, 3, 1).reshape(len(maps), -1)
 
 
 class _MixedShared(torch.autograd.Function):
-    """See `mixed_shared`."""
+    """Function `mixed_shared` with a gradient of its own."""
 
     @staticmethod
-    def forward(ctx: Any, shared: SharedMaps, x: Tensor, shares: Tensor) -> Tensor:
+    def forward(ctx: Any, shared: SharedMaps, x: Tensor, pool_weights: Tensor) -> Tensor:
         maps, statistics = [], []
         for pool, norm in shared.pools:
             out, *moments = normalize(norm, pool(x), None)
@@ -125,41 +148,43 @@ class _MixedShared(torch.autograd.Function):
         if shared.identity:
             maps.append(x)
         ctx.shared = shared
-        ctx.save_for_backward(x, shares, *statistics)
-        return _mix(maps, shares)
+        # Besides the state only vectors: `[C]` each, and `[edges, maps]`.
+        ctx.save_for_backward(x, pool_weights, *statistics)
+        return _mix(maps, pool_weights)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         shared: SharedMaps = ctx.shared
-        x, shares, *statistics = ctx.saved_tensors
-        _, of_x, of_shares = ctx.needs_input_grad
+        x, pool_weights, *statistics = ctx.saved_tensors
+        _, needs_x_grad, needs_weight_grad = needed = ctx.needs_input_grad
         if torch.is_grad_enabled():
-            # The gradient itself is to be differentiated: that of the plain formula can be.
-            out = _mix(shared.plain(x, track=False), shares)
-            wanted = [t for t, need in ((x, of_x), (shares, of_shares)) if need]
-            found = iter(torch.autograd.grad(out, wanted, gradient, create_graph=True))
-            return None, next(found) if of_x else None, next(found) if of_shares else None
-        flat = gradient.flatten(1)
+            # Double backward: this gradient will be differentiated itself, as that of the plain
+            # formula can be. The forward pass has updated the running statistics already.
+            out = _mix(shared.plain(x, track=False), pool_weights)
+            return None, *differentiable_grads(out, [x, pool_weights], grad_output, needed[1:])
+        flat = grad_output.flatten(1)  # [edges, B * H' * W' * C]
         pooled = [pool(x) for pool, _ in shared.pools]
-        to_shares = None
-        if of_shares:
-            norms = (norm for _, norm in shared.pools)
+        grad_weights = None
+        if needs_weight_grad:
             maps = [
                 normalize(norm, item, None, track=False)[0]
-                for norm, item in zip(norms, pooled, strict=True)
+                for (_, norm), item in zip(shared.pools, pooled, strict=True)
             ]
             maps = [*maps, x] if shared.identity else maps
-            to_shares = flat @ _stack(maps).t()
-        if not of_x:
-            return None, None, to_shares
-        whole = (shares.t() @ flat).view(-1, *gradient.shape[1:])
-        to_maps = whole.permute(0, 1, 4, 2, 3).unbind()
-        to_x = to_maps[-1] if shared.identity else None
+            # [edges, B * H' * W' * C] @ [B * H' * W' * C, maps]
+            grad_weights = flat @ _flatten(maps).t()
+        if not needs_x_grad:
+            return None, None, grad_weights
+        # [maps, edges] @ [edges, B * H' * W' * C], viewed as [maps, B, H', W', C]
+        grad_whole = (pool_weights.t() @ flat).view(-1, *grad_output.shape[1:])
+        # [B, C, H', W'] each, channels last
+        grad_maps = grad_whole.permute(0, 1, 4, 2, 3).unbind()
+        grad_x = grad_maps[-1] if shared.identity else None
         for number, (pool, norm) in enumerate(shared.pools):
             moments = statistics[2 * number], statistics[2 * number + 1]
-            to_pooled, _ = normalize_back(
-                norm, to_maps[number], pooled[number], None, moments, of_scale=False
+            grad_pooled, _ = normalize_backward(
+                norm, grad_maps[number], pooled[number], None, moments, needs_scale_grad=False
             )
-            part = pool.backward(to_pooled, x)
-            to_x = part if to_x is None else to_x + part
-        return None, to_x, to_shares
+            part = pool.backward(grad_pooled, x)
+            grad_x = part if grad_x is None else grad_x + part
+        return None, grad_x, grad_weights

@@ -1,6 +1,7 @@
-"""A node of the searched cell and the BatchNorm after it, forwards and backwards.
+"""A node of the searched cell and the BatchNorm after it, with hand-written backward passes.
 
-`segment.py` walks over words and nodes with them, and says why it does so.
+The plain formula of both is in `plain_segment` of `segment.py`, the oracle of the tests; the loop
+over words and nodes that runs these is there, too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,145 +9,182 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from darts_cli.spaces.rnn.operations import ACTIVATIONS, SLOPES
+from darts_cli.spaces.rnn.operations import ACTIVATIONS, DERIVATIVES
 
+# Operators that write into given tensors, which have no public function in Python.
 _aten = torch.ops.aten
 
 
 class StateNorm:
-    """BatchNorm of one state, in both directions; its operators, without a module's wrapping."""
+    """BatchNorm of one state, forward and backward; its operators, without a module's wrapping.
+
+    The formulas are those of Ioffe and Szegedy (2015), over the B segments of a batch.
+    """
 
     def __init__(self, module: nn.BatchNorm1d) -> None:
         self.module = module
         self.statistics = module.running_mean, module.running_var
         self.training = module.training
 
-    def forward(self, raw: Tensor, into: Tensor, mean: Tensor, scale: Tensor) -> None:
-        """Fill `into` `[B, D]`, with the mean and the scale `[D]` that made it."""
+    def forward(self, x: Tensor, out: Tensor, mean: Tensor, inv_std: Tensor) -> None:
+        """Normalize `x`, and update the running statistics in training.
+
+        Args:
+            x: State, `[B, D]`.
+            out: Tensor that is filled with the normalized state, `[B, D]`.
+            mean: Tensor that is filled with the batch's mean, `[D]`.
+            inv_std: Tensor that is filled with one over the standard deviation, `[D]`.
+        """
         settings = self.training, self.module.momentum, self.module.eps
         _aten.native_batch_norm.out(
-            raw,
-            None,
-            None,
-            *self.statistics,
-            *settings,
-            out=into,
-            save_mean=mean,
-            save_invstd=scale,
+            x, None, None, *self.statistics, *settings, out=out, save_mean=mean, save_invstd=inv_std
         )
 
-    def backward(self, gradient: Tensor, raw: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-        """The gradient before, given that after, `[B, D]`."""
+    def backward(self, grad_output: Tensor, x: Tensor, mean: Tensor, inv_std: Tensor) -> Tensor:
+        """Compute the gradient of `x`, given that of the output, `[B, D]` each."""
         settings = self.training, self.module.eps, [True, False, False]
-        through: Tensor = _aten.native_batch_norm_backward(
-            gradient, raw, None, *self.statistics, mean, scale, *settings
+        grad_x: Tensor = _aten.native_batch_norm_backward(
+            grad_output, x, None, *self.statistics, mean, inv_std, *settings
         )[0]
-        return through
+        return grad_x
 
     def count(self, states: int) -> None:
-        """Count what the running statistics have seen."""
+        """Count states for `num_batches_tracked`, as so many calls of the module would."""
         if self.training and self.module.num_batches_tracked is not None:
             self.module.num_batches_tracked += states
 
 
 class MixedNode:
-    """The mixed operations into one node.
+    """The mixed operations of all edges into one node (equation 2 of DARTS, appendix A.4).
 
-    With share p_k of primitive k, their total P, gate c and source s, an edge is
-    `sum_k p_k (s + c (f_k - s)) = P s + c (sum_k p_k f_k - P s)`.
+    With mixture weight `p_k` of primitive `k`, their sum `P` (below one, for `none` has a weight
+    too), source `s`, gate `c = sigmoid(s V)` and `f_k = f_k(s U)`, an edge is
+
+        y = sum_k p_k (s + c (f_k - s)) = P s + c (sum_k p_k f_k - P s)
+
+    so that one product by the gate serves all primitives. Its gradients, with `q = s V`, `r = s U`
+    and `m = sum_k p_k f_k - P s`:
+
+        dq   = dy m c (1 - c)               dr = dy c sum_k p_k f_k'(r)
+        ds   = dy P (1 - c) + dq V^T + dr U^T
+        dp_k = sum(dy (1 - c) s) + sum(dy c f_k)
+
+    `U` and `V` are the halves of `weight`, and `[q, r]` is called the products. E is the number
+    of edges, B the batch, D the width, O the number of candidates.
     """
 
-    def __init__(self, rows: Tensor, columns: Mapping[str, int], weight: Tensor) -> None:
+    def __init__(self, edge_mixture: Tensor, columns: Mapping[str, int], weight: Tensor) -> None:
+        # [D, 2 D]: V, which makes gates, and U, which makes candidates, side by side.
         self.weight = weight
-        self.shares = {name: rows[:, column, None, None] for name, column in columns.items()}
-        self.total = rows[:, list(columns.values())].sum(dim=1)
+        # p_k, [E, 1, 1] each, to be multiplied with [E, B, D].
+        self.mixture = {name: edge_mixture[:, k, None, None] for name, k in columns.items()}
+        # P, [E].
+        self.total = edge_mixture[:, list(columns.values())].sum(dim=1)
         self.minus_total = -self.total[:, None, None]
-        self.weight_gradient: Tensor | None = None
-        """Of the words gone back over, once it is asked for."""
-        self.shares_gradient = rows.new_zeros(len(rows), 1 + len(columns))
-        """Of `P s`, and of each `p_k f_k`."""
+        self.grad_weight: Tensor | None = None
+        """Gradient of `weight` over the words so far, once it has been needed."""
+        # The terms of dp_k: of P s in column 0, then of each p_k f_k; [E, 1 + K].
+        self.grad_terms = edge_mixture.new_zeros(len(edge_mixture), 1 + len(columns))
 
-    def forward(self, inputs: Tensor, sources: Tensor, products: Tensor, into: Tensor) -> None:
-        """The sum of all edges.
+    def forward(self, inputs: Tensor, sources: Tensor, products: Tensor, out: Tensor) -> None:
+        """Compute the sum of all edges.
 
         Args:
             inputs: Sources under their dropout mask, `[E, B, D]`.
-            sources: Without it.
-            products: Where gates and arguments go, `[E, B, 2 D]`.
-            into: Where the sum goes, `[B, D]`.
+            sources: Sources without it, `[E, B, D]`.
+            products: Tensor that is filled with gates and candidates' arguments, `[E, B, 2 D]`.
+            out: Tensor that is filled with the sum, `[B, D]`.
         """
+        # One product for all edges: [E * B, D] @ [D, 2 D].
         torch.mm(inputs.flatten(0, 1), self.weight, out=products.flatten(0, 1))
-        gate, candidate = products.chunk(2, dim=-1)
-        mixed = self._mix(self._values(candidate), sources)
-        torch.sum(mixed.mul_(gate.sigmoid_()), dim=0, out=into)
-        into.view(1, -1).addmm_(self.total[None], sources.flatten(1))
+        gate, candidate = products.chunk(2, dim=-1)  # [E, B, D] each
+        mixed = self._mix(self._activate(candidate), sources)
+        torch.sum(mixed.mul_(gate.sigmoid_()), dim=0, out=out)
+        # Sum of P s over the edges: [1, E] @ [E, B * D], added to the output.
+        out.view(1, -1).addmm_(self.total[None], sources.flatten(1))
 
-    def _values(self, candidate: Tensor) -> list[Tensor]:
-        """All f_k, `[E, B, D]` each."""
-        return [ACTIVATIONS[name](candidate) for name in self.shares]
+    def _activate(self, candidate: Tensor) -> list[Tensor]:
+        """Compute all f_k, of the shape of their argument `[..., E, B, D]`."""
+        return [ACTIVATIONS[name](candidate) for name in self.mixture]
 
     def _mix(self, values: Sequence[Tensor], sources: Tensor) -> Tensor:
-        """What the gates let through, `sum_k p_k f_k - P s`, `[E, B, D]`."""
+        """Compute what the gates multiply, `m = sum_k p_k f_k - P s`, `[..., E, B, D]`."""
         mixed = self.minus_total * sources
-        for share, value in zip(self.shares.values(), values, strict=True):
-            mixed.addcmul_(share, value)
+        for weight, value in zip(self.mixture.values(), values, strict=True):
+            mixed.addcmul_(weight, value)
         return mixed
 
-    def _slope(self, candidate: Tensor, values: Sequence[Tensor]) -> Tensor:
-        """The derivative of `sum_k p_k f_k` by its argument, `[E, B, D]`."""
-        slope = torch.zeros_like(values[0])
-        for (name, share), value in zip(self.shares.items(), values, strict=True):
-            slope.addcmul_(share, SLOPES[name](candidate, value))
-        return slope
+    def _derivative(self, candidate: Tensor, values: Sequence[Tensor]) -> Tensor:
+        """Compute the derivative of `sum_k p_k f_k` by its argument, `[..., E, B, D]`."""
+        total = torch.zeros_like(values[0])
+        for (name, weight), value in zip(self.mixture.items(), values, strict=True):
+            total.addcmul_(weight, DERIVATIVES[name](candidate, value))
+        return total
 
-    def prepare(self, sources: Tensor, products: Tensor) -> None:
-        """For the way back over W words, all that does not wait for a gradient.
+    def prepare_backward(self, sources: Tensor, products: Tensor) -> None:
+        """Compute for W words at once all that needs no gradient of the output.
 
         Args:
             sources: `[W, E, B, D]`.
-            products: Gates, and what activations are given, `[W, E, B, 2 D]`.
+            products: Gates and candidates' arguments, as by `forward`, `[W, E, B, 2 D]`.
         """
-        gate, candidate = products.chunk(2, dim=-1)
-        self.values = self._values(candidate)
-        self.gradients: list[Tensor] = []
-        """The node's, `[B, D]`, from the last of the words on."""
-        self.products_slope = torch.empty_like(products)
-        """Derivatives of the sum of all edges by their products; gradients after `step_back`."""
-        gate_slope, candidate_slope = self.products_slope.chunk(2, dim=-1)
+        gate, candidate = products.chunk(2, dim=-1)  # [W, E, B, D] each
+        self.values = self._activate(candidate)
+        # Gradients of the node, [B, D], from the last of the words on.
+        self.grad_outputs: list[Tensor] = []
+        # Derivatives of y by its products, m c (1 - c) and c sum_k p_k f_k'; `backward_step` turns
+        # them into dq and dr, [W, E, B, 2 D].
+        self.grad_products = torch.empty_like(products)
+        by_gate, by_candidate = self.grad_products.chunk(2, dim=-1)  # views, [W, E, B, D] each
         mixed = self._mix(self.values, sources)
-        _aten.sigmoid_backward.grad_input(mixed, gate, grad_input=gate_slope)
-        torch.mul(self._slope(candidate, self.values), gate, out=candidate_slope)
+        _aten.sigmoid_backward.grad_input(mixed, gate, grad_input=by_gate)
+        torch.mul(self._derivative(candidate, self.values), gate, out=by_candidate)
+        # Derivative of y by its source alone, P - P c, without the way through the products.
         total = self.total[:, None, None]
-        self.sources_slope = torch.addcmul(total, total, gate, value=-1)
-        """Its derivatives by the sources, without the way through the products."""
+        self.by_source = torch.addcmul(total, total, gate, value=-1)
 
-    def step_back(self, gradient: Tensor, place: int, mask: Tensor | None, *, into: Tensor) -> None:
-        """Add to the gradients of the sources, `[E, B, D]`, those from the node's, `[B, D]`."""
-        self.gradients.append(gradient)
-        products = self.products_slope[place]
-        products.unflatten(-1, (2, -1)).mul_(gradient[:, None])
-        into.addcmul_(self.sources_slope[place], gradient)
-        through = (products.flatten(0, 1) @ self.weight.t()).view_as(into)
+    def backward_step(
+        self, grad_output: Tensor, index: int, mask: Tensor | None, grad_sources: Tensor
+    ) -> None:
+        """Add this node's part to the gradients of its sources.
+
+        Args:
+            grad_output: Gradient of the node before BatchNorm, `[B, D]`.
+            index: Index of the word among those prepared.
+            mask: Dropout mask of the sources, `[B, D]`; None: no dropout.
+            grad_sources: Gradients that are added to, `[E, B, D]`.
+        """
+        self.grad_outputs.append(grad_output)
+        grad_products = self.grad_products[index]
+        # [E, B, 2 D] to [E, B, 2, D], times [B, 1, D]: dq and dr.
+        grad_products.unflatten(-1, (2, -1)).mul_(grad_output[:, None])
+        grad_sources.addcmul_(self.by_source[index], grad_output)
+        # dq V^T + dr U^T is one product: [E * B, 2 D] @ [2 D, D], viewed as [E, B, D].
+        grad_inputs = (grad_products.flatten(0, 1) @ self.weight.t()).view_as(grad_sources)
         if mask is None:
-            into.add_(through)
+            grad_sources.add_(grad_inputs)
         else:
-            into.addcmul_(through, mask)
+            grad_sources.addcmul_(grad_inputs, mask)
 
-    def add_weight_gradient(self, inputs: Tensor) -> None:
-        """That of the words stepped through, given masked sources, `[W, E, B, D]`."""
-        if self.weight_gradient is None:
-            self.weight_gradient = torch.zeros_like(self.weight)
-        self.weight_gradient.addmm_(inputs.flatten(0, 2).t(), self.products_slope.flatten(0, 2))
+    def add_weight_grad(self, inputs: Tensor) -> None:
+        """Add the weight's gradient over the prepared words, given masked `[W, E, B, D]`."""
+        if self.grad_weight is None:
+            self.grad_weight = torch.zeros_like(self.weight)
+        # [D, W * E * B] @ [W * E * B, 2 D]
+        self.grad_weight.addmm_(inputs.flatten(0, 2).t(), self.grad_products.flatten(0, 2))
 
-    def add_shares_gradient(self, sources: Tensor, products: Tensor) -> None:
-        """That of the words stepped through; arguments as in `prepare`."""
+    def add_mixture_grad(self, sources: Tensor, products: Tensor) -> None:
+        """Add the terms of dp_k over the prepared words; arguments as in `prepare_backward`."""
         gate, _ = products.chunk(2, dim=-1)
-        gradient = torch.stack(self.gradients[::-1])[:, None]
-        let_through = gate * gradient
-        terms = [(gradient - let_through) * sources]
-        terms += [let_through * value for value in self.values]
-        self.shares_gradient += torch.stack([term.sum(dim=(0, 2, 3)) for term in terms], dim=1)
+        # [W, B, D] in the order of the words, then [W, 1, B, D]
+        grad_output = torch.stack(self.grad_outputs[::-1])[:, None]
+        gated = gate * grad_output
+        terms = [(grad_output - gated) * sources]
+        terms += [gated * value for value in self.values]
+        # [W, E, B, D] to [E] each
+        self.grad_terms += torch.stack([term.sum(dim=(0, 2, 3)) for term in terms], dim=1)
 
-    def write_shares_gradient(self, into: Tensor, columns: Mapping[str, int]) -> None:
-        """To `[E, O]`: each share has a part of its own and is part of the total."""
-        into[:, list(columns.values())] = self.shares_gradient[:, 1:] + self.shares_gradient[:, :1]
+    def write_mixture_grad(self, out: Tensor, columns: Mapping[str, int]) -> None:
+        """Write the gradient of the mixture into `out` `[E, O]`, all but the column of `none`."""
+        # p_k weighs its own f_k and is part of P.
+        out[:, list(columns.values())] = self.grad_terms[:, 1:] + self.grad_terms[:, :1]

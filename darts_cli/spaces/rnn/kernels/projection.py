@@ -1,10 +1,16 @@
 """The cross-entropy of the decoder, without all of its logits at once.
 
-With a vocabulary of 10,000 a segment's logits take thirty times the memory of
-the states that they are made of, and autograd keeps them, and makes as much
-again for their gradient. Here they are made for a few words at a time, in room
-that is used again, and what is wanted of them is taken there and then: the
-loss, and with it the gradients that it has for a gradient of one.
+For rows `x_n` with targets `t_n`, with logits `l = x W^T + b`:
+
+    loss = sum_n (log sum_v exp l[n, v] - l[n, t_n])
+    dl[n, v] = exp l[n, v] / sum_u exp l[n, u] - (v == t_n)
+    dx = dl W,  dW = dl^T x,  db = sum_n dl[n]
+
+`plain_cross_entropy` is this formula, and the oracle of the tests. With a vocabulary of 10,000 a
+segment's logits take thirty times the memory of its states, and autograd stores them and allocates
+as much again for their gradient. Here they are computed for a few words at a time, in a buffer
+that is reused, and reduced at once: to the loss, and already in the forward pass to the gradients
+that the loss has for a gradient of one.
 """
 
 from collections.abc import Sequence
@@ -14,19 +20,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from darts_cli.runtime.autograd import has_own_gradient
+from darts_cli.runtime.autograd import differentiable_grads, has_own_gradient
 from darts_cli.spaces.rnn.loader import IGNORED
 
+# Logits at once: products of fewer rows are slower, and more rows would be of no use. At a
+# vocabulary of 10,000 and width 300 a pass with all gradients takes 1.1 times as long with a half
+# or a quarter of them, and 1.4 times with an eighth.
 _CHUNK = 2**22
-"""Logits at once: products of fewer rows are slower, and more rows would be of no use.
-
-At a vocabulary of 10,000 and width 300 a pass with all gradients takes 1.1 times as long with a
-half or a quarter of them, and 1.4 times with an eighth.
-"""
 
 
 def cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor) -> Tensor:
-    """The sum of the cross-entropies of words whose logits are `states @ weight.t() + bias`.
+    """Compute the sum of the cross-entropies of words with logits `states @ weight.t() + bias`.
 
     Args:
         states: `[..., D]`.
@@ -35,21 +39,21 @@ def cross_entropy(states: Tensor, weight: Tensor, bias: Tensor, targets: Tensor)
         targets: Numbers of the words, `[...]`; those that are `IGNORED` are left out.
 
     Returns:
-        `[]`, differentiable in the first three.
+        Sum, `[]`, differentiable in the first three.
     """
-    rows, words = states.flatten(0, -2), targets.flatten()
+    rows, words = states.flatten(0, -2), targets.flatten()  # [N, D] and [N]
     if not has_own_gradient(rows):
         return plain_cross_entropy(rows, weight, bias, words)
     if not torch.is_grad_enabled():
-        return _sum_up(rows, weight, bias, words, (None, None, None))
+        return _sum_in_chunks(rows, weight, bias, words, (None, None, None))
     total: Tensor = _CrossEntropy.apply(rows, weight, bias, words)
     return total
 
 
 def plain_cross_entropy(rows: Tensor, weight: Tensor, bias: Tensor, words: Tensor) -> Tensor:
-    """The same straight from the formula, of `[N, D]` and `[N]`; the oracle of its tests.
+    """Compute `cross_entropy` by the plain formula, of `[N, D]` and `[N]`: the oracle of its tests.
 
-    Differentiable as often as one likes, which the exact hypergradient needs.
+    It can be differentiated any number of times, which the exact hypergradient needs.
     """
     logits = F.linear(rows, weight, bias)
     # Under autocast the product is of less precision; a sum of thousands must not be.
@@ -58,85 +62,89 @@ def plain_cross_entropy(rows: Tensor, weight: Tensor, bias: Tensor, words: Tenso
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """`cross_entropy` of `[N, D]` and `[N]`; keeps gradients instead of logits."""
+    """Function `cross_entropy` of `[N, D]` and `[N]`, which saves gradients instead of logits."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, words: Tensor) -> Tensor:
-        """The sum, and the gradients that will be asked for."""
+        """Compute the sum, and the gradients that will be needed."""
         inputs = rows, weight, bias
-        gradients = tuple(
+        grads = tuple(
             torch.zeros_like(tensor) if need else None
             for tensor, need in zip(inputs, ctx.needs_input_grad, strict=False)
         )
-        ctx.save_for_backward(*inputs, words, *gradients)
-        return _sum_up(*inputs, words, gradients)
+        ctx.save_for_backward(*inputs, words, *grads)
+        return _sum_in_chunks(*inputs, words, grads)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Those found on the way forward, times that of the sum."""
-        rows, weight, bias, words, *found = ctx.saved_tensors
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+        """Multiply the gradients of the forward pass by that of the sum."""
+        rows, weight, bias, words, *grads = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # The gradient itself is to be differentiated: that of the plain formula can be.
-            # By copies in name only, for the rows are made of the weight too, as the embedding.
+            # Double backward: this gradient will be differentiated itself, as that of the plain
+            # formula can be. By views, since the rows depend on the weight too, as the embedding:
+            # its gradient here is to be that of the decoder alone.
             inputs = [tensor.view_as(tensor) for tensor in (rows, weight, bias)]
             total = plain_cross_entropy(inputs[0], inputs[1], inputs[2], words)
-            pairs = zip(inputs, found, strict=True)
-            wanted = [tensor for tensor, part in pairs if part is not None]
-            again = iter(torch.autograd.grad(total, wanted, gradient, create_graph=True))
-            return *(None if part is None else next(again) for part in found), None
-        return *(None if part is None else part * gradient for part in found), None
+            needed = [grad is not None for grad in grads]
+            return *differentiable_grads(total, inputs, grad_output, needed), None
+        return *(None if grad is None else grad * grad_output for grad in grads), None
 
 
-def _sum_up(
-    rows: Tensor, weight: Tensor, bias: Tensor, words: Tensor, into: Sequence[Tensor | None]
+def _sum_in_chunks(
+    rows: Tensor, weight: Tensor, bias: Tensor, words: Tensor, grads: Sequence[Tensor | None]
 ) -> Tensor:
-    """The sum, chunk by chunk.
+    """Compute the sum and its gradients, `_CHUNK` logits at a time.
 
     Args:
         rows: States, `[N, D]`.
-        weight: As in `cross_entropy`.
-        bias: The same.
+        weight: `[V, D]`.
+        bias: `[V]`.
         words: Targets, `[N]`.
-        into: Zeros, where the gradients of rows, weight and bias go; None: not wanted.
+        grads: Zeros, which are filled with the gradients of rows, weight and bias; None: not
+            needed.
     """
     counted = words != IGNORED
-    # Any word will do where none is counted.
-    targets = torch.where(counted, words, 0)[:, None]
-    factors = counted.to(rows)[:, None]
+    # Word 0 stands in where none is counted: its factor is zero.
+    targets = torch.where(counted, words, 0)[:, None]  # [N, 1]
+    factors = counted.to(rows)[:, None]  # [N, 1]
     length = max(1, _CHUNK // len(weight))
-    room = rows.new_empty(min(length, len(rows)), len(weight))
-    of_rows, of_weight, of_bias = into
-    # Transposed: gathered as [V, D] the product takes one and a half times as long.
-    gathered = None if of_weight is None else weight.new_zeros(weight.shape[::-1])
+    buffer = rows.new_empty(min(length, len(rows)), len(weight))  # [R, V]
+    grad_rows, grad_weight, grad_bias = grads
+    # Transposed: accumulated as [V, D] the product takes one and a half times as long.
+    grad_weight_t = None if grad_weight is None else weight.new_zeros(weight.shape[::-1])
     total = rows.new_zeros(())
     for start in range(0, len(rows), length):
         part = slice(start, start + length)
-        some, target, factor = rows[part], targets[part], factors[part]
-        logits = torch.addmm(bias, some, weight.t(), out=room[: len(some)])
+        x, target, factor = rows[part], targets[part], factors[part]
+        logits = torch.addmm(bias, x, weight.t(), out=buffer[: len(x)])
         losses, sums = _exponentiate(logits, target)
         total += (losses * factor).sum()
-        # The gradient of a row's logits is its exponentials over their sum, less one at the
-        # target; the division waits for the products, which are smaller.
+        # dl times the sums, in place: exponentials, less their sum at the target. The division
+        # waits for the products, which are smaller: it is a factor of each row.
         logits.scatter_add_(1, target, -sums)
         factor = factor / sums
-        if of_rows is not None:
-            torch.mm(logits, weight, out=of_rows[part]).mul_(factor)
-        if gathered is not None:
-            gathered.addmm_((some * factor).t(), logits)
-        if of_bias is not None:
-            of_bias.view(1, -1).addmm_(factor.t(), logits)
-    if of_weight is not None and gathered is not None:
-        of_weight.copy_(gathered.t())
+        if grad_rows is not None:
+            torch.mm(logits, weight, out=grad_rows[part]).mul_(factor)  # [R, V] @ [V, D]
+        if grad_weight_t is not None:
+            grad_weight_t.addmm_((x * factor).t(), logits)  # [D, R] @ [R, V]
+        if grad_bias is not None:
+            grad_bias.view(1, -1).addmm_(factor.t(), logits)  # [1, R] @ [R, V]
+    if grad_weight is not None and grad_weight_t is not None:
+        grad_weight.copy_(grad_weight_t.t())
     return total
 
 
 def _exponentiate(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of each row, and the sum of its exponentials, `[R, 1]` each.
+    """Compute the cross-entropy of each row, and the sum of its exponentials.
 
     Args:
-        logits: `[R, V]`; replaced by those exponentials, of what they are less than the largest.
+        logits: `[R, V]`; replaced in place by `exp(logits - max)` of each row.
         targets: `[R, 1]`.
+
+    Returns:
+        Cross-entropies and sums, `[R, 1]` each.
     """
+    # Less the largest, or exp would overflow; cross-entropy and softmax stay the same.
     logits.sub_(logits.amax(dim=1, keepdim=True))
     at_targets = logits.gather(1, targets)
     sums = logits.exp_().sum(dim=1, keepdim=True)

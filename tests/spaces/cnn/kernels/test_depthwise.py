@@ -4,7 +4,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from darts_cli.spaces.cnn.kernels.depthwise import Phases, convolve, depthwise, gradients
+from darts_cli.spaces.cnn.kernels.depthwise import (
+    Phases,
+    convolve,
+    convolve_backward,
+    depthwise,
+)
 
 pytestmark = pytest.mark.usefixtures("double_precision")
 
@@ -51,7 +56,9 @@ def test_phases_serve_several_convolutions() -> None:
         for stride in (1, 2):
             like = depthwise(x, weight, stride=stride, dilation=2)
             both = [
-                gradients(like, item, weight, stride=stride, dilation=2, needed=(True, True))
+                convolve_backward(
+                    like, item, weight, stride=stride, dilation=2, needed=(True, True)
+                )
                 for item in (x, phases)
             ]
             torch.testing.assert_close(both[0], both[1], rtol=0, atol=0)
@@ -63,7 +70,7 @@ def test_what_is_not_needed_is_not_computed(kernel: int, needed: tuple[bool, boo
     x, weight = torch.randn(2, 6, 8, 8), torch.randn(6, 1, kernel, kernel)
     for stride, dilation in ((1, 1), (1, 2), (2, 2)):
         like = depthwise(x, weight, stride=stride, dilation=dilation)
-        found = gradients(like, x, weight, stride=stride, dilation=dilation, needed=needed)
+        found = convolve_backward(like, x, weight, stride=stride, dilation=dilation, needed=needed)
         assert tuple(part is not None for part in found) == needed
 
 
@@ -85,5 +92,5 @@ def test_other_devices_keep_the_plain_call() -> None:
     out = depthwise(x, weight, stride=2, dilation=2)
     assert out.grad_fn is not None
     assert out.grad_fn.name() == "ConvolutionBackward0"
-    found = gradients(out, x, weight, stride=2, dilation=2, needed=(True, True))
+    found = convolve_backward(out, x, weight, stride=2, dilation=2, needed=(True, True))
     assert [part.shape for part in found if part is not None] == [x.shape, weight.shape]

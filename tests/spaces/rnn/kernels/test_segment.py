@@ -15,7 +15,7 @@ from darts_cli.spaces.rnn.primitives import RNN
 pytestmark = pytest.mark.usefixtures("double_precision")
 
 WORDS, BATCH, WIDTH = 5, 4, 3
-NAMES = ("projected", "hidden", "rows", "recurrent", "weights")
+NAMES = ("projected", "hidden", "mixture", "recurrent", "weights")
 Segment = Callable[..., Tensor]
 segment_of: Segment = SearchSegment.apply
 
@@ -27,7 +27,7 @@ class Inputs:
     projected: Tensor
     hidden: Tensor
     mask: Tensor | None
-    rows: Tensor
+    mixture: Tensor
     recurrent: Tensor
     weights: list[Tensor]
 
@@ -37,7 +37,7 @@ class Inputs:
             self.projected,
             self.hidden,
             self.mask,
-            self.rows,
+            self.mixture,
             self.recurrent,
             *self.weights,
         )
@@ -57,7 +57,7 @@ def make_inputs(*, masked: bool = True) -> Inputs:
         projected=torch.randn(WORDS, BATCH, 2 * WIDTH),
         hidden=torch.randn(BATCH, WIDTH),
         mask=mask,
-        rows=torch.randn(len(RNN.edges), len(RNN.primitives)).softmax(-1),
+        mixture=torch.randn(len(RNN.edges), len(RNN.primitives)).softmax(-1),
         recurrent=torch.randn(WIDTH, 2 * WIDTH),
         weights=[torch.randn(WIDTH, 2 * WIDTH) for _ in range(RNN.nodes)],
     )
@@ -86,7 +86,7 @@ def chunk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> An
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize(
-    "names", [NAMES, ("rows",), ("weights", "recurrent"), ("projected",), ("hidden", "rows")]
+    "names", [NAMES, ("mixture",), ("weights", "recurrent"), ("projected",), ("hidden", "mixture")]
 )
 def test_states_and_gradients_are_those_of_the_formula(
     names: tuple[str, ...], *, training: bool, masked: bool
@@ -108,11 +108,17 @@ def test_the_gradient_is_the_difference_quotient() -> None:
     inputs = make_inputs()
     layout = make_layout()
     # The functions of the space with a kink would need steps that do not cross it.
-    tensors = inputs.tensors("hidden", "rows")
+    tensors = inputs.tensors("hidden", "mixture")
 
-    def run(hidden: Tensor, rows: Tensor) -> Tensor:
+    def run(hidden: Tensor, mixture: Tensor) -> Tensor:
         return segment_of(
-            layout, inputs.projected, hidden, inputs.mask, rows, inputs.recurrent, *inputs.weights
+            layout,
+            inputs.projected,
+            hidden,
+            inputs.mask,
+            mixture,
+            inputs.recurrent,
+            *inputs.weights,
         )
 
     assert torch.autograd.gradcheck(run, tensors, eps=1e-7, atol=1e-5)
@@ -126,7 +132,7 @@ def test_the_gradient_can_be_differentiated_again() -> None:
         weights = inputs.tensors("weights", "recurrent")
         slopes = torch.autograd.grad(states.square().sum(), weights, create_graph=True)
         along = torch.stack([slope.sum() for slope in slopes]).sum()
-        products.append(torch.autograd.grad(along, [inputs.rows])[0])
+        products.append(torch.autograd.grad(along, [inputs.mixture])[0])
     assert products[0].abs().max() > 1e-3
     assert torch.allclose(products[1], products[0], rtol=1e-9, atol=1e-12)
 
@@ -165,7 +171,7 @@ def test_differentiating_twice_moves_running_statistics_once() -> None:
     inputs, layout = make_inputs(), make_layout()
     states = inputs.run(segment_of, layout)
     (slope,) = torch.autograd.grad(states.square().sum(), inputs.recurrent, create_graph=True)
-    torch.autograd.grad(slope.sum(), inputs.rows)
+    torch.autograd.grad(slope.sum(), inputs.mixture)
     assert layout.norm.num_batches_tracked == WORDS * 9
 
 
