@@ -107,6 +107,7 @@ class SegmentLoader:
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the segments of `epoch` from number `start` on: words and next words `[T, B]`."""
+        # Drawn again for a resumed epoch, whose first segments are skipped.
         lengths = self._cut(epoch)
         first = sum(lengths[:start])
         for step, length in enumerate(lengths[start:], start):
@@ -157,6 +158,7 @@ class EvaluationLoader:
 
     @property
     def _length(self) -> int:
+        # Whole rows, and one at least; a rank without columns reads none of them.
         return max(1, _PREDICTIONS // max(1, self.inputs.shape[1]))
 
     def steps(self, _epoch: int) -> int:

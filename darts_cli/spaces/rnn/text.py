@@ -63,6 +63,7 @@ def find_folder(folder: Path, name: str, *, complete: bool) -> dict[str, Lines]:
 
 def _lines_of(path: Path) -> Lines:
     def read() -> Iterator[list[str]]:
+        # A text of blank lines alone is an error, found at its end.
         empty = True
         try:
             with path.open("rb") as file:

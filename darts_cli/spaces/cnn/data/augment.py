@@ -152,6 +152,7 @@ def cut_out(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """
     inside = []
     for centre, length in zip(centres, images.shape[2:], strict=True):
+        # A square of an even side reaches one pixel further up and left.
         first = (centre - side // 2)[:, None]  # [B, 1]
         place = torch.arange(length, device=images.device)
         inside.append((place >= first) & (place < first + side))  # [B, S]
@@ -182,6 +183,7 @@ def prepare_photograph(image: Image.Image, size: int, *, flip: bool, seed: int |
 def _build_transform(size: int, flip: bool, training: bool) -> Any:
     from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
 
+    # Resize the shorter side, so that the crop is the centre of the whole photograph.
     if not training:
         resize = v2.Resize(round(size * _EVALUATION_SCALE))
         return v2.Compose([resize, v2.CenterCrop(size), v2.PILToTensor()])

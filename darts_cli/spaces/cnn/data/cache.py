@@ -38,6 +38,9 @@ _FILES = ("*.safetensors", *HALVES)
 # Pixels are kept only where the disk has this many times their size free.
 _FREE_SPACE_FACTOR = 10
 
+# Headers, digests and pixels, uint8 `[n, C, S, S]`, of n files.
+_Chunk = tuple[list[Header], bytes, Pixels]
+
 
 @dataclass(frozen=True, slots=True)
 class DecodedCache:
@@ -110,8 +113,10 @@ class DecodedCache:
 
     def _locate(self, folder: Path, paths: Sequence[str]) -> Path:
         """Return the file of a split, named by all that decides its pixels but the content."""
+        # Other versions of PIL and of libjpeg may decode other pixels.
         decoder = (_FORMAT, PIL.__version__, features.version("libjpeg_turbo"), self.image_size)
         name = hashlib.blake2b(repr(decoder).encode(), digest_size=_DIGEST_BYTES)
+        # Paths are separated, so that no two lists of them are hashed alike.
         for path in paths:
             name.update(b"\0" + os.fsencode(path))
         return folder / f"{name.hexdigest()}.safetensors"
@@ -142,20 +147,10 @@ def decode_files(
     headers: list[Header] = []
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
-    def read(first: int, last: int) -> tuple[list[Header], bytes, Pixels]:
-        headers, digests = [], []
-        pixels = np.empty((last - first, channels, size, size), dtype=np.uint8)
-        for row, path in enumerate(paths[first:last]):
-            data = read_bytes(path)
-            digests.append(_digest(data))
-            with decode.open_image(path, data) as image:
-                headers.append(decode.header_of(image))
-                # An image of another size is an error once all headers are known.
-                if resizes or image.size == (size, size):
-                    pixels[row] = decode.resize(decode.convert(image, channels), size)
-        return headers, b"".join(digests), pixels
+    def read(first: int, last: int) -> _Chunk:
+        return _read_chunk(paths[first:last], (channels, size), resizes=resizes)
 
-    def collect(chunk: tuple[list[Header], bytes, Pixels]) -> Pixels:
+    def collect(chunk: _Chunk) -> Pixels:
         headers.extend(chunk[0])
         digest.update(chunk[1])
         return chunk[2]
@@ -164,9 +159,24 @@ def decode_files(
     pixels = decode.join_chunks(chunks, len(paths), (channels, size))
     if shape is None:
         # Grey images converted to RGB have three equal channels, of which one is kept.
-        channels, _ = decode.common_shape(paths, headers, image_size)
-        pixels = pixels[:, :channels].contiguous()  # [N, 3, S, S] -> [N, C, S, S]
+        found, _ = decode.common_shape(paths, headers, image_size)
+        pixels = pixels[:, :found].contiguous()  # [N, 3, S, S] -> [N, C, S, S]
     return pixels, digest.hexdigest()
+
+
+def _read_chunk(paths: Sequence[str], shape: Shape, *, resizes: bool) -> _Chunk:
+    headers, digests = [], []
+    channels, size = shape
+    pixels = np.empty((len(paths), channels, size, size), dtype=np.uint8)
+    for row, path in enumerate(paths):
+        data = read_bytes(path)
+        digests.append(_digest(data))
+        with decode.open_image(path, data) as image:
+            headers.append(decode.header_of(image))
+            # An image of another size is an error once all headers are known.
+            if resizes or image.size == (size, size):
+                pixels[row] = decode.resize(decode.convert(image, channels), size)
+    return headers, b"".join(digests), pixels
 
 
 def digest_files(paths: Sequence[str]) -> str:
@@ -239,6 +249,7 @@ def _make_room(path: Path, needed: int) -> None:
         with contextlib.suppress(FileNotFoundError):
             status = other.stat()
             found.append((status.st_mtime_ns, status.st_size, other))
+    # From the most recently used on; the file that is about to be replaced takes no room.
     total = needed
     for _, size, other in sorted(found, reverse=True):
         total += size if other != path else 0

@@ -61,6 +61,7 @@ class Split:
         for path in self.pictures:
             # Only class and file name, so that a moved or copied folder keeps its fingerprint.
             digest.update(b"\0" + os.fsencode("/".join(Path(path).parts[-2:])))
+        # Rounded up, so that at most _FINGERPRINT_FILES files are read.
         stride = -(-len(self) // _FINGERPRINT_FILES)
         for path in self.pictures[::stride]:
             digest.update(hashlib.blake2b(read_bytes(path)).digest())

@@ -269,4 +269,5 @@ class ImageLoader:
             draws = training.augmentation.draw(size, pixels.shape[-1], random)  # [5, size]
             own = to_device(draws[:, self.ranks.shard(size)], pixels.device)  # [5, B]
             prepared = training.augmentation.apply(pixels, own, self.mean, self.std)
+        # No copy where it is channels last already.
         return prepared.contiguous(memory_format=torch.channels_last)
