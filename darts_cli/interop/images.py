@@ -13,9 +13,9 @@ from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype.types import Genotype
 from darts_cli.interop.detected import DetectedNetwork, Shapes, shape_of
-from darts_cli.spaces.cnn.data import datasets, folder, images
+from darts_cli.spaces.cnn.data import datasets, folder
 from darts_cli.spaces.cnn.data.augment import IMAGENET
-from darts_cli.spaces.cnn.data.info import ImageInfo
+from darts_cli.spaces.cnn.data.info import ImageInfo, Statistics
 from darts_cli.spaces.cnn.operations import build, is_reduction
 from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
 
@@ -176,10 +176,10 @@ class ImageInterop:
 
 def _measure(settings: ImageDataConfig) -> ImageInfo:
     """As a training on these images does."""
-    return images.load(settings, device=torch.device("cpu"), search=False).info
+    return datasets.load(settings, device=torch.device("cpu"), search=False).info
 
 
-def _published_statistics(detected: DetectedNetwork, stem: str, known: str) -> folder.Statistics:
+def _published_statistics(detected: DetectedNetwork, stem: str, known: str) -> Statistics:
     if detected.channels == 1:
         raise CheckpointError(
             "found a network of grey images, whose mean and deviation nobody has published; "

@@ -27,8 +27,8 @@ from darts_cli.recipes import RECIPES
 from darts_cli.run.directory import Run
 from darts_cli.spaces import load_task
 from darts_cli.spaces.cnn.data.cache import DecodedCache
+from darts_cli.spaces.cnn.data.datasets import ImageData
 from darts_cli.spaces.cnn.data.folder import Split
-from darts_cli.spaces.cnn.data.images import ImageData
 from darts_cli.spaces.cnn.data.info import ImageInfo
 from darts_cli.terminal.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.viz.style import colour
@@ -69,9 +69,8 @@ def make_data() -> ImageData:
         counts={"train": _IMAGES},
         config=config,  # type: ignore[arg-type]
         device=_CPU,
-        resident=True,
-        originals={"train": split},
-        waiting={"train": split},
+        in_memory=True,
+        unread={"train": split},
         cache=DecodedCache(None, None),
     )
 

@@ -47,7 +47,7 @@ def test_a_search_goes_on_with_the_images_that_it_began_with_alone(
     make_images(Path("pets/train"))
     make_images(Path("pets/test"), count=2)
     if streamed:
-        monkeypatch.setattr("darts_cli.spaces.cnn.data.images.RESIDENT_BYTES", 0)
+        monkeypatch.setattr("darts_cli.spaces.cnn.data.datasets.IN_MEMORY_BYTES", 0)
     workers = ("--set", "data.workers=0")
     darts("search", "cnn", "--data", "pets", *SIZE, *workers, "--out", "run", "--max-steps", 1)
     change(Path("pets/train"))
@@ -118,7 +118,7 @@ def test_a_checkpoint_of_format_1_knows_no_fingerprint_and_is_gone_on_from(
 def test_of_many_files_all_names_and_some_contents_count(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(folder, "_READ", 5)
+    monkeypatch.setattr(folder, "_FINGERPRINT_FILES", 5)
     shutil.copytree(pets, tmp_path / "pets")
 
     def fingerprint() -> str:

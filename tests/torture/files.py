@@ -57,6 +57,7 @@ from darts_cli.run.signals import SearchSnapshot, take_snapshot
 from darts_cli.runtime.memory import MemoryMeter
 from darts_cli.runtime.ranks import SINGLE_PROCESS
 from darts_cli.spaces import SPACES
+from darts_cli.spaces.cnn.data.decode import decode_range
 from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
@@ -408,7 +409,7 @@ def read_run(path: Path, *, run: Run) -> None:
 
 def read_image(path: Path) -> None:
     """As a run does."""
-    Split([str(path)], torch.zeros(1, dtype=torch.int64)).decode(0, 1, channels=3, size=8)
+    decode_range(Split([str(path)], torch.zeros(1, dtype=torch.int64)), 0, 1, (3, 8))
 
 
 def read_text(path: Path) -> None:

@@ -12,8 +12,8 @@ from darts_cli.engine.task import Batch, DatasetInfo, Description
 from darts_cli.genotype.types import Genotype
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.space import SearchSpace
-from darts_cli.spaces.cnn.data import datasets, images
-from darts_cli.spaces.cnn.data.images import ImageData
+from darts_cli.spaces.cnn.data import datasets, loader
+from darts_cli.spaces.cnn.data.datasets import ImageData
 from darts_cli.spaces.cnn.data.info import ImageInfo
 from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.cnn.output import ImageOutput
@@ -83,7 +83,7 @@ class ImageTask:
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""
-        summary = images.inspect(_settings(config)[0], search=search)
+        summary = datasets.inspect(_settings(config)[0], search=search)
         classes = [str(index) for index in range(summary.classes)]
         info = {"classes": classes, "channels": summary.channels, "size": summary.size}
         return info, summary.counts
@@ -97,9 +97,9 @@ class ImageTask:
         info: DatasetInfo | None = None,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> ImageData:
-        """Read the images; see `images.load`."""
+        """Read the images; see `datasets.load`."""
         known = None if info is None else ImageInfo.from_json(info)
-        return images.load(
+        return datasets.load(
             _settings(config)[0], device=device, search=search, info=known, ranks=ranks
         )
 
@@ -122,7 +122,7 @@ class ImageTask:
 
     def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
         """Images that are best evaluated at once."""
-        return images.evaluation_batch(device, ranks)
+        return loader.evaluation_batch(device, ranks)
 
     def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
         """Images `[B, C, H, W]` of zeros and classes `[B]`."""

@@ -1,10 +1,9 @@
-"""The text of the recurrent space by name or folder, its splits and streams."""
+"""Find the text of a run by name or folder, and make its loaders; stands on `text` and `loader`."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,42 +20,34 @@ from darts_cli.spaces.rnn.text import Lines
 _DIGEST_BYTES = 16
 
 
-class _Find(Protocol):
-    def __call__(self, config: TextDataConfig, *, complete: bool) -> dict[str, Lines]: ...
-
-
-def _find_corpus(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
+def _find_corpus(config: TextDataConfig, complete: bool) -> dict[str, Lines]:
     folder = Path(config.root).expanduser() / config.name
     return text.find_folder(folder, config.name, complete=complete)
 
 
-def _find_pydoc(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:  # noqa: ARG001
-    return text.find_pydoc()
-
-
-CORPORA: dict[str, _Find] = {
-    "ptb": _find_corpus,
-    "wikitext2": _find_corpus,
-    "pydoc": _find_pydoc,
-}
-"""What `--data` knows by name; anything else is a folder."""
-
-
-def _find_folder(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
+def _find_folder(config: TextDataConfig, complete: bool) -> dict[str, Lines]:
     return text.find_folder(Path(config.name).expanduser(), config.name, complete=complete)
 
 
+# Texts that `--data` knows by name; any other name is a folder.
+CORPORA: dict[str, Callable[[TextDataConfig, bool], dict[str, Lines]]] = {
+    "ptb": _find_corpus,
+    "wikitext2": _find_corpus,
+    "pydoc": lambda _config, _complete: text.find_pydoc(),
+}
+
+
 def find(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
-    """The lines of each split of a text.
+    """Find the lines of each split of a text.
 
     Args:
-        config: names the text.
-        complete: whether all three splits have to be there.
+        config: Settings that name the text.
+        complete: Whether all three splits have to exist.
 
     Raises:
         DataError: if the text is missing.
     """
-    return CORPORA.get(config.name, _find_folder)(config, complete=complete)
+    return CORPORA.get(config.name, _find_folder)(config, complete)
 
 
 def load(
@@ -70,26 +61,25 @@ def load(
     """Find a text, and number its words.
 
     Args:
-        config: names the text.
-        device: where the batches are wanted.
-        search: whether the test text is left unread.
-        info: of a checkpoint's text, whose vocabulary is used then; not all splits have to be
-            there.
-        ranks: of which each has its part of every batch.
+        config: Settings that name the text.
+        device: Device of the batches.
+        search: Whether the test text is left unread.
+        info: A checkpoint's, whose vocabulary is used; not all splits have to exist then.
+        ranks: Ranks that share each batch.
 
     Raises:
-        DataError: if the text is missing, damaged, too short, or has words that the
-            vocabulary lacks.
+        DataError: if the text is missing, damaged, too short, or has words that the vocabulary
+            lacks.
     """
-    new = info is None
-    found = find(config, complete=new)
+    is_new = info is None
+    splits = find(config, complete=is_new)
     if info is None:
-        vocabulary = text.build_vocabulary(found["train"](), config.min_count)
-        info = TextInfo(vocabulary=vocabulary)
-    splits = {name: lines for name, lines in found.items() if not (search and name == "test")}
+        info = TextInfo(vocabulary=text.build_vocabulary(splits["train"](), config.min_count))
+    if search:
+        splits.pop("test", None)
     loaded = TextData(info=info, config=config, device=device, splits=splits, ranks=ranks)
-    if new:
-        # A word that training would meet only hours later is better met now.
+    if is_new:
+        # Now rather than after hours of training, when an unknown word would come up.
         for split in splits:
             loaded.read(split)
     return loaded
@@ -97,27 +87,28 @@ def load(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextData:
-    """The words of a run, numbered when they are first asked for."""
+    """Words of a run, numbered when a loader first needs them."""
 
     info: TextInfo
-    """What a checkpoint keeps."""
+    """Facts that a checkpoint keeps."""
     config: TextDataConfig
+    """Settings of the data."""
     device: torch.device
-    """Where the batches are wanted."""
+    """Device of the batches."""
     splits: dict[str, Lines]
-    """The texts that may be read."""
+    """Texts that may be read."""
     ranks: Ranks = SINGLE_PROCESS
-    """Of whose batches this process reads its part."""
-    numbered: dict[str, Tensor] = field(default_factory=dict)
-    """Numbers of words, `[N]` on the CPU, of those that were."""
+    """Ranks that share each batch."""
+    encoded: dict[str, Tensor] = field(default_factory=dict)
+    """Numbers of the words of the splits that were read, int64 `[N]` on the CPU."""
 
     def describe(self) -> DatasetInfo:
-        """The vocabulary, as JSON values."""
+        """Return the vocabulary, as JSON values."""
         return asdict(self.info)
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Words of each split."""
+        """Number of words in each split."""
         return {split: len(self.read(split)) for split in self.splits}
 
     @property
@@ -125,11 +116,11 @@ class TextData:
         """Digests of the texts that were read, as numbers of the vocabulary's words."""
         return {
             split: hashlib.blake2b(words.numpy().data, digest_size=_DIGEST_BYTES).hexdigest()
-            for split, words in self.numbered.items()
+            for split, words in self.encoded.items()
         }
 
     def search_loaders(self, seed: int) -> Loaders:
-        """The training text for the weights, the validation text for the alphas."""
+        """Train the weights on the training text, and the alphas on the validation text."""
         return Loaders(
             train=self._segments("train", "weights", seed),
             arch=self._segments("valid", "alphas", seed),
@@ -137,14 +128,14 @@ class TextData:
         )
 
     def train_loaders(self, seed: int) -> Loaders:
-        """The training text for the weights; the validation text is watched."""
+        """Train on the training text; evaluate the validation text."""
         return Loaders(
             train=self._segments("train", "train", seed),
             eval=self.evaluation_loader("valid", self.config.evaluation_batch),
         )
 
     def evaluation_loader(self, split: str, batch_size: int) -> EvaluationLoader:
-        """A text in order.
+        """Return the batches of a text in order.
 
         Raises:
             DataError: if there is no such split.
@@ -157,7 +148,13 @@ class TextData:
         return EvaluationLoader.of(self.read(split).to(self.device), batch_size, self.ranks)
 
     def _segments(self, split: str, purpose: str, seed: int) -> SegmentLoader:
+        """Return the batches of a text in segments.
+
+        Raises:
+            DataError: if the text is shorter than one batch.
+        """
         config = self.config
+        # One word more than the inputs: the last one has a target as well.
         words, needed = self.read(split), config.batch_size * config.segment + 1
         if len(words) < needed:
             raise DataError(
@@ -165,7 +162,7 @@ class TextData:
                 f"for one batch of {config.batch_size} segments of {config.segment}; "
                 "use more text, a smaller --batch-size or a smaller --set data.segment=N"
             )
-        # The alphas' text is read in segments of the usual length, as published.
+        # The published search reads the alphas' text in segments of the usual length.
         varied = purpose != "alphas"
         lengths = Lengths(
             segment=config.segment,
@@ -182,12 +179,12 @@ class TextData:
         )
 
     def read(self, split: str) -> Tensor:
-        """The numbers of a text's words, int64 `[N]` on the CPU.
+        """Return the numbers of a text's words, int64 `[N]` on the CPU.
 
         Raises:
             DataError: if the text is damaged, or has words that the vocabulary lacks.
         """
-        if split not in self.numbered:
-            what = f"{self.config.name}, {split}"
-            self.numbered[split] = text.encode(self.splits[split](), self.info.vocabulary, what)
-        return self.numbered[split]
+        if split not in self.encoded:
+            name = f"{self.config.name}, {split}"
+            self.encoded[split] = text.encode(self.splits[split](), self.info.vocabulary, name)
+        return self.encoded[split]

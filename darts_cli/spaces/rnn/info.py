@@ -1,4 +1,4 @@
-"""What a network remembers about the text that it was trained on."""
+"""Facts about the text that a network was trained on; stands on no other module here."""
 
 import reprlib
 from collections.abc import Mapping
@@ -10,24 +10,21 @@ from darts_cli.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextInfo:
-    """What a checkpoint keeps, so that other text can be read with the same words."""
+    """Facts that a checkpoint keeps, so that other text can be read with the same words."""
 
     vocabulary: tuple[str, ...]
-    """The words, in the order of the logits."""
+    """Words in the order of the logits."""
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "TextInfo":
-        """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists.
+        """Build from what `dataclasses.asdict` and JSON made of it: a list where the tuple was.
 
         Raises:
-            CheckpointError: if there is no vocabulary, or one of other things than words.
+            CheckpointError: if there is no vocabulary, or it is not a list of different words.
         """
         words = values.get("vocabulary")
-        if (
-            not words
-            or not isinstance(words, list | tuple)
-            or not all(isinstance(word, str) for word in words)
-        ):
+        is_list = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
+        if not words or not is_list:
             raise CheckpointError(
                 f"facts.vocabulary: found {reprlib.repr(words)}, expected a list of words"
             )

@@ -1,4 +1,4 @@
-"""From a text to batches of segments, side by side and one after the other."""
+"""Cut a text into columns side by side, and those into batches; stands on no other module here."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,63 +10,69 @@ from darts_cli.engine.task import Batch
 from darts_cli.runtime.randomness import generator_for
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 
+# Target of a place past the end of the text; torch's cross-entropy ignores it by default.
 IGNORED = -100
-"""The target of a place past the end of the text; torch's cross-entropy leaves it out."""
 
-_LONGER = 20
-"""A segment is at most this much longer than usual, so that memory has a bound."""
+# Words that a segment may be longer than usual, so that memory has a bound.
+_MAX_EXTRA = 20
 
-_SHORTEST = 5
-"""Drawn segments are not shorter than this, nor than usual ones."""
+# Words that a drawn segment has at least, unless usual ones are shorter.
+_MIN_SEGMENT = 5
 
+# Words that evaluation predicts at once: enough for one large product with the decoder, few enough
+# for its logits to stay small.
 _PREDICTIONS = 512
-"""Words that evaluation predicts at once: enough for one large product with the decoder, few
-enough for its logits to stay small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lengths:
-    """How long segments are (Merity et al., 2018, section 5)."""
+    """Distribution of the segments' lengths (Merity et al., 2018, section 5)."""
 
     segment: int
-    """The usual length, in words."""
+    """Usual length in words."""
     short_portion: float
-    """Share of the segments whose length is half of it."""
+    """Share of the segments that have half of this length."""
     spread: float
-    """Standard deviation around these lengths; 0: none."""
+    """Standard deviation around these lengths in words; 0: none."""
 
     def draw(self, words: int, random: torch.Generator) -> list[int]:
-        """Lengths of the segments of one epoch, which add up to `words`."""
+        """Draw the lengths of an epoch's segments, which add up to `words`."""
         lengths = []
         while words:
+            # One draw or two a segment, in this order: a resumed run repeats them.
             short = torch.rand((), generator=random).item() < self.short_portion
             length: float = max(1, self.segment // 2) if short else self.segment
             if self.spread:
                 length += self.spread * torch.randn((), generator=random).item()
-                length = max(length, min(_SHORTEST, self.segment))
-            lengths.append(min(int(length), self.segment + _LONGER, words))
+                length = max(length, min(_MIN_SEGMENT, self.segment))
+            lengths.append(min(int(length), self.segment + _MAX_EXTRA, words))
             words -= lengths[-1]
         return lengths
 
 
+def _to_columns(words: Tensor, batch_size: int, ranks: Ranks) -> Tensor:
+    """Cut words `[N * batch_size]` into columns, and return this rank's, `[N, B]`."""
+    rows = words.view(batch_size, -1)[ranks.shard(batch_size)]  # [B, N]
+    # Transposed in memory, so that a segment [T, B] is contiguous.
+    return rows.t().contiguous()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentLoader:
-    """A text for training, cut into as many rows as a batch has; the few words left are left out.
-
-    Rows are columns here: `[T, B]`, so that a segment is contiguous.
-    """
+    """Batches of a text for training: segments `[T, B]` of as many columns as a batch has."""
 
     inputs: Tensor
-    """Words, `[N, B]` on the device."""
+    """Words, int64 `[N, B]` on the device."""
     targets: Tensor
-    """The word after each, `[N, B]`."""
+    """Word after each, int64 `[N, B]`."""
     lengths: Lengths
+    """Distribution of `T`."""
     seed: int
-    """The run's."""
+    """Seed of the run."""
     purpose: str
-    """What is trained, so that the streams of a search draw different lengths."""
+    """Name of what is trained, so that the loaders of a search draw different lengths."""
     share: float
-    """Of all columns, those that this rank has."""
+    """Share of all columns that this rank has."""
     min_rank_size: int
     """Columns of the rank that has fewest."""
 
@@ -81,18 +87,13 @@ class SegmentLoader:
         purpose: str,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> "SegmentLoader":
-        """Cut the numbers of words `[N]`, of which there have to be more than `batch_size`.
-
-        Each rank has some of the columns.
-        """
-        rows, own = (len(words) - 1) // batch_size, ranks.shard(batch_size)
-        inputs, targets = (
-            part[: rows * batch_size].view(batch_size, rows)[own].t().contiguous()
-            for part in (words, words[1:])
-        )
+        """Cut words, int64 `[N]` with N above `batch_size`, into columns; the rest is left out."""
+        own = ranks.shard(batch_size)
+        # The last word has no next one.
+        used = (len(words) - 1) // batch_size * batch_size
         return cls(
-            inputs=inputs,
-            targets=targets,
+            inputs=_to_columns(words[:used], batch_size, ranks),
+            targets=_to_columns(words[1 : used + 1], batch_size, ranks),
             lengths=lengths,
             seed=seed,
             purpose=purpose,
@@ -101,24 +102,26 @@ class SegmentLoader:
         )
 
     def steps(self, epoch: int) -> int:
-        """Segments in `epoch`, which differ in number as they do in length."""
+        """Return the number of segments in `epoch`, which differs as their lengths do."""
         return len(self._cut(epoch))
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The segments of `epoch` from number `start` on: words and next words `[T, B]` each."""
+        """Yield the segments of `epoch` from number `start` on: words and next words `[T, B]`."""
+        # Drawn again for a resumed epoch, whose first segments are skipped.
         lengths = self._cut(epoch)
-        place = sum(lengths[:start])
+        first = sum(lengths[:start])
         for step, length in enumerate(lengths[start:], start):
-            segment = slice(place, place + length)
+            segment = slice(first, first + length)
             yield Batch(
                 self.inputs[segment],
                 self.targets[segment],
                 carries_hidden=step > 0,
+                # Short segments take smaller steps (Merity et al., 2018).
                 lr_scale=length / self.lengths.segment,
                 weight=self.share,
                 min_rank_size=self.min_rank_size,
             )
-            place += length
+            first += length
 
     def _cut(self, epoch: int) -> list[int]:
         random = generator_for(self.seed, f"{self.purpose} segments", epoch)
@@ -127,47 +130,43 @@ class SegmentLoader:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationLoader:
-    """A whole text in order: every word but the first is predicted once, whatever the batch size.
+    """Batches of a whole text in order, which predict every word but the first once.
 
-    Each row of the batch begins with a fresh state, which is all that the size changes.
+    Each column begins with a fresh state, which is all that the batch size changes.
     """
 
     inputs: Tensor
-    """Words, `[N, B]` on the device."""
+    """Words, int64 `[N, B]` on the device."""
     targets: Tensor
-    """The word after each; `IGNORED` past the end."""
+    """Word after each, int64 `[N, B]`; `IGNORED` past the end."""
 
     @classmethod
     def of(
         cls, words: Tensor, batch_size: int, ranks: Ranks = SINGLE_PROCESS
     ) -> "EvaluationLoader":
-        """Cut the numbers of words `[N]`, of which there are two or more, into columns.
+        """Cut words, int64 `[N]` with N of 2 or more, into columns.
 
-        Each rank has some of them: none, where there are fewer columns than ranks.
+        A rank has no column where there are fewer columns than ranks.
         """
         predictions = len(words) - 1
         batch_size = min(batch_size, predictions)
-        rows, own = -(-predictions // batch_size), ranks.shard(batch_size)
-        padding = rows * batch_size - predictions
-        inputs, targets = (
-            torch.nn.functional.pad(part, (0, padding), value=value)
-            .view(batch_size, rows)[own]
-            .t()
-            .contiguous()
-            for part, value in ((words[:-1], 0), (words[1:], IGNORED))
-        )
-        return cls(inputs, targets)
+        # Padded to a whole number of rows.
+        padding = (0, -predictions % batch_size)
+        inputs = torch.nn.functional.pad(words[:-1], padding, value=0)
+        targets = torch.nn.functional.pad(words[1:], padding, value=IGNORED)
+        return cls(_to_columns(inputs, batch_size, ranks), _to_columns(targets, batch_size, ranks))
 
     @property
     def _length(self) -> int:
+        # Whole rows, and one at least; a rank without columns reads none of them.
         return max(1, _PREDICTIONS // max(1, self.inputs.shape[1]))
 
     def steps(self, _epoch: int) -> int:
-        """Batches of the text, on this rank."""
+        """Return the number of batches on this rank."""
         return -(-len(self.inputs) // self._length) if self.inputs.shape[1] else 0
 
     def batches(self, _epoch: int, start: int = 0) -> Iterator[Batch]:
-        """From number `start` on: words and next words, `[T, B]` each."""
+        """Yield the batches from number `start` on: words and next words, `[T, B]`."""
         for step in range(start, self.steps(0)):
-            part = slice(step * self._length, (step + 1) * self._length)
-            yield Batch(self.inputs[part], self.targets[part], carries_hidden=step > 0)
+            segment = slice(step * self._length, (step + 1) * self._length)
+            yield Batch(self.inputs[segment], self.targets[segment], carries_hidden=step > 0)

@@ -1,10 +1,11 @@
-"""Text as words: where it is found, its vocabulary, and the numbers of its words."""
+"""Read a text as words, and number them by a vocabulary; stands on no other module here."""
 
 import re
 from array import array
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,30 +14,36 @@ from torch import Tensor
 
 from darts_cli.errors import DataError
 
+# Word that every line ends with.
 END_OF_LINE = "<eos>"
-"""The word that every line ends with."""
 
+# Word that stands for all that the vocabulary lacks.
 UNKNOWN = "<unk>"
-"""The word that stands for all that the vocabulary lacks."""
 
 SPLITS = ("train", "valid", "test")
 
 FILES = "train.txt, valid.txt and test.txt"
 
+# Words of each line, read anew at every call, so that no text has to stay in memory.
 Lines = Callable[[], Iterator[list[str]]]
-"""The words of each line, read anew at every call."""
+
+# Every ten topics of Python's help, in the order of their names: 8 train, 1 validates, 1 tests.
+_PYDOC_TOPICS = {"train": range(8), "valid": range(8, 9), "test": range(9, 10)}
 
 
 def find_folder(folder: Path, name: str, *, complete: bool) -> dict[str, Lines]:
-    """The files of a folder that are named after splits.
+    """Find the files of a folder that are named after splits.
 
     Args:
-        folder: Where they are.
-        name: What the user calls it, for errors.
-        complete: Whether all three have to be there, or just one.
+        folder: The folder.
+        name: Its name as the user gave it, for errors.
+        complete: Whether all three files have to exist, or just one.
+
+    Returns:
+        The lines of each split that has a file.
 
     Raises:
-        DataError: if the folder or what has to be in it is missing.
+        DataError: if the folder or a file is missing.
     """
     if not folder.is_dir():
         raise DataError(
@@ -44,23 +51,24 @@ def find_folder(folder: Path, name: str, *, complete: bool) -> dict[str, Lines]:
             "put them there, give another folder, or use --data pydoc, which needs no files"
         )
     files = {split: folder / f"{split}.txt" for split in SPLITS}
-    there = {split: _lines_of(path) for split, path in files.items() if path.is_file()}
-    missing = [split for split in SPLITS if split not in there]
-    if (complete and missing) or not there:
+    found = {split: _lines_of(path) for split, path in files.items() if path.is_file()}
+    missing = [split for split in SPLITS if split not in found]
+    if (complete and missing) or not found:
         raise DataError(
             f"--data {name}: expected a folder with {FILES}, found no {missing[0]}.txt in "
             f"{folder}; put it there"
         )
-    return there
+    return found
 
 
 def _lines_of(path: Path) -> Lines:
     def read() -> Iterator[list[str]]:
+        # A text of blank lines alone is an error, found at its end.
         empty = True
         try:
             with path.open("rb") as file:
                 for number, line in enumerate(file, start=1):
-                    # What some editors put before the first line is no part of a word.
+                    # Some editors put a byte order mark before the first line.
                     text = line.removeprefix(BOM_UTF8) if number == 1 else line
                     words = _decode(text, path, number).split()
                     empty = empty and not words
@@ -84,64 +92,63 @@ def _decode(line: bytes, path: Path, number: int) -> str:
 
 
 def find_pydoc() -> dict[str, Lines]:
-    """The topics of Python's own help: of every ten one is for validation and one a test."""
-    from pydoc_data.topics import topics  # it is large, and only wanted here
+    """Return the lines of the topics of Python's own help, split by topic."""
+    # Imported here, since it is large and rarely used.
+    from pydoc_data.topics import topics
 
     names = sorted(topics)
-    places = {"valid": (8,), "test": (9,), "train": tuple(range(8))}
 
-    def lines_of(split: str) -> Lines:
-        def read() -> Iterator[list[str]]:
-            for number, name in enumerate(names):
-                if number % 10 in places[split]:
-                    for line in topics[name].lower().splitlines():
-                        words = re.findall(r"[a-z_]+|\d+|[^\w\s]", line)
-                        if words:
-                            yield [*words, END_OF_LINE]
+    def read(split: str) -> Iterator[list[str]]:
+        for number, name in enumerate(names):
+            if number % 10 in _PYDOC_TOPICS[split]:
+                for line in topics[name].lower().splitlines():
+                    if words := re.findall(r"[a-z_]+|\d+|[^\w\s]", line):
+                        yield [*words, END_OF_LINE]
 
-        return read
-
-    return {split: lines_of(split) for split in SPLITS}
+    return {split: partial(read, split) for split in SPLITS}
 
 
 def build_vocabulary(lines: Iterable[list[str]], min_count: int) -> tuple[str, ...]:
-    """The words of a training text in the order in which they first appear.
+    """Return the different words of a training text in the order in which they first appear.
 
     Args:
         lines: The words of each line.
         min_count: Words that are rarer become `<unk>`; 1: all are kept.
     """
+    # A Counter keeps the order in which words are first counted.
     counts: Counter[str] = Counter()
     for words in lines:
         counts.update(words)
     kept = [word for word, count in counts.items() if count >= min_count]
     if min_count > 1 and UNKNOWN not in kept:
         kept.append(UNKNOWN)
+    # A short text may have fewer lines than min_count.
     if END_OF_LINE not in kept:
         kept.append(END_OF_LINE)
     return tuple(kept)
 
 
-def encode(lines: Iterable[list[str]], vocabulary: tuple[str, ...], what: str) -> Tensor:
-    """The numbers of all words, int64 `[N]`.
+def encode(lines: Iterable[list[str]], vocabulary: tuple[str, ...], name: str) -> Tensor:
+    """Return the numbers of all words, int64 `[N]`.
 
     Args:
         lines: The words of each line.
-        vocabulary: The words that have a number.
-        what: Names the text, for errors.
+        vocabulary: The words in the order of their numbers.
+        name: Name of the text, for errors.
 
     Raises:
         DataError: if a word is not in the vocabulary, and neither is `<unk>`.
     """
     numbers = {word: number for number, word in enumerate(vocabulary)}
     unknown = numbers.get(UNKNOWN)
+    # 8 bytes a word; a list of Python's integers would take several times as many.
     encoded = array("q")
     for line, words in enumerate(lines, start=1):
         for word in words:
             number = numbers.get(word, unknown)
             if number is None:
                 raise DataError(
-                    f"{what}, line {line}: found {word!r}, which is not in the vocabulary of the "
+                    f"{name}, line {line}: found {word!r}, which is not in the vocabulary of the "
                     f"training text, and neither is {UNKNOWN}; train with --min-count 2, which "
                     "maps rare words to it"
                 )

@@ -1,7 +1,8 @@
-"""Decoded images, kept for the runs that read the same files again.
+"""Keep decoded images for later runs on the same files; stands on `decode`, `folder` and `info`.
 
-A split has one file, found by the paths of its images and believed by their content. Nothing
-depends on it: what is missing, damaged or out of date is decoded, and what cannot be kept is not.
+A split has one file, named by the paths of its images and valid only for their content. No run
+depends on it: what is missing, damaged or out of date is decoded again, and what cannot be
+written is not kept.
 """
 
 import contextlib
@@ -12,55 +13,61 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import PIL
+import torch
 from PIL import features
-from torch import Tensor, uint8
+from torch import Tensor
 
 from darts_cli.config import ImageDataConfig
 from darts_cli.errors import CheckpointError, DartsError, DataError
 from darts_cli.run import checkpoint
 from darts_cli.run.files import HALVES
 from darts_cli.spaces.cnn.data import decode
-from darts_cli.spaces.cnn.data.folder import Split
+from darts_cli.spaces.cnn.data.decode import Header, Pixels, in_parallel
+from darts_cli.spaces.cnn.data.folder import Split, read_bytes
+from darts_cli.spaces.cnn.data.info import Shape
 
+# Of all files together; the least recently used ones make room for others.
 LIMIT_BYTES = 8 * 2**30
-"""Of all files together; those that were not used for the longest time make room for others."""
 
-# Counts how images become pixels and how the files are laid out: a change makes old files unknown.
+# Version of how images become pixels and how files are laid out: a change makes old files unknown.
 _FORMAT = 2
 _DIGEST_BYTES = 32
 _FILES = ("*.safetensors", *HALVES)
-# Pixels are kept where there is room for so many times as much.
-_SPARE = 10
+# Pixels are kept only where the disk has this many times their size free.
+_FREE_SPACE_FACTOR = 10
+
+# Headers, digests and pixels, uint8 `[n, C, S, S]`, of n files.
+_Chunk = tuple[list[Header], bytes, Pixels]
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedCache:
-    """Where the decoded splits of a folder of images lie.
-
-    Pixels that are in memory already, as those of digits and CIFAR, pass through it.
-    """
+    """Folder of decoded splits."""
 
     folder: Path | None
-    """None: nothing is looked for or kept."""
+    """Where the files are; None: nothing is looked for or kept."""
     image_size: int | None
-    """The size that is asked for; None: the one that all images have."""
+    """Side in pixels that images are resized to; None: the one that all have."""
 
     @classmethod
     def of(cls, config: ImageDataConfig) -> "DecodedCache":
-        """The cache that the settings name; none where there is no home folder to put it in."""
+        """Return the cache of these settings; it keeps nothing where there is no home folder."""
         folder = None
         if config.cache:
             with contextlib.suppress(RuntimeError):
                 folder = Path(config.root).expanduser() / "decoded"
         return cls(folder, config.image_size)
 
-    def find(self, split: Split, shape: tuple[int, int] | None = None) -> Tensor | None:
-        """The pixels of a split, uint8 `[N, C, S, S]`, if they are kept; no image is opened.
+    def find(self, split: Split, shape: Shape | None = None) -> Tensor | None:
+        """Return the pixels of a split, uint8 `[N, C, S, S]`, if they are kept.
+
+        No image is opened, but files are read for their digests.
 
         Args:
-            split: Files.
-            shape: Channels and size. None: those that `decode.survey` finds.
+            split: Files; pixels in memory are never kept.
+            shape: Channels and size; None: those that `decode.read_shape` finds.
         """
         paths = split.pictures
         if self.folder is None or isinstance(paths, Tensor):
@@ -70,101 +77,179 @@ class DecodedCache:
             pixels = _read(path, paths, shape)
         except (CheckpointError, DataError):
             return None
-        # So that it counts as used; a folder that cannot be written is still read.
+        # Mark as recently used; a folder that cannot be written is still read.
         with contextlib.suppress(OSError):
             os.utime(path)
         return pixels
 
-    def decode(self, split: Split, shape: tuple[int, int] | None = None) -> Tensor:
-        """The pixels of a split of files, uint8 `[N, C, S, S]`, kept for other runs.
+    def decode(self, split: Split, shape: Shape | None = None) -> Tensor:
+        """Decode a split, uint8 `[N, C, S, S]`, and keep the pixels of files for other runs.
 
         Args:
-            split: Files.
+            split: Files, or pixels to be resized.
             shape: As for `find`.
 
         Raises:
-            DataError: with the file's name, if one cannot be decoded; as `decode.survey` if
+            DataError: with the file's name, if one cannot be decoded; as `decode.read_shape` if
                 there is no shape.
         """
         paths = split.pictures
         if isinstance(paths, Tensor):
-            raise TypeError("expected files")
-        pixels, content = decode.decode_files(paths, shape, self.image_size)
+            return decode.decode_all(split, shape or decode.read_shape(split, self.image_size))
+        pixels, content = decode_files(paths, shape, self.image_size)
         if self.folder is not None:
             path = self._locate(self.folder, paths)
             _keep(path, pixels, {"content": content, "surveyed": shape is None})
         return pixels
 
-    def find_or_decode(self, split: Split, *, channels: int, size: int) -> Tensor:
-        """The pixels of a split, uint8 `[N, C, S, S]`, as `decode.decode_all` gives them.
+    def find_or_decode(self, split: Split, shape: Shape) -> Tensor:
+        """Return the pixels of a split, uint8 `[N, C, S, S]`, as `decode.decode_all` does.
 
         Raises:
             DataError: with the file's name, if one cannot be decoded.
         """
-        if isinstance(split.pictures, Tensor):
-            return decode.decode_all(split, channels=channels, size=size)
-        pixels = self.find(split, (channels, size))
-        return self.decode(split, (channels, size)) if pixels is None else pixels
+        pixels = self.find(split, shape)
+        return self.decode(split, shape) if pixels is None else pixels
 
     def _locate(self, folder: Path, paths: Sequence[str]) -> Path:
-        """The file of a split, named by all that is known of its pixels without reading images."""
+        """Return the file of a split, named by all that decides its pixels but the content."""
+        # Other versions of PIL and of libjpeg may decode other pixels.
         decoder = (_FORMAT, PIL.__version__, features.version("libjpeg_turbo"), self.image_size)
         name = hashlib.blake2b(repr(decoder).encode(), digest_size=_DIGEST_BYTES)
+        # Paths are separated, so that no two lists of them are hashed alike.
         for path in paths:
             name.update(b"\0" + os.fsencode(path))
         return folder / f"{name.hexdigest()}.safetensors"
 
 
-def _read(path: Path, paths: Sequence[str], shape: tuple[int, int] | None) -> Tensor | None:
-    """The pixels in a file if all of it is as expected.
+def decode_files(
+    paths: Sequence[str], shape: Shape | None, image_size: int | None
+) -> tuple[Tensor, str]:
+    """Decode files and digest their content, reading each once.
+
+    20,000 JPEGs of 32x32 take 2.7 s on two cores, and 3.3 s where headers, digests and pixels are
+    read one after the other.
+
+    Args:
+        paths: The files.
+        shape: Channels and size; None: those that `decode.read_shape` finds.
+        image_size: As for `decode.read_shape`.
+
+    Returns:
+        Pixels, uint8 `[N, C, S, S]`, and the digest that `digest_files` computes.
 
     Raises:
-        CheckpointError: if it is missing or damaged.
+        DataError: as `decode.read_shape`, or with a file's name, if it cannot be decoded.
+    """
+    # Without a shape, RGB until all headers are known: one colour image makes all of them RGB.
+    channels, size = shape or (3, image_size or min(decode.read_header(paths[0]).size))
+    resizes = shape is not None or image_size is not None
+    headers: list[Header] = []
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+
+    def read(first: int, last: int) -> _Chunk:
+        return _read_chunk(paths[first:last], (channels, size), resizes=resizes)
+
+    def collect(chunk: _Chunk) -> Pixels:
+        headers.extend(chunk[0])
+        digest.update(chunk[1])
+        return chunk[2]
+
+    chunks = map(collect, in_parallel(len(paths), read))
+    pixels = decode.join_chunks(chunks, len(paths), (channels, size))
+    if shape is None:
+        # Grey images converted to RGB have three equal channels, of which one is kept.
+        found, _ = decode.common_shape(paths, headers, image_size)
+        pixels = pixels[:, :found].contiguous()  # [N, 3, S, S] -> [N, C, S, S]
+    return pixels, digest.hexdigest()
+
+
+def _read_chunk(paths: Sequence[str], shape: Shape, *, resizes: bool) -> _Chunk:
+    headers, digests = [], []
+    channels, size = shape
+    pixels = np.empty((len(paths), channels, size, size), dtype=np.uint8)
+    for row, path in enumerate(paths):
+        data = read_bytes(path)
+        digests.append(_digest(data))
+        with decode.open_image(path, data) as image:
+            headers.append(decode.header_of(image))
+            # An image of another size is an error once all headers are known.
+            if resizes or image.size == (size, size):
+                pixels[row] = decode.resize(decode.convert(image, channels), size)
+    return headers, b"".join(digests), pixels
+
+
+def digest_files(paths: Sequence[str]) -> str:
+    """Return a digest of the content of files, in their order.
+
+    Raises:
+        DataError: if one cannot be read.
+    """
+
+    def read(first: int, last: int) -> bytes:
+        return b"".join(_digest(read_bytes(path)) for path in paths[first:last])
+
+    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+    for chunk in in_parallel(len(paths), read):
+        whole.update(chunk)
+    return whole.hexdigest()
+
+
+def _digest(data: bytes) -> bytes:
+    """Return the digest of one file: bytes must not move unseen from one file to the next."""
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def _read(path: Path, paths: Sequence[str], shape: Shape | None) -> Tensor | None:
+    """Return the pixels of a file of this cache if its metadata and tensors are as expected.
+
+    Raises:
+        CheckpointError: if the file is missing or damaged.
         DataError: if an image cannot be read.
     """
-    # Most of what does not match is known by the metadata, before images and pixels are read.
+    # Metadata first: it settles most mismatches before images and pixels are read.
     expected = checkpoint.read_metadata(path)
     if shape is None and expected.get("surveyed") is not True:
         return None
-    if expected.get("content") != decode.digest_files(paths):
+    if expected.get("content") != digest_files(paths):
         return None
     tensors, metadata = checkpoint.read(path)
     pixels = tensors.get("pixels")
-    if metadata != expected or pixels is None or not _fits(pixels, len(paths), shape):
+    if metadata != expected or pixels is None or not _has_shape(pixels, len(paths), shape):
         return None
-    # What safetensors reads may stay mapped to the file, which others can write to.
+    # Copied: what safetensors reads may stay mapped to the file, which others can write to.
     return pixels.clone()
 
 
-def _fits(pixels: Tensor, count: int, shape: tuple[int, int] | None) -> bool:
-    if pixels.dtype != uint8 or pixels.ndim != 4 or pixels.shape[2] != pixels.shape[3]:
+def _has_shape(pixels: Tensor, count: int, shape: Shape | None) -> bool:
+    if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[2] != pixels.shape[3]:
         return False
     return len(pixels) == count and shape in {None, (pixels.shape[1], pixels.shape[2])}
 
 
 def _keep(path: Path, pixels: Tensor, metadata: dict[str, str | bool]) -> None:
-    """Write pixels if that can be done."""
+    """Write pixels if possible."""
     with contextlib.suppress(OSError, DartsError):
-        # Nobody else may look into it, since the images may be private.
+        # Only for this user, since the images may be private.
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_room(path, pixels.nbytes)
         # The run itself still has checkpoints to write.
-        if shutil.disk_usage(path.parent).free < _SPARE * pixels.nbytes:
-            return
-        checkpoint.write(path, {"pixels": pixels}, metadata)
+        if shutil.disk_usage(path.parent).free >= _FREE_SPACE_FACTOR * pixels.nbytes:
+            checkpoint.write(path, {"pixels": pixels}, metadata)
 
 
 def _make_room(path: Path, needed: int) -> None:
-    """Remove what was not used for the longest time, and what interrupted runs left half written.
+    """Remove the least recently used files, and those that interrupted runs left half written.
 
-    A run that is reading such a file keeps what it has opened.
+    A run that has such a file open can still read it.
     """
     found = []
     for other in (file for pattern in _FILES for file in path.parent.glob(pattern)):
-        # Another run may just have removed it, or put it in its place.
+        # Another run may just have removed or renamed it.
         with contextlib.suppress(FileNotFoundError):
             status = other.stat()
             found.append((status.st_mtime_ns, status.st_size, other))
+    # From the most recently used on; the file that is about to be replaced takes no room.
     total = needed
     for _, size, other in sorted(found, reverse=True):
         total += size if other != path else 0

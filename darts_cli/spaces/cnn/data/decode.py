@@ -1,37 +1,188 @@
-"""From image files to pixels, all of the same channels and size, on all cores."""
+"""Decode image files, one of them or many on all cores; stands on `folder` and `info`.
 
-import hashlib
-from collections.abc import Iterable, Sequence
+Everything here gives the same pixels, whether an image is decoded alone or in a worker process.
+"""
+
+import atexit
+import ctypes
+import io
+import multiprocessing
+import os
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image, ImageOps
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
-from darts_cli.errors import DataError
-from darts_cli.spaces.cnn.data.folder import Split, Statistics
-from darts_cli.spaces.cnn.data.image_file import (
-    Header,
-    convert,
-    fit,
-    opened,
-    read_bytes,
-    read_header,
-)
-from darts_cli.spaces.cnn.data.workers import in_parallel
+from darts_cli.errors import DataError, WorkerError
+from darts_cli.spaces.cnn.data.folder import Split, unreadable
+from darts_cli.spaces.cnn.data.info import Shape
 
-_DIGEST_BYTES = 32
+T = TypeVar("T")
+Pixels = npt.NDArray[np.uint8]
+
+# Images that a worker reads at a time.
+CHUNK = 128
+
+# Files are opened one by one: more processes than this wait for the disk and for one another.
+_MAX_WORKERS = 16
+
+# PR_SET_PDEATHSIG of Linux's prctl.
+_DIE_WITH_PARENT = 1
+
+# Errors of PIL for files that are damaged or no images.
+_BOMB = Image.DecompressionBombError
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, _BOMB)
 
 
-def survey(split: Split, image_size: int | None) -> tuple[int, int]:
-    """The channels and the size that all images of a split share, from their files' headers.
+class Header(NamedTuple):
+    """Facts known about an image before its pixels are decoded."""
 
-    Grey are the modes of PIL that have one channel of brightness; one other
-    image makes all of them RGB.
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    grey: bool
+    """Whether its mode in PIL has one channel of brightness."""
+
+
+@contextmanager
+def open_image(path: str, data: bytes | None = None) -> Iterator[Image.Image]:
+    """Open an image, whose pixels are decoded when they are first used.
+
+    Args:
+        path: The file.
+        data: Its content, if that has been read.
 
     Raises:
-        DataError: if sizes differ, or are not square, and no `image_size` is given;
-            if a file is not an image.
+        DataError: with the file's name, if it cannot be read or decoded.
+    """
+    source = path if data is None else io.BytesIO(data)
+    try:
+        with Image.open(source) as image:
+            yield image
+    except _UNREADABLE as error:
+        raise unreadable(path, error, repr(source)) from None
+
+
+def header_of(image: Image.Image) -> Header:
+    """Return the header of an image, decoded or not."""
+    return Header(image.size, image.mode in {"1", "L", "LA"} or image.mode.startswith("I"))
+
+
+def read_header(path: str) -> Header:
+    """Read the header of an image file.
+
+    Raises:
+        DataError: with the file's name, if it is not an image.
+    """
+    with open_image(path) as image:
+        return header_of(image)
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """Convert to grey (1 channel) or RGB (3), in the image's own size.
+
+    The image is turned as its EXIF orientation says. Palettes and CMYK become RGB, 16 bits of grey
+    become 8, and transparent parts show white.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        # PIL would clip 16 bits at 255 instead of scaling them.
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def resize(image: Image.Image, size: int) -> Pixels:
+    """Return the pixels of a grey or RGB image, uint8 `[C, size, size]`.
+
+    The shorter side is resized to `size` (bicubic, antialiased) and the centre cropped; an image
+    that has this size keeps its pixels.
+    """
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+    pixels = np.asarray(image)
+    # [S, S] -> [1, S, S], or [S, S, C] -> [C, S, S]
+    return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+
+
+def read_image(split: Split, index: int, channels: int) -> Image.Image:
+    """Read one image in its own size, grey (1 channel) or RGB (3): see `convert`.
+
+    Raises:
+        DataError: with the file's name, if it cannot be decoded.
+    """
+    if isinstance(split.pictures, Tensor):
+        pixels = split.pictures[index].permute(1, 2, 0)  # [S, S, C]
+        pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+        return convert(Image.fromarray(pixels.numpy()), channels)
+    with open_image(split.pictures[index]) as image:
+        return convert(image, channels)
+
+
+def decode_range(split: Split, first: int, last: int, shape: Shape) -> Tensor:
+    """Decode the images `first` to `last`, excluding `last`, in this process.
+
+    Returns:
+        Pixels, uint8 `[last - first, C, S, S]`, resized as `resize` does.
+
+    Raises:
+        DataError: with the file's name, if one cannot be decoded.
+    """
+    channels, size = shape
+    if isinstance(split.pictures, Tensor) and split.pictures.shape[1:] == (channels, size, size):
+        return split.pictures[first:last]  # [last - first, C, S, S], a view
+    pixels = np.empty((last - first, channels, size, size), dtype=np.uint8)
+    for row, index in enumerate(range(first, last)):
+        pixels[row] = resize(read_image(split, index, channels), size)
+    return torch.from_numpy(pixels)
+
+
+def decode_all(split: Split, shape: Shape) -> Tensor:
+    """Decode all images of a split, uint8 `[N, C, S, S]`, on all cores.
+
+    Raises:
+        DataError: with the file's name, if one cannot be decoded.
+    """
+    channels, size = shape
+    pixels = split.pictures
+    if isinstance(pixels, Tensor) and pixels.shape[1:] == (channels, size, size):
+        return pixels.contiguous()
+
+    def decode(first: int, last: int) -> Pixels:
+        return decode_range(split, first, last, shape).numpy()
+
+    return join_chunks(in_parallel(len(split), decode), len(split), shape)
+
+
+def join_chunks(chunks: Iterable[Pixels], count: int, shape: Shape) -> Tensor:
+    """Concatenate chunks of pixels, uint8 `[n, C, S, S]` each, to `[count, C, S, S]`."""
+    channels, size = shape
+    # Copied by NumPy: torch would use threads of its own, which keep the cores from the workers.
+    whole = np.empty((count, channels, size, size), dtype=np.uint8)
+    first = 0
+    for chunk in chunks:
+        whole[first : first + len(chunk)] = chunk
+        first += len(chunk)
+    return torch.from_numpy(whole)
+
+
+def read_shape(split: Split, image_size: int | None) -> Shape:
+    """Return the shape that all images of a split share, from their files' headers.
+
+    Raises:
+        DataError: if sizes differ or are not square, and no `image_size` is given; if a file is
+            not an image.
     """
     if isinstance(split.pictures, Tensor):
         return split.pictures.shape[1], image_size or split.pictures.shape[-1]
@@ -41,159 +192,158 @@ def survey(split: Split, image_size: int | None) -> tuple[int, int]:
         return [read_header(path) for path in paths[first:last]]
 
     headers = [header for chunk in in_parallel(len(paths), read) for header in chunk]
-    return _agree(paths, headers, image_size)
+    return common_shape(paths, headers, image_size)
 
 
-def _agree(
-    paths: Sequence[str], headers: Sequence[Header], image_size: int | None
-) -> tuple[int, int]:
-    """The channels and the size of images with these headers; see `survey`."""
+def common_shape(paths: Sequence[str], headers: Sequence[Header], image_size: int | None) -> Shape:
+    """Return the shape of images with these headers: RGB if one of them is, else grey.
+
+    Raises:
+        DataError: if sizes differ or are not square, and no `image_size` is given.
+    """
     channels = 1 if all(header.grey for header in headers) else 3
     if image_size is not None:
         return channels, image_size
-    size = headers[0].size
+    width, height = size = headers[0].size
     for path, header in zip(paths, headers, strict=True):
         if header.size != size:
             raise DataError(
-                f"expected images of one size, found {_sides(size)} ({paths[0]}) and"
-                f" {_sides(header.size)} ({path}); use --image-size N to resize them"
+                f"expected images of one size, found {width}x{height} ({paths[0]}) and"
+                f" {header.size[0]}x{header.size[1]} ({path}); use --image-size N to resize them"
             )
-    if size[0] != size[1]:
+    if width != height:
         raise DataError(
-            f"expected square images, found {_sides(size)} ({paths[0]});"
+            f"expected square images, found {width}x{height} ({paths[0]});"
             " use --image-size N to resize them and cut out their centres"
         )
-    return channels, size[0]
+    return channels, width
 
 
-def _sides(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
+def in_parallel(count: int, work: Callable[[int, int], T]) -> Iterator[T]:
+    """Yield `work(first, last)` for consecutive chunks of `count` images, in order.
 
-
-def decode_all(split: Split, *, channels: int, size: int) -> Tensor:
-    """All images of a split: uint8 `[N, C, S, S]`.
+    On Linux, forked processes do it: results are sent from there, other changes are lost. Small
+    images are mostly Python's own work, which threads do one at a time: 20,000 JPEGs of 32x32 take
+    4.0 s in two threads, 3.2 s in one, and 2.0 s in two processes. Other systems would import
+    torch in each new process, so they use threads, from which large images gain.
 
     Raises:
-        DataError: with the file's name, if one cannot be decoded.
+        DataError: that `work` raises.
+        WorkerError: if the system ends a process.
     """
-    pixels = split.pictures
-    if isinstance(pixels, Tensor) and pixels.shape[1:] == (channels, size, size):
-        return pixels.contiguous()
+    starts = range(0, count, CHUNK)
 
-    def decode(first: int, last: int) -> npt.NDArray[np.uint8]:
-        return split.decode(first, last, channels=channels, size=size).numpy()
+    def read(first: int) -> T:
+        return work(first, min(first + CHUNK, count))
 
-    return _join(in_parallel(len(split), decode), len(split))
+    workers = min(_cores(), len(starts), _MAX_WORKERS)
+    if workers > 1 and sys.platform == "linux":
+        # Without shared memory or room for more processes, threads do the work.
+        with suppress(OSError):
+            return read_in_workers(read, starts, workers, multiprocessing_context="fork")
+    return _read_in_threads(read, starts, max(workers, 1))
 
 
-def decode_files(
-    paths: Sequence[str], shape: tuple[int, int] | None, image_size: int | None
-) -> tuple[Tensor, str]:
-    """The pixels of files, uint8 `[N, C, S, S]`, and a digest of what is in them.
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
-    Every file is read once: 20,000 JPEGs of 32x32 take 2.7 s on two cores, and 3.3 s where
-    they are surveyed, digested and decoded one after the other.
+
+def _read_in_threads(read: Callable[[int], T], numbers: Sequence[int], workers: int) -> Iterator[T]:
+    with ThreadPoolExecutor(workers) as pool:
+        yield from pool.map(read, numbers)
+
+
+def read_in_workers(
+    read: Callable[[int], T], numbers: Sequence[int], workers: int, **options: Any
+) -> Iterator[T]:
+    """Start worker processes, and return an iterator of `read(number)` in the order of `numbers`.
 
     Args:
-        paths: Of the files.
-        shape: Channels and size; None: those that `survey` finds.
-        image_size: As for `survey`.
+        read: Run in a worker; where processes are not forked it has to be picklable.
+        numbers: The arguments.
+        workers: Number of processes; 0: this one reads.
+        options: Others of torch's `DataLoader`.
 
     Raises:
-        DataError: as from `survey`, or with a file's name, if it cannot be decoded.
+        OSError: if the processes cannot be started.
+        DataError: that `read` raises, while iterating.
+        WorkerError: if the system ends a process, while iterating.
     """
-    size = shape[1] if shape is not None else image_size or min(read_header(paths[0]).size)
-    channels = shape[0] if shape is not None else 3
-    resize = shape is not None or image_size is not None
-
-    def read(first: int, last: int) -> tuple[list[Header], bytes, npt.NDArray[np.uint8]]:
-        headers, digests = [], []
-        pixels = np.empty((last - first, channels, size, size), dtype=np.uint8)
-        for row, path in enumerate(paths[first:last]):
-            data = read_bytes(path)
-            digests.append(_digest(data))
-            with opened(path, data) as image:
-                headers.append(Header.of(image))
-                # One of another size is found out when all headers are known.
-                if resize or image.size == (size, size):
-                    pixels[row] = fit(convert(image, channels), size)
-        return headers, b"".join(digests), pixels
-
-    headers: list[Header] = []
-    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-
-    def note(found: tuple[list[Header], bytes, npt.NDArray[np.uint8]]) -> npt.NDArray[np.uint8]:
-        headers.extend(found[0])
-        whole.update(found[1])
-        return found[2]
-
-    pixels = _join(map(note, in_parallel(len(paths), read)), len(paths))
-    if shape is None:
-        # Grey as RGB has three channels that are alike.
-        found, _ = _agree(paths, headers, image_size)
-        pixels = pixels[:, :found].contiguous()
-    return pixels, whole.hexdigest()
+    loader = DataLoader(
+        _Results(read),
+        batch_size=None,
+        sampler=numbers,
+        num_workers=workers,
+        # Arrays stay arrays: tensors would be sent by shared memory, which may be scarce.
+        collate_fn=_identity,
+        worker_init_fn=init_worker,
+        # A loader draws a seed, which must not advance the default generator.
+        generator=torch.Generator(),
+        **options,
+    )
+    return map(_raise_if_error, _receive(iter(loader)))
 
 
-def digest_files(paths: Sequence[str]) -> str:
-    """A number for what is in files, in their order; that of `decode_files`.
+class _Results(Dataset[T | DataError], Generic[T]):
+    """Results by number; an error is an item, since torch would add a worker's traceback to it."""
 
-    Raises:
-        DataError: if one cannot be read.
+    def __init__(self, read: Callable[[int], T]) -> None:
+        self.read = read
+
+    def __getitem__(self, number: int) -> T | DataError:
+        try:
+            return self.read(number)
+        except DataError as error:
+            return error
+
+
+def _identity(item: T) -> T:
+    return item
+
+
+def _receive(items: Iterator[Any]) -> Iterator[Any]:
+    try:
+        yield from items
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        raise WorkerError(
+            "a process that reads images was ended by the system, most likely for want of memory; "
+            "free some and start again, or go on with --resume"
+        ) from None
+
+
+def _raise_if_error(item: T | DataError) -> T:
+    if isinstance(item, DataError):
+        try:
+            raise item
+        finally:
+            # Or error and frame would refer to each other and keep the worker processes alive.
+            del item
+    return item
+
+
+def init_worker(_worker: int) -> None:
+    """Make a worker process ignore signals, and end when its parent does.
+
+    Ctrl-C and a scheduler's signals reach the whole process group; the parent may still have to
+    finish its step, and it stops its workers itself. A killed parent cannot.
     """
-
-    def digest(first: int, last: int) -> bytes:
-        return b"".join(_digest(read_bytes(path)) for path in paths[first:last])
-
-    whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for chunk in in_parallel(len(paths), digest):
-        whole.update(chunk)
-    return whole.hexdigest()
-
-
-def compute_statistics(split: Split, *, channels: int, size: int) -> Statistics:
-    """Mean and standard deviation of each channel, of pixels from 0 to 1.
-
-    They are exact up to one rounding, since pixels are counted by value; few images
-    are in memory at a time. The deviation of a constant channel is given as 1, to divide by.
-
-    Raises:
-        DataError: with the file's name, if one cannot be decoded.
-    """
-
-    def count(first: int, last: int) -> list[npt.NDArray[np.int64]]:
-        pixels = split.decode(first, last, channels=channels, size=size).numpy()
-        return [np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(channels)]
-
-    chunks = list(in_parallel(len(split), count))
-    mean, std = [], []
-    for counts in np.sum(chunks, axis=0).tolist():
-        number = sum(counts)
-        total = sum(value * count for value, count in enumerate(counts))
-        squares = sum(value**2 * count for value, count in enumerate(counts))
-        mean.append(total / number / 255)
-        std.append(((number * squares - total**2) / number**2) ** 0.5 / 255 or 1.0)
-    return tuple(mean), tuple(std)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+        parent = multiprocessing.parent_process()
+        # The parent may have died before prctl.
+        if parent is not None and parent.pid != os.getppid():
+            os._exit(1)
 
 
-def _digest(data: bytes) -> bytes:
-    """That of one file; of each, since bytes may move from the end of one to the next."""
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
-
-
-def _join(chunks: Iterable[npt.NDArray[np.uint8]], count: int) -> Tensor:
-    """Chunks of pixels behind one another.
-
-    By NumPy: torch copies with threads of its own, which keep the cores from the processes that
-    decode.
-    """
-    whole: npt.NDArray[np.uint8] | None = None
-    first = 0
-    for chunk in chunks:
-        if whole is None:
-            whole = np.empty((count, *chunk.shape[1:]), dtype=np.uint8)
-        whole[first : first + len(chunk)] = chunk
-        first += len(chunk)
-    if whole is None:
-        raise ValueError("expected one image or more")
-    return torch.from_numpy(whole)
+@atexit.register
+def _end_workers() -> None:
+    """Kill workers that an error left running: this process's exit would wait for them forever."""
+    for worker in multiprocessing.active_children():
+        worker.kill()

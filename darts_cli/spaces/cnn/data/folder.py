@@ -1,4 +1,4 @@
-"""The images of a folder, by class and split."""
+"""Find the image files of a folder by class and split, without opening any; stands on `info`."""
 
 import hashlib
 import os
@@ -6,51 +6,49 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from darts_cli.errors import DataError
-from darts_cli.spaces.cnn.data.image_file import convert, fit, opened, read_bytes
+from darts_cli.spaces.cnn.data.info import Statistics
 
+# Files that count as images, whatever the case of the suffix.
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
-"""Files that count as images, whatever the case of the suffix."""
 
 LAYOUT = "DIR/<class>/*.png, or DIR/train/<class>/*.png with DIR/val or DIR/test beside it"
 
-_NAMED = 8
-_DIGEST_BYTES = 16
-_READ = 1000
-"""Files whose content a fingerprint reads, evenly spaced: ImageNet is 150 GB."""
+# Names of classes that an error lists before "and N more".
+_MAX_LISTED = 8
 
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of each channel."""
+_DIGEST_BYTES = 16
+
+# Files whose content a fingerprint covers, evenly spaced: all of ImageNet would be 150 GB to read.
+_FINGERPRINT_FILES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Images and their classes: files still to be decoded, or pixels."""
+    """Images and their classes: files that are not decoded yet, or pixels."""
 
     pictures: Sequence[str] | Tensor
-    """Paths, or uint8 `[N, C, S, S]` in the CPU's memory."""
+    """Paths, or pixels, uint8 `[N, C, S, S]` in the CPU's memory."""
     targets: Tensor
-    """Class of every image, int64 `[N]`."""
+    """Class of each image, int64 `[N]`."""
 
     def __len__(self) -> int:
         return len(self.pictures)
 
     def select(self, indices: Tensor) -> "Split":
-        """The images of these numbers, in their order."""
+        """Return the images with these indices, int64 `[M]`, in their order."""
         pictures = self.pictures
         if isinstance(pictures, Tensor):
             return Split(pictures[indices], self.targets[indices])
         return Split([pictures[i] for i in indices.tolist()], self.targets[indices])
 
     def fingerprint(self) -> str:
-        """A number for what is in it: pixels, or names of files and what is in some of them.
+        """Return a digest of the pixels, or of all files' names and the content of some.
 
-        Where the folder lies makes no difference.
+        It does not depend on where the folder is.
 
         Raises:
             DataError: with the file's name, if one cannot be read.
@@ -61,120 +59,118 @@ class Split:
             digest.update(self.pictures.contiguous().numpy().data)
             return digest.hexdigest()
         for path in self.pictures:
+            # Only class and file name, so that a moved or copied folder keeps its fingerprint.
             digest.update(b"\0" + os.fsencode("/".join(Path(path).parts[-2:])))
-        every = -(-len(self) // _READ)
-        for path in self.pictures[::every]:
+        # Rounded up, so that at most _FINGERPRINT_FILES files are read.
+        stride = -(-len(self) // _FINGERPRINT_FILES)
+        for path in self.pictures[::stride]:
             digest.update(hashlib.blake2b(read_bytes(path)).digest())
         return digest.hexdigest()
 
-    def open(self, index: int, channels: int) -> Image.Image:
-        """One image in its own size, grey (1 channel) or RGB (3): see `pictures.convert`.
-
-        Raises:
-            DataError: with the file's name, if it cannot be decoded.
-        """
-        if isinstance(self.pictures, Tensor):
-            pixels = self.pictures[index].permute(1, 2, 0)
-            pixels = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
-            return convert(Image.fromarray(pixels.numpy()), channels)
-        with opened(self.pictures[index]) as image:
-            return convert(image, channels)
-
-    def decode(self, first: int, last: int, *, channels: int, size: int) -> Tensor:
-        """The images `first` to `last`, the latter left out: uint8 `[N, C, S, S]`.
-
-        They are resized as `pictures.fit` does.
-
-        Raises:
-            DataError: with the file's name, if one cannot be decoded.
-        """
-        last = min(last, len(self))
-        if isinstance(self.pictures, Tensor) and self.pictures.shape[1:] == (channels, size, size):
-            return self.pictures[first:last]
-        pixels = np.empty((last - first, channels, size, size), dtype=np.uint8)
-        for row, index in enumerate(range(first, last)):
-            pixels[row] = fit(self.open(index, channels), size)
-        return torch.from_numpy(pixels)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """Images before they are decoded."""
+class ImageSplits:
+    """Images of a data set by split, before they are decoded."""
 
     classes: tuple[str, ...]
+    """Names in the order of the targets."""
     splits: dict[str, Split]
-    """Those that may be read; a search reads `train` only."""
+    """Splits that may be read; a search reads `train` only."""
     counts: dict[str, int]
-    """Images of all splits."""
+    """Number of images in each split, readable or not."""
     statistics: Statistics | None = None
-    """Mean and deviation where they are published."""
+    """Published mean and standard deviation; None: to be computed."""
 
-    def reorder(self, classes: Sequence[str], name: str) -> "Found":
-        """The same images with classes counted in this order, as a checkpoint counts them.
+    def check_counts(self, name: str, needed: int) -> None:
+        """Check that each class has as many training images as are needed to split them.
+
+        Raises:
+            DataError: naming a class that has fewer.
+        """
+        # minlength: a last class without images counts 0.
+        counts = torch.bincount(self.splits["train"].targets, minlength=len(self.classes))
+        for label, number in zip(self.classes, counts.tolist(), strict=True):
+            if number < needed:
+                raise DataError(
+                    f"{name}: expected {needed} or more training images of each class, to split "
+                    f"them, found {number} of {label!r}; add images or remove the class"
+                )
+
+    def set_test_aside(self, portion: float, random: torch.Generator) -> "ImageSplits":
+        """Make a test split of a portion of each class of the training images."""
+        train = self.splits["train"]
+        test, kept = split_classes(train.targets, portion, random)
+        splits = {"train": train.select(kept), "test": train.select(test)}
+        counts = {name: len(split) for name, split in splits.items()}
+        return replace(self, splits=splits, counts=self.counts | counts)
+
+    def reorder(self, classes: Sequence[str], name: str) -> "ImageSplits":
+        """Renumber the targets so that classes are in this order, which is a checkpoint's.
 
         Raises:
             DataError: if the classes are others.
         """
         check_classes(classes, self.classes, name)
-        place = torch.tensor([list(classes).index(known) for known in self.classes])
-        splits = {n: Split(s.pictures, place[s.targets]) for n, s in self.splits.items()}
+        # [K]: position in `classes` of each class of this data set.
+        new_index = torch.tensor([list(classes).index(known) for known in self.classes])
+        splits = {n: Split(s.pictures, new_index[s.targets]) for n, s in self.splits.items()}
         return replace(self, classes=tuple(classes), splits=splits)
 
 
-def find_images(folder: Path) -> Found:
-    """The images of a folder, its classes sorted by name; none is opened.
+def find_images(folder: Path) -> ImageSplits:
+    """List the images of a folder, its classes sorted by name, without opening any.
 
-    `test/` is the test split and `val/` beside it `valid`; without `test/` it is `val/`
-    that tests. Hidden files and folders, files of other `SUFFIXES` and folders inside a
-    class's folder are passed over.
+    `test/` is the test split and `val/` beside it `valid`; without `test/`, `val/` is the test
+    split. Hidden files and folders, files without one of `SUFFIXES` and folders inside a class's
+    folder are ignored.
 
     Raises:
-        DataError: if the folder is laid out otherwise, a class is empty, or the
-            splits have different classes.
+        DataError: if the folder has another layout, a class is empty, or the splits have
+            different classes.
     """
-    train, validation, test = folder / "train", folder / "val", folder / "test"
     places = {"train": folder}
-    if train.is_dir():
+    if (folder / "train").is_dir():
         folders = {entry.name for entry in _entries(folder) if entry.is_dir()}
         if unknown := folders - {"train", "val", "test"}:
             raise DataError(
-                f"{folder}: expected val or test beside train, found {_list(unknown)};"
+                f"{folder}: expected val or test beside train, found {_join_names(unknown)};"
                 " rename or move it"
             )
-        places = {"train": train, "test": test, "valid": validation}
-        if not test.is_dir():
-            places = {"train": train, "test": validation}
-        places = {name: place for name, place in places.items() if place.is_dir()}
+        names = {"train": "train", "test": "test", "valid": "val"}
+        if not (folder / "test").is_dir():
+            names = {"train": "train", "test": "val"}
+        places = {split: folder / name for split, name in names.items() if (folder / name).is_dir()}
     classes = _class_names(places["train"])
     if {"val", "test"} >= set(classes):
         raise DataError(
-            f"{folder}: expected {LAYOUT}, found {_list(classes)} without train; add it"
+            f"{folder}: expected {LAYOUT}, found {_join_names(classes)} without train; add it"
         )
     for place in places.values():
         check_classes(classes, _class_names(place), str(place))
     splits = {name: _list_split(place, classes) for name, place in places.items()}
     counts = {name: len(split) for name, split in splits.items()}
-    return Found(classes=classes, splits=splits, counts=counts)
+    return ImageSplits(classes=classes, splits=splits, counts=counts)
 
 
 def check_classes(expected: Sequence[str], found: Sequence[str], place: str) -> None:
     """Compare the names of classes.
 
     Raises:
-        DataError: naming those that are missing, and those that are too many.
+        DataError: naming the missing and the unknown ones.
     """
     missing, unknown = set(expected) - set(found), set(found) - set(expected)
     if missing or unknown:
         raise DataError(
-            f"{place}: expected classes {_list(expected)}, found {_list(found)}"
-            f" (missing: {_list(missing)}; unknown: {_list(unknown)}); use data of the same classes"
+            f"{place}: expected classes {_join_names(expected)}, found {_join_names(found)} "
+            f"(missing: {_join_names(missing)}; unknown: {_join_names(unknown)}); "
+            "use data of the same classes"
         )
 
 
-def _list(names: Sequence[str] | set[str]) -> str:
+def _join_names(names: Sequence[str] | set[str]) -> str:
     ordered = sorted(names)
-    rest = f" and {len(ordered) - _NAMED} more" if len(ordered) > _NAMED else ""
-    return (", ".join(ordered[:_NAMED]) or "none") + rest
+    rest = f" and {len(ordered) - _MAX_LISTED} more" if len(ordered) > _MAX_LISTED else ""
+    return (", ".join(ordered[:_MAX_LISTED]) or "none") + rest
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -189,6 +185,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _class_names(folder: Path) -> tuple[str, ...]:
+    # Sorted by `_entries`, so that targets do not depend on the file system.
     names = tuple(entry.name for entry in _entries(folder) if entry.is_dir())
     if len(names) < 2:
         found = f"only {names[0]}" if names else "no folder"
@@ -219,17 +216,52 @@ def _list_split(folder: Path, classes: Sequence[str]) -> Split:
 def split_classes(
     targets: Tensor, portion: float, random: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Split the images of classes `[N]` in two, each class by itself; their numbers, ascending.
+    """Split images in two, class by class, so that both sides have every class.
 
-    A class of n images is shuffled and cut at `round(n * portion)`, with at least
-    one image on each side. Without regard to classes, sorted images would be parted
-    into different ones.
+    A class of n images is shuffled and cut at `round(n * portion)`, with at least one image on
+    each side.
+
+    Args:
+        targets: Class of each image, int64 `[N]`.
+        portion: Share of the first side.
+        random: Generator of the shuffles.
+
+    Returns:
+        The indices of both sides, int64, ascending.
     """
+    # Stable: the indices of a class stay ascending, so that equal seeds give equal splits.
     members = torch.split(torch.argsort(targets, stable=True), targets.bincount().tolist())
     first, second = [], []
-    for numbers in members:
-        shuffled = numbers[torch.randperm(len(numbers), generator=random)]
-        cut = max(1, min(len(numbers) - 1, round(len(numbers) * portion)))
+    for indices in members:
+        shuffled = indices[torch.randperm(len(indices), generator=random)]
+        cut = max(1, min(len(indices) - 1, round(len(indices) * portion)))
         first.append(shuffled[:cut])
         second.append(shuffled[cut:])
     return torch.cat(first).sort().values, torch.cat(second).sort().values
+
+
+def read_bytes(path: str) -> bytes:
+    """Return the content of an image file.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise unreadable(path, error) from None
+
+
+def unreadable(path: str, error: Exception, source: str = "") -> DataError:
+    """Build the error of an image file that cannot be read or decoded.
+
+    Args:
+        path: The file.
+        error: The reason.
+        source: The name of the file within the error's text, which is left out.
+    """
+    reason = getattr(error, "strerror", None) or str(error).replace(source, "")
+    return DataError(
+        f"{path}: expected an image, found what cannot be decoded ({' '.join(reason.split())});"
+        " replace or remove it"
+    )

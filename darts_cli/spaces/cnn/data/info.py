@@ -1,4 +1,4 @@
-"""What is known about images before they are read, and what their networks remember."""
+"""Facts about a data set of images, before and after it is read; stands on no other module here."""
 
 import math
 import reprlib
@@ -8,32 +8,44 @@ from typing import Any
 
 from darts_cli.errors import CheckpointError
 
-_LARGEST = 2**14
-"""Side of an image in pixels."""
+# Channels (1 or 3) and side in pixels of square images: `C, S` of `[N, C, S, S]`.
+Shape = tuple[int, int]
+
+# Mean and standard deviation of each channel, of pixels from 0 to 1.
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+# Largest side of an image in pixels that a checkpoint may name.
+_MAX_SIZE = 2**14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
-    """What a checkpoint keeps about the images that its network was trained on."""
+    """Facts that a checkpoint keeps about the images that its network was trained on."""
 
     name: str
-    """As it was given to `--data`."""
+    """Name as given to `--data`."""
     classes: tuple[str, ...]
-    """Names, in the order of the logits."""
+    """Names in the order of the logits."""
     channels: int
     """1 (grey) or 3 (RGB)."""
     size: int
     """Side in pixels."""
     mean: tuple[float, ...]
-    """Of each channel, of pixels from 0 to 1."""
+    """Mean of each channel, of pixels from 0 to 1."""
     std: tuple[float, ...]
+    """Standard deviation of each channel, of pixels from 0 to 1."""
+
+    @property
+    def shape(self) -> Shape:
+        """Channels and side in pixels."""
+        return self.channels, self.size
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "ImageInfo":
-        """The inverse of `dataclasses.asdict` and JSON, which turn tuples into lists.
+        """Build from what `dataclasses.asdict` and JSON made of it: lists where tuples were.
 
         Raises:
-            CheckpointError: if a value is missing, unknown, or cannot be.
+            CheckpointError: if a value is missing, unknown, or of the wrong kind.
         """
         for name, (is_valid, expected) in _VALUES.items():
             if not is_valid(values.get(name)):
@@ -46,8 +58,8 @@ class ImageInfo:
                     f"facts.{name}: found {len(values[name])} numbers, expected "
                     f"{values['channels']}, one a channel"
                 )
-        lists = {name: tuple(values[name]) for name in ("classes", "mean", "std")}
-        return cls(**{name: lists.get(name, values[name]) for name in _VALUES})
+        tuples = {name: tuple(values[name]) for name in ("classes", "mean", "std")}
+        return cls(**{name: values[name] for name in _VALUES} | tuples)
 
 
 def _are_numbers(values: object) -> bool:
@@ -56,6 +68,7 @@ def _are_numbers(values: object) -> bool:
     )
 
 
+# Check of each value of `ImageInfo`, and the text that says what was expected.
 _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (lambda value: isinstance(value, str), "a name"),
     "classes": (
@@ -67,20 +80,23 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
         "two or more different names",
     ),
     "channels": (lambda value: type(value) is int and value in {1, 3}, "1 or 3"),
-    "size": (lambda value: type(value) is int and 1 <= value <= _LARGEST, f"1 to {_LARGEST}"),
+    "size": (lambda value: type(value) is int and 1 <= value <= _MAX_SIZE, f"1 to {_MAX_SIZE}"),
     "mean": (_are_numbers, "numbers"),
     "std": (lambda value: _are_numbers(value) and min(value, default=1) > 0, "numbers above 0"),
 }
-"""What the facts can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What is known about the images before any of them is decoded."""
+    """Facts known about the images before any of them is decoded."""
 
     name: str
+    """Name as given to `--data`."""
     classes: int
+    """Number of classes."""
     channels: int
+    """1 (grey) or 3 (RGB)."""
     size: int
+    """Side in pixels."""
     counts: dict[str, int]
-    """Images of every split."""
+    """Number of images in each split."""

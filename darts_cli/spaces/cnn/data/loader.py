@@ -1,7 +1,7 @@
-"""From images to batches: what training and evaluation read.
+"""Make batches of images for training and evaluation; stands on `augment` and `decode`.
 
-Every draw is made on the CPU from counted seeds, so that the same batches come out
-whatever the device, the number of workers and the step that a run is resumed at.
+Every draw is made on the CPU from counted seeds, so that the same batches come out whatever the
+device, the number of workers and the step at which a run is resumed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,136 +10,143 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from darts_cli.config import ImageDataConfig
 from darts_cli.engine.task import Batch
-from darts_cli.errors import DataError
 from darts_cli.runtime.randomness import generator_for, seed_for
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.spaces.cnn.data.augment import Augmentation, normalise, prepare_photograph
+from darts_cli.spaces.cnn.data.decode import decode_range, read_image, read_in_workers
 from darts_cli.spaces.cnn.data.folder import Split
-from darts_cli.spaces.cnn.data.workers import attend_parent, read, unless_error
+from darts_cli.spaces.cnn.data.info import ImageInfo, Shape
+
+# Images evaluated at once by a device that wants many, and by a CPU, whose cache holds the
+# activations of few: the paper's supernet takes 20 ms an image 32 at a time and 51 at 256, the
+# network of DARTS_V2 22 and 47 (two threads).
+_EVALUATION_BATCH, _EVALUATION_BATCH_CPU = 256, 32
+
+
+def evaluation_batch(device: torch.device, ranks: Ranks) -> int:
+    """Return the best number of images to evaluate at once on all ranks; results are the same."""
+    own = _EVALUATION_BATCH_CPU if device.type == "cpu" else _EVALUATION_BATCH
+    return own * ranks.size
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
-    """Pixels that live on the device, `[N, C, S, S]`, and classes `[N]`."""
+class Order:
+    """Order of an epoch's images, cut into batches."""
+
+    indices: Tensor
+    """Images, int64 `[N]` on the CPU."""
+    batch_size: int
+    """Images in a batch, on all ranks together."""
+    seed_at: Callable[[int], int] | None = None
+    """Seed of the image at a place of the order; None: evaluation."""
+    ranks: Ranks = SINGLE_PROCESS
+    """Ranks that share each batch."""
+
+    def size(self, step: int) -> int:
+        """Return the number of images in a batch, on all ranks together."""
+        return min(self.batch_size, len(self.indices) - step * self.batch_size)
+
+    def places(self, step: int) -> slice:
+        """Return the places of the order that this rank reads for a batch."""
+        first, own = step * self.batch_size, self.ranks.shard(self.size(step))
+        return slice(first + own.start, first + own.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class InMemory:
+    """Images whose pixels are on the device."""
 
     images: Tensor
+    """Pixels, uint8 `[N, C, S, S]`."""
     targets: Tensor
+    """Classes, int64 `[N]` on the device."""
 
-    def read(self, order: "Order", steps: Sequence[int]) -> Iterator[Tensor]:
-        """The pixels of batches, uint8 `[B, C, S, S]`."""
-        numbers = move(order.numbers, self.images.device)
+    def read(self, order: Order, steps: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the pixels of batches, uint8 `[B, C, S, S]`."""
+        # Once for the epoch; a batch then takes one gather on the device.
+        indices = to_device(order.indices, self.images.device)
         for step in steps:
-            yield self.images[numbers[order.places(step)]]
+            yield self.images[indices[order.places(step)]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Streamed:
-    """Images that worker processes decode as they are needed, and classes `[N]` on the device."""
+    """Images that worker processes decode as they are needed."""
 
     split: Split
     targets: Tensor
-    channels: int
-    size: int
-    photographs: bool
-    """Whether images are cropped at random or at the centre, as for ImageNet."""
-    flip: bool
-    """Of photographs."""
-    workers: int
+    """Classes, int64 `[N]` on the device."""
+    shape: Shape
+    """Channels and side in pixels that images are converted to."""
+    config: ImageDataConfig
+    """Settings of the workers, and of photographs' augmentation."""
 
-    def read(self, order: "Order", steps: Sequence[int]) -> Iterator[Tensor]:
-        """The pixels of batches on the device, uint8 `[B, C, S, S]`.
+    def read(self, order: Order, steps: Sequence[int]) -> Iterator[Tensor]:
+        """Yield the pixels of batches on the device, uint8 `[B, C, S, S]`.
 
         Raises:
             DataError: with the file's name, if an image cannot be decoded.
         """
         device = self.targets.device
-        # Worker processes may be sent a copy, and those must not touch the device.
+        # Workers may be sent a copy of the source, and must not touch the device.
         source = replace(self, targets=self.split.targets)
-        loader = DataLoader(
-            _Batches(source, order),
-            batch_size=None,
-            sampler=steps,
-            num_workers=self.workers,
+        batches = read_in_workers(
+            partial(source.decode_batch, order),
+            steps,
+            self.config.workers,
             pin_memory=device.type == "cuda",
-            worker_init_fn=attend_parent,
-            # Its own, since a loader draws a seed and the default generator is not ours to advance.
-            generator=torch.Generator(),
         )
-        yield from copy_ahead(map(unless_error, read(loader)), device)
+        yield from prefetch_to_device(batches, device)
+
+    def decode_batch(self, order: Order, step: int) -> Tensor:
+        """Decode this rank's images of a batch, uint8 `[B, C, S, S]`."""
+        places, seed_at = order.places(step), order.seed_at
+        return torch.stack(
+            [
+                self.decode(index, seed_at(place) if seed_at else None)
+                for place, index in enumerate(order.indices[places].tolist(), places.start)
+            ]
+        )
 
     def decode(self, index: int, seed: int | None) -> Tensor:
-        """One image, uint8 `[C, S, S]`; a photograph is augmented where there is a seed."""
-        if not self.photographs:
-            decoded = self.split.decode(index, index + 1, channels=self.channels, size=self.size)
-            return decoded[0]
-        image = self.split.open(index, self.channels)
-        return prepare_photograph(image, self.size, flip=self.flip, seed=seed)
+        """Decode one image, uint8 `[C, S, S]`; a seed augments a photograph."""
+        if self.config.augmentation != "imagenet":
+            return decode_range(self.split, index, index + 1, self.shape)[0]
+        channels, size = self.shape
+        image = read_image(self.split, index, channels)
+        return prepare_photograph(image, size, flip=self.config.flip, seed=seed)
 
 
-Source = Resident | Streamed
+Source = InMemory | Streamed
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """The order of an epoch: numbers of images `[N]`, cut into batches."""
-
-    numbers: Tensor
-    batch_size: int
-    seed_at: Callable[[int], int] | None = None
-    """The seed of the image at a place of the order; None: evaluation."""
-    ranks: Ranks = SINGLE_PROCESS
-
-    def size(self, step: int) -> int:
-        """Images in the batch of this number, on all ranks together."""
-        return min(self.batch_size, len(self.numbers) - step * self.batch_size)
-
-    def places(self, step: int) -> slice:
-        """Where in the order this rank's part of the batch lies."""
-        first, own = step * self.batch_size, self.ranks.shard(self.size(step))
-        return slice(first + own.start, first + own.stop)
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to the device; to CUDA without waiting for it."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
-class _Batches(Dataset[Tensor | DataError]):
-    """The batches of an epoch by number; an error is an item, so that it keeps its one line."""
-
-    def __init__(self, source: Streamed, order: Order) -> None:
-        self.source = source
-        self.order = order
-
-    def __getitem__(self, step: int) -> Tensor | DataError:
-        places = self.order.places(step)
-        seed_at = self.order.seed_at
-        decoded = []
-        try:
-            for place, index in enumerate(self.order.numbers[places].tolist(), places.start):
-                decoded.append(self.source.decode(index, seed_at(place) if seed_at else None))
-        except DataError as error:
-            return error
-        return torch.stack(decoded)
-
-
-def copy_ahead(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
-    """Batches on the device; to CUDA the next one is copied while the present one is worked on.
-
-    In a stream of its own: in that of the computation it would wait for it.
-    """
+def prefetch_to_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
+    """Yield batches on the device; to CUDA each is copied while the one before is worked on."""
     if device.type != "cuda":
         for pixels in batches:
             yield pixels.to(device)
         return
+    # A stream of its own: in the stream of the computation the copy would wait for it.
     side = torch.cuda.Stream(device)
-    ahead: tuple[Tensor, torch.cuda.Event] | None = None
+    previous: tuple[Tensor, torch.cuda.Event] | None = None
     for pixels in batches:
         with torch.cuda.stream(side):
-            coming = _send(pixels, device), side.record_event()
-        if ahead is not None:
-            yield _receive(*ahead)
-        ahead = coming
-    if ahead is not None:
-        yield _receive(*ahead)
+            current = _send(pixels, device), side.record_event()
+        if previous is not None:
+            yield _receive(*previous)
+        previous = current
+    if previous is not None:
+        yield _receive(*previous)
 
 
 def _send(pixels: Tensor, device: torch.device) -> Tensor:
@@ -147,69 +154,97 @@ def _send(pixels: Tensor, device: torch.device) -> Tensor:
 
 
 def _receive(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
-    """The copy, for what the present stream does from here on."""
-    present = torch.cuda.current_stream(pixels.device)
-    present.wait_event(copied)
-    # Its memory may not be used again before the present stream is done with it.
-    pixels.record_stream(present)
+    """Return a copied batch for use in the current stream."""
+    stream = torch.cuda.current_stream(pixels.device)
+    stream.wait_event(copied)
+    # Its memory may not be used again before the current stream has read it.
+    pixels.record_stream(stream)
     return pixels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
-    """How a stream is shuffled and augmented."""
+    """Shuffling and augmentation of a training loader."""
 
     seed: int
-    """The run's."""
+    """Seed of the run."""
     purpose: str
-    """What is trained, so that the streams of a search draw different numbers."""
+    """Name of what is trained, so that the loaders of a search draw different numbers."""
     augmentation: Augmentation
+    """Random changes to each batch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLoader:
-    """Some images of a source in batches of float32 `[B, C, S, S]`, channels last."""
+    """Batches of some images of a source: float32 `[B, C, S, S]`, channels last."""
 
     source: Source
     indices: Tensor
-    """Numbers of the images, int64 on the CPU."""
+    """Images of the source, int64 `[N]` on the CPU."""
     batch_size: int
+    """Images in a batch, on all ranks together."""
     mean: Tensor
-    """`[C, 1, 1]` on the device, of pixels from 0 to 1."""
+    """Mean of each channel, `[C, 1, 1]` on the device, of pixels from 0 to 1."""
     std: Tensor
+    """Standard deviation of each channel, likewise."""
     training: Training | None = None
-    """None: evaluation, in order and not augmented."""
+    """Shuffling and augmentation; None: evaluation, in order and not augmented."""
     ranks: Ranks = SINGLE_PROCESS
-    """Of whose batches this process reads its part."""
+    """Ranks that share each batch."""
+
+    @classmethod
+    def of(
+        cls,
+        source: Source,
+        indices: Tensor,
+        batch_size: int,
+        info: ImageInfo,
+        *,
+        training: Training | None = None,
+        ranks: Ranks = SINGLE_PROCESS,
+    ) -> "ImageLoader":
+        """Build with the mean and standard deviation of `info` on the source's device."""
+        device = source.targets.device
+        # [C, 1, 1], to broadcast over images [B, C, S, S].
+        mean, std = (
+            torch.tensor(values, device=device).reshape(-1, 1, 1)
+            for values in (info.mean, info.std)
+        )
+        return cls(
+            source=source,
+            indices=indices,
+            batch_size=batch_size,
+            mean=mean,
+            std=std,
+            training=training,
+            ranks=ranks,
+        )
 
     def steps(self, _epoch: int) -> int:
-        """Batches in any epoch; in training a last one of one image a rank is left out.
-
-        BatchNorm cannot normalise one value.
-        """
-        whole, rest = divmod(len(self.indices), self.batch_size)
-        return whole + (rest >= 2 * self.ranks.size if self.training else rest > 0)
+        """Return the number of batches in any epoch."""
+        full, rest = divmod(len(self.indices), self.batch_size)
+        # BatchNorm cannot normalise one value: training leaves out a batch of one image a rank.
+        return full + (rest >= 2 * self.ranks.size if self.training else rest > 0)
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """The batches of `epoch` from number `start` on, on the source's device.
+        """Yield the batches of `epoch` from number `start` on, on the source's device.
 
-        In evaluation, a rank has none where there are fewer images than ranks.
+        A rank skips a batch in which it has no image: in evaluation, one of fewer images than
+        ranks.
         """
         order = self._order(epoch)
-        steps = [
-            step
-            for step in range(start, self.steps(epoch))
-            if order.places(step).start < order.places(step).stop
-        ]
+        own = {step: order.places(step) for step in range(start, self.steps(epoch))}
+        own = {step: places for step, places in own.items() if places.start < places.stop}
         targets = self.source.targets
-        numbers = move(order.numbers, targets.device)
-        for step, pixels in zip(steps, self.source.read(order, steps), strict=True):
-            places, size = order.places(step), order.size(step)
-            share = (places.stop - places.start) / size
+        indices = to_device(order.indices, targets.device)
+        pixels_of_steps = self.source.read(order, list(own))
+        for (step, places), pixels in zip(own.items(), pixels_of_steps, strict=True):
+            size = order.size(step)
             yield Batch(
                 self._prepare(pixels, epoch, step, size),
-                targets[numbers[places]],
-                weight=share,
+                targets[indices[places]],
+                # Share of the batch's images that this rank has.
+                weight=(places.stop - places.start) / size,
                 min_rank_size=size // self.ranks.size,
             )
 
@@ -218,27 +253,21 @@ class ImageLoader:
         if training is None:
             return Order(self.indices, self.batch_size, ranks=self.ranks)
         shuffle = generator_for(training.seed, f"{training.purpose} order", epoch)
-        numbers = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
-        photograph = partial(seed_for, training.seed, f"{training.purpose} photograph", epoch)
-        return Order(numbers, self.batch_size, photograph, self.ranks)
+        # Seeds depend on the epoch and the place in it alone, so that a run resumes with them.
+        indices = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
+        seed_at = partial(seed_for, training.seed, f"{training.purpose} photograph", epoch)
+        return Order(indices, self.batch_size, seed_at, self.ranks)
 
     def _prepare(self, pixels: Tensor, epoch: int, step: int, size: int) -> Tensor:
+        """Normalise, and in training augment, this rank's pixels of a batch of `size` images."""
         training = self.training
         if training is None:
             prepared = normalise(pixels, self.mean, self.std)
         else:
             random = generator_for(training.seed, f"{training.purpose} augment", epoch, step)
-            # For the batches of all ranks, so that an image is augmented alike on any number.
-            drawn = training.augmentation.draw(size, pixels.shape[-1], random)
-            draws = drawn[:, self.ranks.shard(size)]
-            prepared = training.augmentation.apply(
-                pixels, move(draws, pixels.device), self.mean, self.std
-            )
+            # Drawn for all ranks' images, so that each is augmented alike on any number of ranks.
+            draws = training.augmentation.draw(size, pixels.shape[-1], random)  # [5, size]
+            own = to_device(draws[:, self.ranks.shard(size)], pixels.device)  # [5, B]
+            prepared = training.augmentation.apply(pixels, own, self.mean, self.std)
+        # No copy where it is channels last already.
         return prepared.contiguous(memory_format=torch.channels_last)
-
-
-def move(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to the device without waiting for it."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)

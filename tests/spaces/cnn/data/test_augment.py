@@ -1,4 +1,6 @@
-"""Augmentation, checked image by image against plain loops."""
+"""Augmentation, checked image by image against plain loops, and statistics against NumPy."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,15 @@ from darts_cli.config import ImageDataConfig
 from darts_cli.errors import ConfigError
 from darts_cli.spaces.cnn.data.augment import (
     Augmentation,
+    compute_statistics,
     cut_out,
     normalise,
     prepare_photograph,
     shift,
 )
-from tests.spaces.cnn.pictures import FEW, photograph, random_pixels
+from darts_cli.spaces.cnn.data.decode import decode_all
+from darts_cli.spaces.cnn.data.folder import Split, find_images
+from tests.spaces.cnn.pictures import FEW, make_classes, photograph, random_pixels
 
 
 @FEW
@@ -155,3 +160,21 @@ def test_a_photograph_is_evaluated_at_the_centre_of_its_resized_self() -> None:
 
     resized = np.asarray(image.resize((40, 32), Image.Resampling.BILINEAR))
     np.testing.assert_array_equal(result.permute(1, 2, 0).numpy(), resized[2:30, 6:34])
+
+
+def test_statistics_are_those_of_numpy(tmp_path: Path) -> None:
+    make_classes(tmp_path, count=90)
+    train = find_images(tmp_path).splits["train"]
+
+    mean, std = compute_statistics(train, (3, 8))
+
+    pixels = decode_all(train, (3, 8)).double().numpy() / 255
+    np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, pixels.std((0, 2, 3)), rtol=1e-12)
+    in_memory = Split(decode_all(train, (3, 8)), train.targets)
+    assert compute_statistics(in_memory, (3, 8)) == (mean, std)
+
+
+def test_the_deviation_of_a_constant_channel_is_one() -> None:
+    split = Split(torch.full((4, 1, 8, 8), 51, dtype=torch.uint8), torch.zeros(4))
+    assert compute_statistics(split, (1, 8)) == ((0.2,), (1.0,))

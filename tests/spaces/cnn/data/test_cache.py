@@ -17,10 +17,10 @@ from darts_cli.config import ImageDataConfig
 from darts_cli.errors import DataError
 from darts_cli.run import checkpoint
 from darts_cli.spaces.cnn.data import cache as cache_module
-from darts_cli.spaces.cnn.data import decode, images
+from darts_cli.spaces.cnn.data import datasets, decode
 from darts_cli.spaces.cnn.data.cache import DecodedCache
 from darts_cli.spaces.cnn.data.folder import Split, find_images
-from darts_cli.spaces.cnn.data.loader import Resident
+from darts_cli.spaces.cnn.data.loader import InMemory
 from tests.conftest import TINY, Darts, assert_same_bits, make_images
 
 CPU = torch.device("cpu")
@@ -82,14 +82,14 @@ def test_the_same_pixels_are_found_and_no_image_is_opened(
 ) -> None:
     split = train(folder)
     pixels = fill(cache, folder)
-    assert torch.equal(pixels, decode.decode_all(split, channels=3, size=8))
+    assert torch.equal(pixels, decode.decode_all(split, (3, 8)))
     closed()
 
     for shape in (None, (3, 8)):
         found = cache.find(split, shape)
         assert found is not None
         assert torch.equal(found, pixels)
-    assert torch.equal(cache.find_or_decode(split, channels=3, size=8), pixels)
+    assert torch.equal(cache.find_or_decode(split, (3, 8)), pixels)
 
 
 def test_a_run_finds_what_another_kept_with_the_same_facts_and_opens_no_image(
@@ -98,11 +98,11 @@ def test_a_run_finds_what_another_kept_with_the_same_facts_and_opens_no_image(
     config = ImageDataConfig(name=str(folder), root=str(tmp_path / "root"), batch_size=2)
 
     def load() -> tuple[object, list[Tensor]]:
-        loaded = images.load(config, device=CPU, search=False)
+        loaded = datasets.load(config, device=CPU, search=False)
         loaded.train_loaders(0)
         sources = [loaded.sources[name] for name in ("train", "test")]
-        assert all(isinstance(source, Resident) for source in sources)
-        return loaded.info, [source.images for source in sources if isinstance(source, Resident)]
+        assert all(isinstance(source, InMemory) for source in sources)
+        return loaded.info, [source.images for source in sources if isinstance(source, InMemory)]
 
     info, pixels = load()
     closed()
@@ -120,7 +120,7 @@ def test_a_search_neither_reads_nor_keeps_test_images(tmp_path: Path, folder: Pa
     config = ImageDataConfig(name=str(tmp_path / "all"), root=str(tmp_path / "root"), batch_size=2)
 
     for _ in range(2):
-        images.load(config, device=CPU, search=True).search_loaders(0)
+        datasets.load(config, device=CPU, search=True).search_loaders(0)
 
     assert len(list((tmp_path / "root" / "decoded").iterdir())) == 1
 
@@ -173,9 +173,9 @@ def test_a_changed_folder_is_decoded_again_and_kept_in_the_same_place(
     before = kept(cache)
     change_bytes(folder)
 
-    pixels = cache.find_or_decode(train(folder), channels=3, size=8)
+    pixels = cache.find_or_decode(train(folder), (3, 8))
 
-    assert torch.equal(pixels, decode.decode_all(train(folder), channels=3, size=8))
+    assert torch.equal(pixels, decode.decode_all(train(folder), (3, 8)))
     assert kept(cache) == before
     found = cache.find(train(folder), (3, 8))
     assert found is not None
@@ -186,7 +186,7 @@ def test_a_file_that_vanishes_is_told_as_without_a_cache(cache: DecodedCache, fo
     split = train(folder)
     (folder / "cat" / "1.bmp").unlink()
     with pytest.raises(DataError, match=r"1\.bmp: expected an image"):
-        cache.find_or_decode(split, channels=3, size=8)
+        cache.find_or_decode(split, (3, 8))
     assert kept(cache) == []
 
 
@@ -233,7 +233,7 @@ def test_pixels_that_are_not_those_that_were_kept_are_not_believed(
     pixels = fill(cache, folder)
     rewrite(cache, damage)
     assert cache.find(train(folder), (3, 8)) is None
-    assert torch.equal(cache.find_or_decode(train(folder), channels=3, size=8), pixels)
+    assert torch.equal(cache.find_or_decode(train(folder), (3, 8)), pixels)
     assert cache.find(train(folder), (3, 8)) is not None
 
 
@@ -255,15 +255,15 @@ def test_a_file_that_is_none_of_ours_is_not_believed(
         file.write_bytes(damaged[damage])
 
     assert cache.find(train(folder)) is None
-    assert torch.equal(cache.find_or_decode(train(folder), channels=3, size=8), pixels)
+    assert torch.equal(cache.find_or_decode(train(folder), (3, 8)), pixels)
 
 
 def test_what_cannot_be_written_is_not_kept(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder can be made below a file")
     cache = DecodedCache(tmp_path / "file" / "decoded", None)
-    expected = decode.decode_all(train(folder), channels=3, size=8)
+    expected = decode.decode_all(train(folder), (3, 8))
     assert cache.find(train(folder)) is None
-    assert torch.equal(cache.find_or_decode(train(folder), channels=3, size=8), expected)
+    assert torch.equal(cache.find_or_decode(train(folder), (3, 8)), expected)
 
 
 def test_a_full_disk_is_not_filled_further(
@@ -332,7 +332,7 @@ def test_the_setting_switches_it_off_and_no_home_is_no_error(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = ImageDataConfig(name=str(folder), root=str(tmp_path / "root"), cache=False)
-    images.load(config, device=CPU, search=True)
+    datasets.load(config, device=CPU, search=True)
     assert not (tmp_path / "root").exists()
 
     def refuse(_: Path) -> Path:
@@ -344,21 +344,21 @@ def test_the_setting_switches_it_off_and_no_home_is_no_error(
 
 def test_pixels_in_memory_and_photographs_are_not_kept(tmp_path: Path, folder: Path) -> None:
     root = str(tmp_path / "root")
-    images.load(ImageDataConfig(name="digits", root=root), device=CPU, search=True)
+    datasets.load(ImageDataConfig(name="digits", root=root), device=CPU, search=True)
     photographs = ImageDataConfig(
         name=str(folder), root=root, augmentation="imagenet", image_size=8, workers=0
     )
-    images.load(photographs, device=CPU, search=False).train_loaders(0)
+    datasets.load(photographs, device=CPU, search=False).train_loaders(0)
     assert not (tmp_path / "root").exists()
 
 
 def test_a_set_that_is_streamed_is_neither_counted_nor_kept(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "RESIDENT_BYTES", 0)
-    monkeypatch.setattr(decode, "_digest", None)
+    monkeypatch.setattr(datasets, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(cache_module, "_digest", None)
     config = ImageDataConfig(name=str(folder), root=str(tmp_path / "root"), workers=0)
-    images.load(config, device=CPU, search=False).train_loaders(0)
+    datasets.load(config, device=CPU, search=False).train_loaders(0)
     assert not (tmp_path / "root").exists()
 
 

@@ -1,4 +1,4 @@
-"""What image files become: channels, sizes, pixels, statistics; and what is said of damage."""
+"""What image files become: channels, sizes and pixels; and what is said of damage."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,27 +9,27 @@ import torch
 from PIL import Image
 
 from darts_cli.errors import DataError
-from darts_cli.spaces.cnn.data import decode, workers
-from darts_cli.spaces.cnn.data.folder import Split, find_images
-from tests.spaces.cnn.pictures import make_classes, one, save
+from darts_cli.spaces.cnn.data import cache, decode
+from darts_cli.spaces.cnn.data.folder import Split
+from tests.spaces.cnn.pictures import one, save
 
 
 def test_sizes_that_differ_are_named_with_two_files(tmp_path: Path) -> None:
     first, second = save(tmp_path / "a.png"), save(tmp_path / "b.png", (12, 10))
     split = Split([str(first), str(second)], torch.zeros(2, dtype=torch.long))
     with pytest.raises(DataError) as error:
-        decode.survey(split, None)
+        decode.read_shape(split, None)
     assert str(error.value) == (
         f"expected images of one size, found 8x8 ({first}) and 12x10 ({second});"
         " use --image-size N to resize them"
     )
-    assert decode.survey(split, 16) == (3, 16)
+    assert decode.read_shape(split, 16) == (3, 16)
 
 
 def test_images_that_are_not_square_need_a_size(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", (12, 10))
     with pytest.raises(DataError) as error:
-        decode.survey(one(path), None)
+        decode.read_shape(one(path), None)
     assert str(error.value) == (
         f"expected square images, found 12x10 ({path});"
         " use --image-size N to resize them and cut out their centres"
@@ -49,7 +49,7 @@ def test_images_are_grey_only_if_all_of_them_are(
         Image.new(mode, (8, 8)).save(path)
         paths.append(str(path))
     split = Split(paths, torch.zeros(len(paths), dtype=torch.long))
-    assert decode.survey(split, None) == (channels, 8)
+    assert decode.read_shape(split, None) == (channels, 8)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_modes_become_grey_or_rgb_and_transparency_white(
     path = tmp_path / "x.png"
     Image.new(mode, (8, 8), colour).save(path)
 
-    pixels = decode.decode_all(one(path), channels=channels, size=8)
+    pixels = decode.decode_all(one(path), (channels, 8))
 
     assert pixels.shape == (1, channels, 8, 8)
     assert pixels[0, :, 3, 5].tolist() == expected
@@ -82,7 +82,7 @@ def test_palettes_and_cmyk_become_rgb(tmp_path: Path) -> None:
     red.quantize(4).save(tmp_path / "palette.png")
     red.convert("CMYK").save(tmp_path / "cmyk.jpg")
     for name in ("palette.png", "cmyk.jpg"):
-        pixels = decode.decode_all(one(tmp_path / name), channels=3, size=8)
+        pixels = decode.decode_all(one(tmp_path / name), (3, 8))
         np.testing.assert_allclose(pixels[0, :, 0, 0], [255, 0, 0], atol=3)
 
 
@@ -93,7 +93,7 @@ def test_an_image_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     exif[0x0112] = 3
     Image.fromarray(pixels).save(tmp_path / "x.png", exif=exif)
 
-    decoded = decode.decode_all(one(tmp_path / "x.png"), channels=1, size=8)
+    decoded = decode.decode_all(one(tmp_path / "x.png"), (1, 8))
 
     np.testing.assert_array_equal(decoded[0, 0], pixels[::-1, ::-1])
 
@@ -103,7 +103,7 @@ def test_the_shorter_side_is_resized_and_the_centre_cut_out(tmp_path: Path) -> N
     halves[:, 32:] = 200
     Image.fromarray(halves).save(tmp_path / "x.png")
 
-    decoded = decode.decode_all(one(tmp_path / "x.png"), channels=1, size=8)
+    decoded = decode.decode_all(one(tmp_path / "x.png"), (1, 8))
 
     # Each pixel averages 4; the bicubic filter overshoots beside the edge only.
     assert decoded.shape == (1, 1, 8, 8)
@@ -114,17 +114,17 @@ def test_the_shorter_side_is_resized_and_the_centre_cut_out(tmp_path: Path) -> N
 def test_an_image_of_the_right_size_is_not_resampled(tmp_path: Path) -> None:
     path = save(tmp_path / "x.png")
     expected = np.asarray(Image.open(path)).transpose(2, 0, 1)
-    np.testing.assert_array_equal(decode.decode_all(one(path), channels=3, size=8)[0], expected)
+    np.testing.assert_array_equal(decode.decode_all(one(path), (3, 8))[0], expected)
 
 
 def test_pixels_in_memory_are_resized_and_recoloured_like_files(tmp_path: Path) -> None:
     for mode, channels in (("L", 1), ("RGB", 3)):
         path = save(tmp_path / f"{mode}.png", mode=mode)
-        split = Split(decode.decode_all(one(path), channels=channels, size=8), torch.zeros(1))
+        split = Split(decode.decode_all(one(path), (channels, 8)), torch.zeros(1))
         for size, wanted in ((8, 1), (8, 3), (12, 1), (12, 3)):
             assert torch.equal(
-                decode.decode_all(split, channels=wanted, size=size),
-                decode.decode_all(one(path), channels=wanted, size=size),
+                decode.decode_all(split, (wanted, size)),
+                decode.decode_all(one(path), (wanted, size)),
             )
 
 
@@ -134,7 +134,7 @@ def test_many_files_are_decoded_in_their_order(tmp_path: Path) -> None:
         paths.append(str(tmp_path / f"{value}.bmp"))
         Image.new("L", (2, 2), value).save(paths[-1])
     paths = paths[1::2] + paths[::2]
-    pixels = decode.decode_all(Split(paths, torch.zeros(200)), channels=1, size=2)
+    pixels = decode.decode_all(Split(paths, torch.zeros(200)), (1, 2))
     assert pixels[:, 0, 1, 1].tolist() == [int(Path(p).stem) for p in paths]
 
 
@@ -146,32 +146,32 @@ def test_reading_every_file_once_is_surveying_and_decoding(
 ) -> None:
     paths = [str(save(tmp_path / f"{i}.png", mode=m, seed=i)) for i, m in enumerate(modes)]
     split = Split(paths, torch.zeros(len(paths)))
-    channels, size = shape or decode.survey(split, image_size)
+    channels, size = shape or decode.read_shape(split, image_size)
 
-    pixels, digest = decode.decode_files(paths, shape, image_size)
+    pixels, digest = cache.decode_files(paths, shape, image_size)
 
-    expected = decode.decode_all(split, channels=channels, size=size)
+    expected = decode.decode_all(split, (channels, size))
     assert torch.equal(pixels, expected)
-    assert digest == decode.digest_files(paths)
+    assert digest == cache.digest_files(paths)
 
 
 @pytest.fixture
 def in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two files at a time, so that a few are several chunks."""
-    monkeypatch.setattr(workers, "CHUNK", 2)
+    monkeypatch.setattr(decode, "CHUNK", 2)
 
 
 @pytest.mark.usefixtures("in_chunks")
 @pytest.mark.parametrize("modes", [["L"] * 7, ["L", "L", "1", "L", "RGB"], ["RGB", "L", "L"]])
 def test_files_are_read_in_their_order_by_many_processes(tmp_path: Path, modes: list[str]) -> None:
     paths = [str(save(tmp_path / f"{i}.png", mode=m, seed=i)) for i, m in enumerate(modes)]
-    pixels, digest = decode.decode_files(paths, None, None)
+    pixels, digest = cache.decode_files(paths, None, None)
     shape = pixels.shape[1], pixels.shape[2]
-    one_by_one = [decode.decode_files([path], shape, None)[0] for path in paths]
+    one_by_one = [cache.decode_files([path], shape, None)[0] for path in paths]
     assert torch.equal(pixels, torch.cat(one_by_one))
     assert pixels.shape[1] == (3 if "RGB" in modes else 1)
-    assert digest == decode.digest_files(paths)
-    assert digest != decode.digest_files(paths[::-1])
+    assert digest == cache.digest_files(paths)
+    assert digest != cache.digest_files(paths[::-1])
 
 
 @pytest.mark.usefixtures("in_chunks")
@@ -179,11 +179,11 @@ def test_what_is_wrong_with_a_later_file_is_told(tmp_path: Path) -> None:
     paths = [str(save(tmp_path / f"{i}.png")) for i in range(6)]
     save(Path(paths[5]), (8, 9))
     with pytest.raises(DataError, match=r"found 8x8 \(.*0\.png\) and 8x9 \(.*5\.png\)"):
-        decode.decode_files(paths, None, None)
+        cache.decode_files(paths, None, None)
     Path(paths[3]).write_text("no image")
     for shape in (None, (3, 8)):
         with pytest.raises(DataError, match=r"3\.png: expected an image"):
-            decode.decode_files(paths, shape, None)
+            cache.decode_files(paths, shape, None)
 
 
 @pytest.mark.parametrize("sizes", [[(8, 8), (12, 10)], [(12, 10)], [(10, 12), (8, 8)]])
@@ -192,9 +192,9 @@ def test_reading_every_file_once_refuses_sizes_as_the_survey_does(
 ) -> None:
     paths = [str(save(tmp_path / f"{i}.png", size)) for i, size in enumerate(sizes)]
     with pytest.raises(DataError) as expected:
-        decode.survey(Split(paths, torch.zeros(len(paths))), None)
+        decode.read_shape(Split(paths, torch.zeros(len(paths))), None)
     with pytest.raises(DataError) as error:
-        decode.decode_files(paths, None, None)
+        cache.decode_files(paths, None, None)
     assert str(error.value) == str(expected.value)
 
 
@@ -213,31 +213,13 @@ def test_a_damaged_image_is_named(tmp_path: Path, damage: str) -> None:
         "missing": "No such file or directory",
     }[damage]
     with pytest.raises(DataError) as error:
-        decode.decode_all(one(path), channels=3, size=64)
+        decode.decode_all(one(path), (3, 64))
     assert str(error.value) == (
         f"{path}: expected an image, found what cannot be decoded ({reason}); replace or remove it"
     )
     with pytest.raises(DataError) as again:
-        decode.decode_files([str(path)], (3, 64), None)
+        cache.decode_files([str(path)], (3, 64), None)
     assert str(again.value) == str(error.value)
     if damage != "truncated":
         with pytest.raises(DataError, match=r"x\.png: expected an image"):
-            decode.survey(one(path), None)
-
-
-def test_statistics_are_those_of_numpy(tmp_path: Path) -> None:
-    make_classes(tmp_path, count=90)
-    train = find_images(tmp_path).splits["train"]
-
-    mean, std = decode.compute_statistics(train, channels=3, size=8)
-
-    pixels = decode.decode_all(train, channels=3, size=8).double().numpy() / 255
-    np.testing.assert_allclose(mean, pixels.mean((0, 2, 3)), rtol=1e-12)
-    np.testing.assert_allclose(std, pixels.std((0, 2, 3)), rtol=1e-12)
-    in_memory = Split(decode.decode_all(train, channels=3, size=8), train.targets)
-    assert decode.compute_statistics(in_memory, channels=3, size=8) == (mean, std)
-
-
-def test_the_deviation_of_a_constant_channel_is_one() -> None:
-    split = Split(torch.full((4, 1, 8, 8), 51, dtype=torch.uint8), torch.zeros(4))
-    assert decode.compute_statistics(split, channels=1, size=8) == ((0.2,), (1.0,))
+            decode.read_shape(one(path), None)

@@ -11,20 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from darts_cli.config import ImageDataConfig
 from darts_cli.engine.task import Batch
 from darts_cli.errors import DataError
 from darts_cli.runtime.ranks import Ranks
 from darts_cli.spaces.cnn.data import loader
 from darts_cli.spaces.cnn.data.augment import Augmentation
+from darts_cli.spaces.cnn.data.decode import init_worker
 from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.data.loader import (
     ImageLoader,
-    Resident,
+    InMemory,
     Source,
     Streamed,
     Training,
 )
-from darts_cli.spaces.cnn.data.workers import attend_parent
 from tests.spaces.cnn.pictures import FEW, random_pixels
 
 
@@ -34,7 +35,7 @@ def make_stream(
     augmentation = Augmentation(padding=1, flip=True, cutout=2)
     training_ = Training(seed=seed, purpose="test", augmentation=augmentation)
     return ImageLoader(
-        source=source or Resident(random_pixels(images, 3, 8), torch.arange(images)),
+        source=source or InMemory(random_pixels(images, 3, 8), torch.arange(images)),
         indices=torch.arange(images),
         batch_size=batch_size,
         mean=torch.zeros(3, 1, 1),
@@ -47,11 +48,8 @@ def make_photographs(split: Split, workers: int) -> Streamed:
     return Streamed(
         split=split,
         targets=split.targets,
-        channels=3,
-        size=16,
-        photographs=True,
-        flip=True,
-        workers=workers,
+        shape=(3, 16),
+        config=ImageDataConfig(augmentation="imagenet", workers=workers),
     )
 
 
@@ -130,9 +128,9 @@ def test_photographs_do_not_depend_on_the_number_of_workers() -> None:
 
 def test_pixels_in_memory_are_streamed_as_they_are() -> None:
     split = Split(random_pixels(6, 3, 16), torch.arange(6))
-    source = replace(make_photographs(split, 0), photographs=False)
+    source = replace(make_photographs(split, 0), config=ImageDataConfig(workers=0))
     assert isinstance(split.pictures, Tensor)
-    resident = Resident(split.pictures, split.targets)
+    resident = InMemory(split.pictures, split.targets)
     loader = [make_stream(6, 4, training=True, source=s) for s in (source, resident)]
     assert same(list(loader[0].batches(0)), list(loader[1].batches(0)))
 
@@ -154,7 +152,7 @@ def test_workers_leave_signals_to_the_process_that_saves() -> None:
     names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
     before = [signal.getsignal(name) for name in names]
     try:
-        attend_parent(0)
+        init_worker(0)
         assert [signal.getsignal(name) for name in names] == [signal.SIG_IGN] * 3
     finally:
         for name, handler in zip(names, before, strict=True):
@@ -220,7 +218,7 @@ def test_a_batch_is_copied_to_cuda_while_the_one_before_is_worked_on(
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: log.append("keep"))
     monkeypatch.setattr(loader, "_send", send)
     batches = (torch.tensor(number) for number in (1, 2, 3))
-    ahead = loader.copy_ahead(batches, torch.device("cuda"))
+    ahead = loader.prefetch_to_device(batches, torch.device("cuda"))
     log.extend(f"work on {pixels.item()}" for pixels in ahead)
     assert log == [
         *("send 1", "send 2", "wait for copy 1", "keep", "work on 1"),

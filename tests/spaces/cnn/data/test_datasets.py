@@ -20,11 +20,11 @@ from darts_cli.config import ImageDataConfig
 from darts_cli.engine.task import Batch
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
-from darts_cli.spaces.cnn.data import images as images_module
+from darts_cli.spaces.cnn.data import datasets as datasets_module
+from darts_cli.spaces.cnn.data.datasets import ImageData
 from darts_cli.spaces.cnn.data.folder import LAYOUT
-from darts_cli.spaces.cnn.data.images import ImageData, evaluation_batch
 from darts_cli.spaces.cnn.data.info import ImageInfo
-from darts_cli.spaces.cnn.data.loader import ImageLoader, Resident, Streamed
+from darts_cli.spaces.cnn.data.loader import ImageLoader, InMemory, Streamed, evaluation_batch
 
 CPU = torch.device("cpu")
 DIGITS = ImageDataConfig(name="digits")
@@ -46,7 +46,7 @@ def folder(tmp_path: Path) -> ImageDataConfig:
 
 
 def load(config: ImageDataConfig, *, search: bool = False, **others: Any) -> ImageData:
-    return images_module.load(config, device=CPU, search=search, **others)
+    return datasets_module.load(config, device=CPU, search=search, **others)
 
 
 def message(action: Callable[[], object]) -> str:
@@ -189,7 +189,7 @@ def test_streamed_batches_equal_resident_ones_bit_for_bit(
     folder: ImageDataConfig, monkeypatch: pytest.MonkeyPatch, workers: int
 ) -> None:
     resident = load(folder)
-    monkeypatch.setattr(images_module, "RESIDENT_BYTES", 100)
+    monkeypatch.setattr(datasets_module, "IN_MEMORY_BYTES", 100)
     streamed = load(replace(folder, workers=workers))
     before = torch.get_rng_state()
 
@@ -198,7 +198,7 @@ def test_streamed_batches_equal_resident_ones_bit_for_bit(
         (train_stream(images), images.evaluation_loader("test", 2))
         for images in (resident, streamed)
     ]
-    assert [type(loader.source) for loader in pairs[0]] == [Resident, Resident]
+    assert [type(loader.source) for loader in pairs[0]] == [InMemory, InMemory]
     assert [type(loader.source) for loader in pairs[1]] == [Streamed, Streamed]
     for first, second in zip(*pairs, strict=True):
         assert same(list(first.batches(1)), list(second.batches(1)))
@@ -234,7 +234,7 @@ def test_a_search_never_opens_test_images(
     config = ImageDataConfig(name=str(tmp_path), batch_size=2, workers=0)
 
     for threshold in (10**9, 0):
-        monkeypatch.setattr(images_module, "RESIDENT_BYTES", threshold)
+        monkeypatch.setattr(datasets_module, "IN_MEMORY_BYTES", threshold)
         images = load(config, search=True)
         for loader in search_loaders(images, 0)[::2]:
             list(loader.batches(0))
@@ -300,7 +300,7 @@ def test_what_is_inspected_is_what_is_loaded(folder: ImageDataConfig) -> None:
     for config in (folder, DIGITS, replace(folder, image_size=12), photographs):
         for search in (False, True):
             summary, images = (
-                images_module.inspect(config, search=search),
+                datasets_module.inspect(config, search=search),
                 load(config, search=search),
             )
             info = images.info
@@ -310,7 +310,7 @@ def test_what_is_inspected_is_what_is_loaded(folder: ImageDataConfig) -> None:
 
 
 def test_cutout_as_large_as_the_images_is_refused_before_they_are_decoded() -> None:
-    for action in (load, lambda config: images_module.inspect(config, search=True)):
+    for action in (load, lambda config: datasets_module.inspect(config, search=True)):
         with pytest.raises(ConfigError, match=r"data\.cutout: found 16, .* --set data.cutout=N"):
             action(replace(DIGITS, cutout=16))
 
@@ -393,6 +393,6 @@ def test_cifar_is_read_from_torchvision_with_its_published_statistics(
     mean, std = (np.array(v)[:, None, None] for v in (images.info.mean, images.info.std))
     test = all_images(images.evaluation_loader("test", 8))
     np.testing.assert_allclose(test.numpy(), (pixels - mean) / std, atol=1e-5)
-    summary = images_module.inspect(ImageDataConfig(), search=True)
+    summary = datasets_module.inspect(ImageDataConfig(), search=True)
     assert (summary.classes, summary.size) == (10, 32)
     assert summary.counts == {"train": 50_000, "test": 10_000}

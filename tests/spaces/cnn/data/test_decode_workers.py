@@ -13,14 +13,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from darts_cli.errors import DataError, WorkerError
-from darts_cli.spaces.cnn.data import workers
-from darts_cli.spaces.cnn.data.workers import CHUNK, in_parallel
+from darts_cli.spaces.cnn.data import decode
+from darts_cli.spaces.cnn.data.decode import CHUNK, in_parallel
 
 
 @pytest.fixture(autouse=True)
 def cores(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two, whatever the machine has: one alone starts no processes."""
-    monkeypatch.setattr(workers, "_cores", lambda: 2)
+    monkeypatch.setattr(decode, "_cores", lambda: 2)
 
 
 @pytest.fixture(params=["linux", "darwin"])
@@ -102,10 +102,10 @@ def test_a_process_that_the_system_ends_is_one_line() -> None:
 
 _KILLED = """
 import os, signal
-from darts_cli.spaces.cnn.data import workers
-from darts_cli.spaces.cnn.data.workers import CHUNK, in_parallel
+from darts_cli.spaces.cnn.data import decode
+from darts_cli.spaces.cnn.data.decode import CHUNK, in_parallel
 
-workers._cores = lambda: 2
+decode._cores = lambda: 2
 
 def work(first, last):
     print(os.getpid(), flush=True)
