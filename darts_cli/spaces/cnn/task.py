@@ -77,9 +77,11 @@ class ImageTrainingModule:
 class ImageTask:
     """The convolutional space with its networks and image data."""
 
-    space: SearchSpace = CNN
     data_names = frozenset(datasets.DATASETS)
     evaluation_splits: tuple[str, ...] = ("test",)
+
+    def __init__(self, space: SearchSpace = CNN) -> None:
+        self.space = space
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""
@@ -115,7 +117,7 @@ class ImageTask:
         classes, channels = len(info["classes"]), info["channels"]
         network: Supernet | Network
         if genotype is None:
-            network = Supernet(settings, classes=classes, image_channels=channels)
+            network = Supernet(settings, classes=classes, image_channels=channels, space=self.space)
         else:
             network = Network(settings, genotype, classes=classes, image_channels=channels)
         return ImageTrainingModule(network.to(memory_format=torch.channels_last), config)

@@ -72,9 +72,11 @@ class TextTrainingModule:
 class TextTask:
     """The recurrent space with its networks and text."""
 
-    space: SearchSpace = RNN
     data_names = frozenset(data.CORPORA)
     evaluation_splits: tuple[str, ...] = ("valid", "test")
+
+    def __init__(self, space: SearchSpace = RNN) -> None:
+        self.space = space
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Vocabulary and counts, for which the text has to be read."""
@@ -123,7 +125,7 @@ class TextTask:
                     f"--batch-size {settings.batch_size}: expected 2 or more in a search, "
                     "whose BatchNorm is over the segments of a step"
                 )
-            cell = SearchCell(RNN, network.width)
+            cell = SearchCell(self.space, network.width)
         else:
             cell = DiscreteCell(genotype, network.width)
         return TextTrainingModule(LanguageModel(network, cell, len(info["vocabulary"])))
