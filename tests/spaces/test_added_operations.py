@@ -27,7 +27,8 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x.relu()))
-        return x * self.gate(x.mean(dim=(2, 3))).sigmoid()[:, :, None, None]
+        scale: Tensor = self.gate(x.mean(dim=(2, 3))).sigmoid()
+        return x * scale[:, :, None, None]
 
 
 def softsign_of_the_width(x: Tensor) -> Tensor:
