@@ -1,14 +1,18 @@
 """The command line as a whole: help, errors of usage, signals' statuses, and the whole path."""
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.core import TyperGroup
+from typer.main import get_command
 
 from darts_cli import __version__
+from darts_cli.cli import app
 from darts_cli.commands import search as search_command
 from darts_cli.genotype.file import load, shipped
 from darts_cli.spaces import SPACES
@@ -71,6 +75,20 @@ def test_help_shows_defaults_that_rich_could_take_for_markup(
     darts: Darts, command: str, default: str
 ) -> None:
     assert f"[default: {default}]" in darts(command, "--help").out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_ends_in_two_examples_that_are_read(darts: Darts, command: str) -> None:
+    lines = [line.strip() for line in darts(command, "--help").out.splitlines() if line.strip()]
+    assert lines[-3] == "Examples:"
+    for line in lines[-2:]:
+        name, *arguments = shlex.split(line)
+        assert name == "darts"
+        assert arguments[0] == command
+        # The parser alone: what it refuses is wrong usage, and nothing is run.
+        commands = get_command(app)
+        assert isinstance(commands, TyperGroup)
+        commands.commands[command].make_context(command, arguments[1:])
 
 
 @pytest.mark.parametrize("command", ["search", "train"])
