@@ -39,7 +39,7 @@ class ImageTrainingModule(TrainingModule[ImageOutput]):
             self.network.drop_path = settings.drop_path * epoch / self.config.epochs
 
     def forward(self, batch: Batch, mixture: Mixture) -> ImageOutput:
-        """Logits `[B, classes]` of images `[B, C, H, W]`."""
+        """Compute logits `[B, classes]` of images `[B, C, H, W]`."""
         if isinstance(self.network, Supernet):
             output: ImageOutput = self.network(batch.inputs, mixture)
         else:
@@ -47,11 +47,11 @@ class ImageTrainingModule(TrainingModule[ImageOutput]):
         return output
 
     def loss(self, output: ImageOutput, batch: Batch) -> Tensor:
-        """The mean cross-entropy."""
+        """Compute the mean cross-entropy, `[]`."""
         return F.cross_entropy(output.logits, batch.targets)
 
     def training_loss(self, output: ImageOutput, batch: Batch) -> Tensor:
-        """The cross-entropy, with smoothed labels and the auxiliary head's share where set."""
+        """Compute the cross-entropy of smoothed labels, and the auxiliary head's (A.2)."""
         smoothing = self.config.weights.label_smoothing
         loss = F.cross_entropy(output.logits, batch.targets, label_smoothing=smoothing)
         for logits in output.auxiliary:
@@ -61,7 +61,7 @@ class ImageTrainingModule(TrainingModule[ImageOutput]):
 
     @torch.no_grad()
     def metric_sums(self, output: ImageOutput, batch: Batch) -> Tensor:
-        """Sums of cross-entropy and of images right at the first and within five guesses: `[4]`."""
+        """Return sums of cross-entropy and of images right in one and in five guesses, `[4]`."""
         logits, targets = output.logits, batch.targets
         loss = F.cross_entropy(logits, targets, reduction="sum")
         guesses = logits.topk(min(5, logits.shape[1]), dim=1).indices
@@ -81,7 +81,7 @@ class ImageTask(Task):
         super().__init__(space)
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
-        """Number of classes, channels, size and counts, without decoding an image."""
+        """Return classes, channels, size and counts, without decoding an image."""
         summary = datasets.inspect(_settings(config)[0], search=search)
         classes = [str(index) for index in range(summary.classes)]
         info = {"classes": classes, "channels": summary.channels, "size": summary.size}
@@ -109,7 +109,7 @@ class ImageTask(Task):
     def build(
         self, config: Config, info: DatasetInfo, genotype: Genotype | None
     ) -> ImageTrainingModule:
-        """The network of a genotype, or the supernet where that is None."""
+        """Build the network of a genotype, or the supernet for None."""
         _, settings = _settings(config)
         classes, channels = len(info["classes"]), info["channels"]
         network: Supernet | Network
@@ -120,11 +120,11 @@ class ImageTask(Task):
         return ImageTrainingModule(network.to(memory_format=torch.channels_last), config)
 
     def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
-        """Images that are best evaluated at once."""
+        """Return the number of images that are best evaluated at once."""
         return loader.evaluation_batch(device, ranks)
 
     def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
-        """Images `[B, C, H, W]` of zeros and classes `[B]`."""
+        """Return images `[B, C, H, W]` of zeros and classes `[B]`."""
         batch_size = 1 if single else config.data.batch_size
         shape = (batch_size, info["channels"], info["size"], info["size"])
         targets = torch.zeros(batch_size, dtype=torch.long)
@@ -133,14 +133,14 @@ class ImageTask(Task):
     def steps(
         self, config: Config, counts: Mapping[str, int], *, search: bool, processes: int = 1
     ) -> int:
-        """Batches of the weights' images; a last one of one image a process is left out."""
+        """Return the batches of the weights' images; one of a single image a rank is left out."""
         settings, _ = _settings(config)
         share = settings.search_portion if search else 1.0
         full, rest = divmod(round(share * counts["train"]), settings.batch_size)
         return full + (rest >= 2 * processes)
 
     def describe(self, config: Config, info: DatasetInfo) -> Description:
-        """Words about a run, for its plan."""
+        """Describe classes, image size and network for the plan table."""
         settings, network = _settings(config)
         classes, channels, size = len(info["classes"]), info["channels"], info["size"]
         return Description(
@@ -153,7 +153,7 @@ class ImageTask(Task):
 
 
 def _settings(config: Config) -> tuple[ImageDataConfig, ConvNetworkConfig]:
-    """The settings of this space."""
+    """Return the settings of this space."""
     if not isinstance(config.data, ImageDataConfig) or not isinstance(
         config.network, ConvNetworkConfig
     ):

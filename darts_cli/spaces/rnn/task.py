@@ -33,11 +33,14 @@ class TextTrainingModule(TrainingModule[TextOutput]):
         return output
 
     def loss(self, output: TextOutput, batch: Batch) -> Tensor:
-        """The mean cross-entropy of a word."""
+        """Compute the mean cross-entropy of a word in nats, `[]`."""
         return output.nll_sum / (batch.targets != IGNORED).sum()
 
     def training_loss(self, output: TextOutput, batch: Batch) -> Tensor:
-        """The cross-entropy, with the activation and slowness of the cell's output."""
+        """Compute the cross-entropy plus activation and slowness regularization of the output.
+
+        Both regularizers are those of Merity et al. (2017).
+        """
         config = self.network.config
         states, dropped = output.states, output.dropped
         loss = self.loss(output, batch)
@@ -50,12 +53,12 @@ class TextTrainingModule(TrainingModule[TextOutput]):
 
     @torch.no_grad()
     def metric_sums(self, output: TextOutput, batch: Batch) -> Tensor:
-        """The sum of the cross-entropies and the number of predicted words: `[2]`."""
+        """Return the sum of the cross-entropies and the number of predicted words, `[2]`."""
         count = (batch.targets != IGNORED).sum()
         return torch.stack([output.nll_sum, count.to(output.nll_sum)])
 
     def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The loss, its perplexity, and the same in bits a word."""
+        """Return the loss, its perplexity, and the same in bits a word."""
         if "loss" not in means:
             return {}
         loss = means["loss"]
@@ -94,7 +97,7 @@ class TextTask(Task):
     def build(
         self, config: Config, info: DatasetInfo, genotype: Genotype | None
     ) -> TextTrainingModule:
-        """The language model with the cell of a genotype, or that of the search.
+        """Build the language model with the cell of a genotype, or that of the search for None.
 
         Raises:
             ConfigError: if a search has a batch of one segment, or labels are to be smoothed.
@@ -118,11 +121,11 @@ class TextTask(Task):
         return TextTrainingModule(LanguageModel(network, cell, len(info["vocabulary"])))
 
     def evaluation_batch(self, _device: torch.device, _ranks: Ranks) -> int:
-        """One: a text is evaluated as one sequence."""
+        """Return one, since a text is evaluated as one sequence."""
         return 1
 
     def example(self, config: Config, _facts: DatasetInfo, *, single: bool) -> Batch:
-        """One word, or a batch of segments, `[T, B]`."""
+        """Return one word, or a batch of segments, `[T, B]`."""
         settings, _ = _settings(config)
         shape = (1, 1) if single else (settings.segment, settings.batch_size)
         words = torch.zeros(shape, dtype=torch.long)
@@ -136,19 +139,19 @@ class TextTask(Task):
         search: bool,  # noqa: ARG002 (both read the whole training text)
         processes: int = 1,  # noqa: ARG002 (each has some of the columns)
     ) -> int:
-        """Segments of an epoch on average; their lengths are drawn."""
+        """Return the segments of an epoch on average; their lengths are drawn."""
         settings, _ = _settings(config)
         mean = settings.segment * (1 - settings.short_portion / 2)
         return max(1, round((counts["train"] - 1) // settings.batch_size / mean))
 
     def hidden(self, config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:
-        """A state for each column of a batch."""
+        """Return the shape of the states, one for each column of a batch."""
         settings, network = _settings(config)
         shape = (settings.batch_size, network.width)
         return {"weights": shape, "alphas": shape} if search else {"weights": shape}
 
     def describe(self, config: Config, info: DatasetInfo) -> Description:
-        """Words about a run, for its plan."""
+        """Describe vocabulary, width and segments for the plan table."""
         words = len(info["vocabulary"])
         settings, network = _settings(config)
         return Description(
@@ -161,7 +164,7 @@ class TextTask(Task):
 
 
 def _settings(config: Config) -> tuple[TextDataConfig, RecurrentNetworkConfig]:
-    """The settings of this space."""
+    """Return the settings of this space."""
     if not isinstance(config.data, TextDataConfig) or not isinstance(
         config.network, RecurrentNetworkConfig
     ):
