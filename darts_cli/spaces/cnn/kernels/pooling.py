@@ -14,7 +14,7 @@ recomputes the poolings, which are cheap beside convolutions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,9 +74,7 @@ class NormalizedPooling(nn.Sequential):
     def parts(self) -> tuple[Pooling, nn.BatchNorm2d]:
         """Return the pooling and the BatchNorm."""
         pool, norm = self
-        if not isinstance(pool, Pooling) or not isinstance(norm, nn.BatchNorm2d):
-            raise TypeError("expected a pooling and a BatchNorm")
-        return pool, norm
+        return cast(Pooling, pool), cast(nn.BatchNorm2d, norm)
 
 
 @dataclass(frozen=True, slots=True)
