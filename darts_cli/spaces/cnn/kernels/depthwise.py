@@ -143,8 +143,7 @@ def convolve_backward(
     phases = x if isinstance(x, Phases) else Phases(x)
     x = phases.whole
     if not _has_fast_backward(x):
-        padding = (_padding(weight, dilation),) * 2
-        return _plain_backward(grad_output, x, weight, stride, padding, dilation, needed)
+        return _plain_backward(grad_output, x, weight, stride, dilation, needed)
     cropped, dilation = _crop_kernel(x, weight, dilation)
     if dilation == 1:
         grad_x, grad_cropped = _undilated_backward(grad_output, x, cropped, stride, needed)
@@ -192,17 +191,16 @@ def _undilated_backward(
     grad_output: Tensor, x: Tensor, weight: Tensor, stride: int, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Compute the gradients of an undilated convolution."""
-    kernel, padding = weight.shape[-1], (_padding(weight, 1),) * 2
+    kernel = weight.shape[-1]
     small = min(x.shape[2:]) < kernel
     needs_x_grad, needs_weight_grad = needed
     # Only the weight's gradient has slow cases.
     if not needs_weight_grad or (not small and kernel <= _FAST_COLUMNS):
-        return _plain_backward(grad_output, x, weight, stride, padding, 1, needed)
+        return _plain_backward(grad_output, x, weight, stride, 1, needed)
     grad_weight = _weight_backward(grad_output, x, weight, stride, pad_rows=small)
     if not needs_x_grad:
         return None, grad_weight
-    grad_x, _ = _plain_backward(grad_output, x, weight, stride, padding, 1, (True, False))
-    return grad_x, grad_weight
+    return _plain_backward(grad_output, x, weight, stride, 1, (True, False))[0], grad_weight
 
 
 def _weight_backward(
@@ -218,7 +216,7 @@ def _weight_backward(
     padded = F.pad(x, (padding, padding, row_padding, row_padding))  # [B, C, H (+ 2 p), W + 2 p]
     if kernel <= _FAST_COLUMNS:
         whole: Tensor
-        _, whole = _plain_backward(grad_output, padded, weight, stride, rest, 1, (False, True))
+        _, whole = _plain_backward(grad_output, padded, weight, stride, 1, (False, True), rest)
         return whole
     # Column v of the kernel reads columns v, v + s, ... v + s (W' - 1) of the padded map.
     span = (grad_output.shape[3] - 1) * stride
@@ -226,7 +224,7 @@ def _weight_backward(
     for first in range(0, kernel, _FAST_COLUMNS):
         columns = weight[..., first : first + _FAST_COLUMNS]  # [C, 1, k, 3 or fewer]
         read = padded[..., first : first + span + columns.shape[-1]]
-        _, grad = _plain_backward(grad_output, read, columns, stride, rest, 1, (False, True))
+        _, grad = _plain_backward(grad_output, read, columns, stride, 1, (False, True), rest)
         grads.append(grad)
     return torch.cat(grads, dim=-1)  # [C, 1, k, k]
 
@@ -236,11 +234,12 @@ def _plain_backward(
     x: Tensor,
     weight: Tensor,
     stride: int,
-    padding: tuple[int, ...],
     dilation: int,
     needed: tuple[bool, bool],
+    padding: tuple[int, int] | None = None,
 ) -> tuple[Any, Any]:
     """Compute the gradients of input and weight as torch does; None for what is not needed."""
+    padding = padding or (_padding(weight, dilation),) * 2
     # Neither transposed nor with output padding, and with a group for each channel.
     settings = (stride, stride), padding, (dilation, dilation), False, (0, 0), len(weight)
     grad_x, grad_weight, _ = _aten.convolution_backward(
