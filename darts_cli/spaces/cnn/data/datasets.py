@@ -265,8 +265,7 @@ class ImageData:
         CIFAR-10's 25,000 an accuracy of 0.9 has a standard error of 0.004, and evaluation takes a
         hundredth of the paper's epoch instead of a twentieth.
         """
-        source = self._source("train")
-        targets, random = source.targets.cpu(), generator_for(seed, "halves")
+        targets, random = self._source("train").targets.cpu(), generator_for(seed, "halves")
         weights, alphas = folder.split_classes(targets, self.config.search_portion, random)
         evaluated, most = alphas, self.config.evaluation_images
         if 0 < most < len(alphas):
@@ -275,17 +274,16 @@ class ImageData:
             drawn = torch.randperm(len(alphas), generator=random)[:most]
             evaluated = alphas[drawn.sort().values]
         return Loaders(
-            train=self._train_loader("weights", source, weights, seed),
-            arch=self._train_loader("alphas", source, alphas, seed),
-            eval=self._loader(source, evaluated, loader.evaluation_batch(self.device, self.ranks)),
+            train=self._train_loader("weights", seed, weights),
+            arch=self._train_loader("alphas", seed, alphas),
+            eval=self._loader("train", loader.evaluation_batch(self.device, self.ranks), evaluated),
         )
 
     def train_loaders(self, seed: int) -> Loaders:
         """Train on all training images; evaluate validation images, or test images if none."""
-        source = self._source("train")
         split = "valid" if "valid" in self.counts else "test"
         return Loaders(
-            train=self._train_loader("train", source, torch.arange(len(source.targets)), seed),
+            train=self._train_loader("train", seed),
             eval=self.evaluation_loader(split, loader.evaluation_batch(self.device, self.ranks)),
             eval_split=split,
         )
@@ -296,19 +294,22 @@ class ImageData:
         Raises:
             DataError: if there is no such split, or an image cannot be decoded.
         """
-        source = self._source(split)
-        return self._loader(source, torch.arange(len(source.targets)), batch_size)
+        return self._loader(split, batch_size)
 
-    def _train_loader(
-        self, purpose: str, source: Source, indices: Tensor, seed: int
-    ) -> ImageLoader:
+    def _train_loader(self, purpose: str, seed: int, indices: Tensor | None = None) -> ImageLoader:
         training = Training(seed, purpose, self.augmentation)
-        return self._loader(source, indices, self.config.batch_size, training)
+        return self._loader("train", self.config.batch_size, indices, training)
 
     def _loader(
-        self, source: Source, indices: Tensor, batch_size: int, training: Training | None = None
+        self,
+        split: str,
+        batch_size: int,
+        indices: Tensor | None = None,
+        training: Training | None = None,
     ) -> ImageLoader:
-        statistics = self.info.mean, self.info.std
+        """Return the batches of some images of a split; of all if there are no indices."""
+        source, statistics = self._source(split), (self.info.mean, self.info.std)
+        indices = torch.arange(len(source.targets)) if indices is None else indices
         return ImageLoader(source, indices, batch_size, statistics, training, self.ranks)
 
     def _source(self, name: str) -> Source:

@@ -4,6 +4,7 @@ Every draw is made on the CPU from counted seeds, so that the same batches come 
 device, the number of workers and the step at which a run is resumed.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -114,33 +115,25 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def prefetch_to_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Yield batches on the device; to CUDA each is copied while the one before is worked on."""
     if device.type != "cuda":
-        for pixels in batches:
-            yield pixels.to(device)
+        yield from (batch.to(device) for batch in batches)
         return
     # A stream of its own: in the stream of the computation the copy would wait for it.
     side = torch.cuda.Stream(device)
     previous: tuple[Tensor, torch.cuda.Event] | None = None
-    for pixels in batches:
+    for pixels in itertools.chain(batches, [None]):
         with torch.cuda.stream(side):
-            current = _send(pixels, device), side.record_event()
+            current = None if pixels is None else (_send(pixels, device), side.record_event())
         if previous is not None:
-            yield _receive(*previous)
+            stream = torch.cuda.current_stream(device)
+            stream.wait_event(previous[1])
+            # Its memory may not be used again before the current stream has read it.
+            previous[0].record_stream(stream)
+            yield previous[0]
         previous = current
-    if previous is not None:
-        yield _receive(*previous)
 
 
 def _send(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.to(device, non_blocking=True)
-
-
-def _receive(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
-    """Return a copied batch for use in the current stream."""
-    stream = torch.cuda.current_stream(pixels.device)
-    stream.wait_event(copied)
-    # Its memory may not be used again before the current stream has read it.
-    pixels.record_stream(stream)
-    return pixels
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,10 +214,6 @@ def _weight_backward(
     # What F.pad has not done is left to the convolution.
     rest = (padding - row_padding, 0)
     padded = F.pad(x, (padding, padding, row_padding, row_padding))  # [B, C, H (+ 2 p), W + 2 p]
-    if kernel <= _FAST_COLUMNS:
-        whole: Tensor
-        _, whole = _plain_backward(grad_output, padded, weight, stride, 1, (False, True), rest)
-        return whole
     # Column v of the kernel reads columns v, v + s, ... v + s (W' - 1) of the padded map.
     span = (grad_output.shape[3] - 1) * stride
     grads: list[Tensor] = []
