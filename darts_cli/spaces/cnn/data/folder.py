@@ -77,7 +77,7 @@ class ImageSplits:
     splits: dict[str, Split]
     """Splits that may be read; a search reads `train` only."""
     unread_counts: dict[str, int] = field(default_factory=dict)
-    """Number of images in splits that may not be read."""
+    """Number of images in splits that may not be read; `splits` takes precedence."""
     statistics: Statistics | None = None
     """Published mean and standard deviation; None: to be computed."""
 
