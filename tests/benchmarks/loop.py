@@ -26,9 +26,8 @@ from darts_cli.engine.task import Batch, BatchLoader, Loaders
 from darts_cli.recipes import RECIPES
 from darts_cli.run.directory import Run
 from darts_cli.spaces import load_task
-from darts_cli.spaces.cnn.data.cache import DecodedCache
 from darts_cli.spaces.cnn.data.datasets import ImageData
-from darts_cli.spaces.cnn.data.folder import Split
+from darts_cli.spaces.cnn.data.folder import ImageSplits, Split
 from darts_cli.spaces.cnn.data.info import ImageInfo
 from darts_cli.terminal.reporter import REFRESH_SECONDS, Reporter
 from darts_cli.viz.style import colour
@@ -64,15 +63,8 @@ def make_data() -> ImageData:
     )
     config = RECIPES["search"]["cnn"]["cifar"].data
     split = Split(pixels, torch.arange(_IMAGES) % 10)
-    return ImageData(
-        info=info,
-        counts={"train": _IMAGES},
-        config=config,  # type: ignore[arg-type]
-        device=_CPU,
-        in_memory=True,
-        unread={"train": split},
-        cache=DecodedCache(None, None),
-    )
+    found = ImageSplits(classes=info.classes, splits={"train": split})
+    return ImageData(config, found, info, device=_CPU)  # type: ignore[arg-type]
 
 
 def time_batches(loader: BatchLoader, number: int = 50) -> float:

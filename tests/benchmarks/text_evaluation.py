@@ -44,7 +44,7 @@ def weights_of_a_word(network: LanguageModel) -> int:
 def main() -> None:
     """Time both in turn, and print the table."""
     module = make_module()
-    loader = EvaluationLoader.of(torch.randint(VOCABULARY, (WORDS + 1,)), 1)
+    loader = EvaluationLoader(torch.randint(VOCABULARY, (WORDS + 1,)), 1)
     memory = torch.ones(MEMORY // 4)
     device = torch.device("cpu")
     read, words = [], []

@@ -1,7 +1,7 @@
 """Find the text of a run by name or folder, and make its loaders; stands on `text` and `loader`."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -20,21 +20,8 @@ from darts_cli.spaces.rnn.text import Lines
 _DIGEST_BYTES = 16
 
 
-def _find_corpus(config: TextDataConfig, complete: bool) -> dict[str, Lines]:
-    folder = Path(config.root).expanduser() / config.name
-    return text.find_folder(folder, config.name, complete=complete)
-
-
-def _find_folder(config: TextDataConfig, complete: bool) -> dict[str, Lines]:
-    return text.find_folder(Path(config.name).expanduser(), config.name, complete=complete)
-
-
 # Texts that `--data` knows by name; any other name is a folder.
-CORPORA: dict[str, Callable[[TextDataConfig, bool], dict[str, Lines]]] = {
-    "ptb": _find_corpus,
-    "wikitext2": _find_corpus,
-    "pydoc": lambda _config, _complete: text.find_pydoc(),
-}
+CORPORA = ("ptb", "wikitext2", "pydoc")
 
 
 def find(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
@@ -47,7 +34,10 @@ def find(config: TextDataConfig, *, complete: bool) -> dict[str, Lines]:
     Raises:
         DataError: if the text is missing.
     """
-    return CORPORA.get(config.name, _find_folder)(config, complete)
+    if config.name == "pydoc":
+        return text.find_pydoc()
+    folder = Path(config.root, config.name) if config.name in CORPORA else Path(config.name)
+    return text.find_folder(folder.expanduser(), config.name, complete=complete)
 
 
 def load(
@@ -145,7 +135,7 @@ class TextData:
             raise DataError(
                 f"{self.config.name}: found no split {split!r} to read; use one of {known}"
             )
-        return EvaluationLoader.of(self.read(split).to(self.device), batch_size, self.ranks)
+        return EvaluationLoader(self.read(split).to(self.device), batch_size, self.ranks)
 
     def _segments(self, split: str, purpose: str, seed: int) -> SegmentLoader:
         """Return the batches of a text in segments.
@@ -163,16 +153,13 @@ class TextData:
                 "use more text, a smaller --batch-size or a smaller --set data.segment=N"
             )
         # The published search reads the alphas' text in segments of the usual length.
-        varied = purpose != "alphas"
-        lengths = Lengths(
-            segment=config.segment,
-            short_portion=config.short_portion if varied else 0.0,
-            spread=config.segment_spread if varied else 0.0,
+        varied = (
+            (0.0, 0.0) if purpose == "alphas" else (config.short_portion, config.segment_spread)
         )
-        return SegmentLoader.of(
+        return SegmentLoader(
             words.to(self.device),
             config.batch_size,
-            lengths=lengths,
+            lengths=Lengths(config.segment, *varied),
             seed=seed,
             purpose=purpose,
             ranks=self.ranks,

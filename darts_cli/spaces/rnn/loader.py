@@ -24,7 +24,7 @@ _MIN_SEGMENT = 5
 _PREDICTIONS = 512
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Lengths:
     """Distribution of the segments' lengths (Merity et al., 2018, section 5)."""
 
@@ -57,28 +57,11 @@ def _to_columns(words: Tensor, batch_size: int, ranks: Ranks) -> Tensor:
     return rows.t().contiguous()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentLoader:
     """Batches of a text for training: segments `[T, B]` of as many columns as a batch has."""
 
-    inputs: Tensor
-    """Words, int64 `[N, B]` on the device."""
-    targets: Tensor
-    """Word after each, int64 `[N, B]`."""
-    lengths: Lengths
-    """Distribution of `T`."""
-    seed: int
-    """Seed of the run."""
-    purpose: str
-    """Name of what is trained, so that the loaders of a search draw different lengths."""
-    share: float
-    """Share of all columns that this rank has."""
-    min_rank_size: int
-    """Columns of the rank that has fewest."""
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         words: Tensor,
         batch_size: int,
         *,
@@ -86,20 +69,27 @@ class SegmentLoader:
         seed: int,
         purpose: str,
         ranks: Ranks = SINGLE_PROCESS,
-    ) -> "SegmentLoader":
-        """Cut words, int64 `[N]` with N above `batch_size`, into columns; the rest is left out."""
-        own = ranks.shard(batch_size)
+    ) -> None:
+        """Cut words into columns; the rest is left out.
+
+        Args:
+            words: int64 `[N]` on the device, N above `batch_size`.
+            batch_size: Columns of all ranks together.
+            lengths: Distribution of `T`.
+            seed: Seed of the run.
+            purpose: Name of what is trained, so that the loaders of a search draw different
+                lengths.
+            ranks: Ranks that share the columns.
+        """
+        self.lengths, self.seed, self.purpose = lengths, seed, purpose
         # The last word has no next one.
         used = (len(words) - 1) // batch_size * batch_size
-        return cls(
-            inputs=_to_columns(words[:used], batch_size, ranks),
-            targets=_to_columns(words[1 : used + 1], batch_size, ranks),
-            lengths=lengths,
-            seed=seed,
-            purpose=purpose,
-            share=(own.stop - own.start) / batch_size,
-            min_rank_size=batch_size // ranks.size,
-        )
+        # Words and the word after each, int64 [N, B].
+        self.inputs = _to_columns(words[:used], batch_size, ranks)
+        self.targets = _to_columns(words[1 : used + 1], batch_size, ranks)
+        # Share of all columns that this rank has, and columns of the rank that has fewest.
+        self.share = self.inputs.shape[1] / batch_size
+        self.min_rank_size = batch_size // ranks.size
 
     def steps(self, epoch: int) -> int:
         """Return the number of segments in `epoch`, which differs as their lengths do."""
@@ -128,22 +118,13 @@ class SegmentLoader:
         return self.lengths.draw(len(self.inputs), random)
 
 
-@dataclass(frozen=True, slots=True)
 class EvaluationLoader:
     """Batches of a whole text in order, which predict every word but the first once.
 
     Each column begins with a fresh state, which is all that the batch size changes.
     """
 
-    inputs: Tensor
-    """Words, int64 `[N, B]` on the device."""
-    targets: Tensor
-    """Word after each, int64 `[N, B]`; `IGNORED` past the end."""
-
-    @classmethod
-    def of(
-        cls, words: Tensor, batch_size: int, ranks: Ranks = SINGLE_PROCESS
-    ) -> "EvaluationLoader":
+    def __init__(self, words: Tensor, batch_size: int, ranks: Ranks = SINGLE_PROCESS) -> None:
         """Cut words, int64 `[N]` with N of 2 or more, into columns.
 
         A rank has no column where there are fewer columns than ranks.
@@ -154,12 +135,11 @@ class EvaluationLoader:
         padding = (0, -predictions % batch_size)
         inputs = torch.nn.functional.pad(words[:-1], padding, value=0)
         targets = torch.nn.functional.pad(words[1:], padding, value=IGNORED)
-        return cls(_to_columns(inputs, batch_size, ranks), _to_columns(targets, batch_size, ranks))
-
-    @property
-    def _length(self) -> int:
+        # Words and the word after each, int64 [N, B]; `IGNORED` past the end.
+        self.inputs = _to_columns(inputs, batch_size, ranks)
+        self.targets = _to_columns(targets, batch_size, ranks)
         # Whole rows, and one at least; a rank without columns reads none of them.
-        return max(1, _PREDICTIONS // max(1, self.inputs.shape[1]))
+        self._length = max(1, _PREDICTIONS // max(1, self.inputs.shape[1]))
 
     def steps(self, _epoch: int) -> int:
         """Return the number of batches on this rank."""

@@ -70,25 +70,20 @@ def _lines_of(path: Path) -> Lines:
                 for number, line in enumerate(file, start=1):
                     # Some editors put a byte order mark before the first line.
                     text = line.removeprefix(BOM_UTF8) if number == 1 else line
-                    words = _decode(text, path, number).split()
+                    words = text.decode("utf-8").split()
                     empty = empty and not words
                     yield [*words, END_OF_LINE]
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"{path}, line {number}: found byte {error.object[error.start]:#04x}, expected"
+                " UTF-8; convert the file, for instance with iconv"
+            ) from None
         if empty:
             raise DataError(f"{path}: found no words, expected text, one sentence a line")
 
     return read
-
-
-def _decode(line: bytes, path: Path, number: int) -> str:
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}, line {number}: found byte {line[error.start]:#04x}, expected UTF-8; "
-            "convert the file, for instance with iconv"
-        ) from None
 
 
 def find_pydoc() -> dict[str, Lines]:

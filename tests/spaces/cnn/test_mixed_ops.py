@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from darts_cli.spaces.cnn.kernels import pooling, separable
+from darts_cli.spaces.cnn.kernels import norms
 from darts_cli.spaces.cnn.primitives import CNN
 from darts_cli.spaces.cnn.supernet import MixedOps
 
@@ -33,8 +33,7 @@ def make(stride: int) -> tuple[MixedOps, Tensor, Tensor]:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Plain formulas, until the test undoes it."""
-    for module in (separable, pooling):
-        monkeypatch.setattr(module, "is_fused", lambda *_: False)
+    monkeypatch.setattr(norms, "is_fused", lambda *_: False)
     return monkeypatch
 
 

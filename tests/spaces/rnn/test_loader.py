@@ -15,7 +15,7 @@ PAPER = Lengths(segment=35, short_portion=0.05, spread=5.0)
 
 
 def make_stream(words: int = 200, batch: int = 3, lengths: Lengths = PAPER) -> SegmentLoader:
-    return SegmentLoader.of(torch.arange(words), batch, lengths=lengths, seed=0, purpose="train")
+    return SegmentLoader(torch.arange(words), batch, lengths=lengths, seed=0, purpose="train")
 
 
 def test_rows_of_a_batch_go_on_from_segment_to_segment() -> None:
@@ -74,7 +74,7 @@ def test_epochs_are_cut_in_places_of_their_own() -> None:
 
 @given(st.integers(2, 300), st.integers(1, 400))
 def test_evaluation_predicts_every_word_but_the_first_once(words: int, batch: int) -> None:
-    loader = EvaluationLoader.of(torch.arange(words), batch)
+    loader = EvaluationLoader(torch.arange(words), batch)
     batches = list(loader.batches(0))
     assert len(batches) == loader.steps(0)
     targets = torch.cat([part.targets.flatten() for part in batches])
@@ -108,7 +108,7 @@ class Counting:
 
 @pytest.mark.parametrize(("batch", "expected"), [(1, 1000.5), (2, 500.5), (2000, 1.0)])
 def test_the_state_is_carried_through_an_evaluation(batch: int, expected: float) -> None:
-    loader = EvaluationLoader.of(torch.arange(2001), batch)
+    loader = EvaluationLoader(torch.arange(2001), batch)
     found, count = evaluate(Counting(), loader, {}, torch.device("cpu"))  # type: ignore[arg-type]
     assert found["loss"] == expected
     assert count == 2000
@@ -119,7 +119,7 @@ def test_the_columns_of_all_ranks_are_those_of_one() -> None:
     whole = list(make_stream(batch=5).batches(2))
     parts = [
         list(
-            SegmentLoader.of(
+            SegmentLoader(
                 words, 5, lengths=PAPER, seed=0, purpose="train", ranks=Ranks(rank, 3)
             ).batches(2)
         )
@@ -134,8 +134,8 @@ def test_the_columns_of_all_ranks_are_those_of_one() -> None:
 
 def test_ranks_share_the_columns_of_an_evaluation_and_some_may_have_none() -> None:
     words = torch.arange(50)
-    alone = EvaluationLoader.of(words, 2)
-    none, first, second = (EvaluationLoader.of(words, 2, Ranks(rank, 3)) for rank in range(3))
+    alone = EvaluationLoader(words, 2)
+    none, first, second = (EvaluationLoader(words, 2, Ranks(rank, 3)) for rank in range(3))
     assert list(none.batches(0)) == []
     joined = torch.cat([first.targets, second.targets], dim=1)
     assert torch.equal(joined, alone.targets)

@@ -183,15 +183,11 @@ def prepare_photograph(image: Image.Image, size: int, *, flip: bool, seed: int |
 def _build_transform(size: int, flip: bool, training: bool) -> Any:
     from torchvision.transforms import v2  # type: ignore[import-untyped, unused-ignore]
 
-    # Resize the shorter side, so that the crop is the centre of the whole photograph.
-    if not training:
-        resize = v2.Resize(round(size * _EVALUATION_SCALE))
-        return v2.Compose([resize, v2.CenterCrop(size), v2.PILToTensor()])
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(size),
-            v2.RandomHorizontalFlip(0.5 if flip else 0.0),
-            v2.ColorJitter(*_JITTER),
-            v2.PILToTensor(),
-        ]
-    )
+    if training:
+        portion = 0.5 if flip else 0.0
+        crop = [v2.RandomResizedCrop(size), v2.RandomHorizontalFlip(portion)]
+        steps = [*crop, v2.ColorJitter(*_JITTER)]
+    else:
+        # Resize the shorter side, so that the crop is the centre of the whole photograph.
+        steps = [v2.Resize(round(size * _EVALUATION_SCALE)), v2.CenterCrop(size)]
+    return v2.Compose([*steps, v2.PILToTensor()])

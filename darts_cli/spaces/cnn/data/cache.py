@@ -24,7 +24,6 @@ from darts_cli.errors import CheckpointError, DartsError, DataError
 from darts_cli.run import checkpoint
 from darts_cli.run.files import HALVES
 from darts_cli.spaces.cnn.data import decode
-from darts_cli.spaces.cnn.data.decode import Header, Pixels, in_parallel
 from darts_cli.spaces.cnn.data.folder import Split, read_bytes
 from darts_cli.spaces.cnn.data.info import Shape
 
@@ -39,7 +38,7 @@ _FILES = ("*.safetensors", *HALVES)
 _FREE_SPACE_FACTOR = 10
 
 # Headers, digests and pixels, uint8 `[n, C, S, S]`, of n files.
-_Chunk = tuple[list[Header], bytes, Pixels]
+_Chunk = tuple[list[decode.Header], bytes, decode.Pixels]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +73,23 @@ class DecodedCache:
             return None
         path = self._locate(self.folder, paths)
         try:
-            pixels = _read(path, paths, shape)
+            # Metadata first: it settles most mismatches before images and pixels are read.
+            expected = checkpoint.read_metadata(path)
+            if shape is None and expected.get("surveyed") is not True:
+                return None
+            if expected.get("content") != digest_files(paths):
+                return None
+            tensors, metadata = checkpoint.read(path)
         except (CheckpointError, DataError):
+            return None
+        pixels = tensors.get("pixels")
+        if metadata != expected or pixels is None or not _has_shape(pixels, len(paths), shape):
             return None
         # Mark as recently used; a folder that cannot be written is still read.
         with contextlib.suppress(OSError):
             os.utime(path)
-        return pixels
+        # Copied: what safetensors reads may stay mapped to the file, which others can write to.
+        return pixels.clone()
 
     def decode(self, split: Split, shape: Shape | None = None) -> Tensor:
         """Decode a split, uint8 `[N, C, S, S]`, and keep the pixels of files for other runs.
@@ -99,7 +108,15 @@ class DecodedCache:
         pixels, content = decode_files(paths, shape, self.image_size)
         if self.folder is not None:
             path = self._locate(self.folder, paths)
-            _keep(path, pixels, {"content": content, "surveyed": shape is None})
+            # Kept if possible.
+            with contextlib.suppress(OSError, DartsError):
+                # Only for this user, since the images may be private.
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _make_room(path, pixels.nbytes)
+                # The run itself still has checkpoints to write.
+                if shutil.disk_usage(path.parent).free >= _FREE_SPACE_FACTOR * pixels.nbytes:
+                    metadata = {"content": content, "surveyed": shape is None}
+                    checkpoint.write(path, {"pixels": pixels}, metadata)
         return pixels
 
     def find_or_decode(self, split: Split, shape: Shape) -> Tensor:
@@ -144,23 +161,23 @@ def decode_files(
     # Without a shape, RGB until all headers are known: one colour image makes all of them RGB.
     channels, size = shape or (3, image_size or min(decode.read_header(paths[0]).size))
     resizes = shape is not None or image_size is not None
-    headers: list[Header] = []
+    headers: list[decode.Header] = []
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
-    def read(first: int, last: int) -> _Chunk:
-        return _read_chunk(paths[first:last], (channels, size), resizes=resizes)
-
-    def collect(chunk: _Chunk) -> Pixels:
+    def collect(chunk: _Chunk) -> decode.Pixels:
         headers.extend(chunk[0])
         digest.update(chunk[1])
         return chunk[2]
 
-    chunks = map(collect, in_parallel(len(paths), read))
-    pixels = decode.join_chunks(chunks, len(paths), (channels, size))
+    found = decode.in_parallel(
+        len(paths),
+        lambda first, last: _read_chunk(paths[first:last], (channels, size), resizes=resizes),
+    )
+    pixels = decode.join_chunks(map(collect, found), len(paths), (channels, size))
     if shape is None:
         # Grey images converted to RGB have three equal channels, of which one is kept.
-        found, _ = decode.common_shape(paths, headers, image_size)
-        pixels = pixels[:, :found].contiguous()  # [N, 3, S, S] -> [N, C, S, S]
+        channels, _ = decode.common_shape(paths, headers, image_size)
+        pixels = pixels[:, :channels].contiguous()  # [N, 3, S, S] -> [N, C, S, S]
     return pixels, digest.hexdigest()
 
 
@@ -185,13 +202,12 @@ def digest_files(paths: Sequence[str]) -> str:
     Raises:
         DataError: if one cannot be read.
     """
-
-    def read(first: int, last: int) -> bytes:
-        return b"".join(_digest(read_bytes(path)) for path in paths[first:last])
-
     whole = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for chunk in in_parallel(len(paths), read):
-        whole.update(chunk)
+    for digests in decode.in_parallel(
+        len(paths),
+        lambda first, last: [_digest(read_bytes(path)) for path in paths[first:last]],
+    ):
+        whole.update(b"".join(digests))
     return whole.hexdigest()
 
 
@@ -200,42 +216,10 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def _read(path: Path, paths: Sequence[str], shape: Shape | None) -> Tensor | None:
-    """Return the pixels of a file of this cache if its metadata and tensors are as expected.
-
-    Raises:
-        CheckpointError: if the file is missing or damaged.
-        DataError: if an image cannot be read.
-    """
-    # Metadata first: it settles most mismatches before images and pixels are read.
-    expected = checkpoint.read_metadata(path)
-    if shape is None and expected.get("surveyed") is not True:
-        return None
-    if expected.get("content") != digest_files(paths):
-        return None
-    tensors, metadata = checkpoint.read(path)
-    pixels = tensors.get("pixels")
-    if metadata != expected or pixels is None or not _has_shape(pixels, len(paths), shape):
-        return None
-    # Copied: what safetensors reads may stay mapped to the file, which others can write to.
-    return pixels.clone()
-
-
 def _has_shape(pixels: Tensor, count: int, shape: Shape | None) -> bool:
     if pixels.dtype != torch.uint8 or pixels.ndim != 4 or pixels.shape[2] != pixels.shape[3]:
         return False
     return len(pixels) == count and shape in {None, (pixels.shape[1], pixels.shape[2])}
-
-
-def _keep(path: Path, pixels: Tensor, metadata: dict[str, str | bool]) -> None:
-    """Write pixels if possible."""
-    with contextlib.suppress(OSError, DartsError):
-        # Only for this user, since the images may be private.
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _make_room(path, pixels.nbytes)
-        # The run itself still has checkpoints to write.
-        if shutil.disk_usage(path.parent).free >= _FREE_SPACE_FACTOR * pixels.nbytes:
-            checkpoint.write(path, {"pixels": pixels}, metadata)
 
 
 def _make_room(path: Path, needed: int) -> None:

@@ -3,8 +3,7 @@
 import contextlib
 import sys
 import tarfile
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +39,11 @@ CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 CIFAR_COUNTS = {"train": 50_000, "test": 10_000}
 CIFAR_SIZE = 32
 
+# Data sets that `--data` knows by name; any other name is a folder.
+DATASETS = ("digits", *CIFAR, "imagenet")
 
-def _find_digits(_config: ImageDataConfig, _search: bool) -> ImageSplits:
+
+def _find_digits() -> ImageSplits:
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
@@ -52,11 +54,7 @@ def _find_digits(_config: ImageDataConfig, _search: bool) -> ImageSplits:
     # scikit-learn's pixels are whole numbers from 0 to 16.
     pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # [N, 8, 8]
     split = Split(torch.from_numpy(pixels)[:, None], torch.from_numpy(digits.target).long())
-    return ImageSplits(
-        classes=tuple(map(str, digits.target_names)),
-        splits={"train": split},
-        counts={"train": len(split)},
-    )
+    return ImageSplits(classes=tuple(map(str, digits.target_names)), splits={"train": split})
 
 
 def _find_cifar(config: ImageDataConfig, search: bool) -> ImageSplits:
@@ -84,28 +82,21 @@ def _find_cifar(config: ImageDataConfig, search: bool) -> ImageSplits:
     return ImageSplits(
         classes=tuple(parts["train"].classes),
         splits=splits,
-        counts=CIFAR_COUNTS | {name: len(split) for name, split in splits.items()},
+        unread_counts=CIFAR_COUNTS,
         statistics=CIFAR[config.name],
     )
 
 
-def _refuse_imagenet(_config: ImageDataConfig, _search: bool) -> ImageSplits:
-    raise DataError(
-        "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
-        " as --data DIR --recipe imagenet"
-    )
-
-
-# Data sets by name; any other name is a folder.
-DATASETS: dict[str, Callable[[ImageDataConfig, bool], ImageSplits]] = {
-    "digits": _find_digits,
-    "cifar10": _find_cifar,
-    "cifar100": _find_cifar,
-    "imagenet": _refuse_imagenet,
-}
-
-
-def _find_folder(config: ImageDataConfig, _search: bool) -> ImageSplits:
+def _find_by_name(config: ImageDataConfig, search: bool) -> ImageSplits:
+    if config.name == "digits":
+        return _find_digits()
+    if config.name in CIFAR:
+        return _find_cifar(config, search)
+    if config.name == "imagenet":
+        raise DataError(
+            "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
+            " as --data DIR --recipe imagenet"
+        )
     place = Path(config.name).expanduser()
     if not place.is_dir():
         raise DataError(
@@ -121,7 +112,7 @@ def find(config: ImageDataConfig, search: bool) -> ImageSplits:
     Raises:
         DataError: if they are missing or too few.
     """
-    found = DATASETS.get(config.name, _find_folder)(config, search)
+    found = _find_by_name(config, search)
     lacks_test = "test" not in found.counts
     found.check_counts(config.name, needed=1 + lacks_test + search)
     if lacks_test:
@@ -130,6 +121,7 @@ def find(config: ImageDataConfig, search: bool) -> ImageSplits:
     return replace(
         found,
         splits={"train": found.splits["train"]} if search else found.splits,
+        unread_counts=found.counts,
         statistics=IMAGENET if config.augmentation == "imagenet" else found.statistics,
     )
 
@@ -150,7 +142,7 @@ def inspect(config: ImageDataConfig, *, search: bool) -> Summary:
         classes, counts = len(found.classes), found.counts
         channels, size = _find_shape(config, found.splits["train"])
     Augmentation.of(config, size)
-    return Summary(name=config.name, classes=classes, channels=channels, size=size, counts=counts)
+    return Summary(classes=classes, channels=channels, size=size, counts=counts)
 
 
 def load(
@@ -175,35 +167,21 @@ def load(
         ConfigError: if the augmentation does not fit the images' size.
         DataError: if the data is missing, damaged, or not as `info` says.
     """
-    found, cache, pixels = find(config, search), DecodedCache.of(config), None
+    found, pixels = find(config, search), None
     if info is None:
-        info, pixels = _measure(config, found, cache)
+        info, pixels = _measure(config, found)
     else:
         found = found.reorder(info.classes, config.name)
-        Augmentation.of(config, info.size)
-    in_memory = config.augmentation == "crop" and _fits_in_memory(found, info.shape)
-    return ImageData(
-        info=info,
-        counts=found.counts,
-        config=config,
-        device=device,
-        cache=cache,
-        in_memory=in_memory,
-        unread=dict(found.splits),
-        decoded={"train": pixels} if in_memory and pixels is not None else {},
-        ranks=ranks,
-    )
+    return ImageData(config, found, info, device=device, ranks=ranks, pixels=pixels)
 
 
-def _measure(
-    config: ImageDataConfig, found: ImageSplits, cache: DecodedCache
-) -> tuple[ImageInfo, Tensor | None]:
+def _measure(config: ImageDataConfig, found: ImageSplits) -> tuple[ImageInfo, Tensor | None]:
     """Find shape and statistics of the training images.
 
     Returns:
         The facts, and the pixels, uint8 `[N, C, S, S]`, if all had to be decoded or were kept.
     """
-    train, pixels = found.splits["train"], None
+    train, pixels, cache = found.splits["train"], None, DecodedCache.of(config)
     if config.augmentation == "crop":
         pixels = cache.find(train)
         if pixels is None and _fits_in_memory(found, _guess_shape(train, config.image_size)):
@@ -240,32 +218,41 @@ def _fits_in_memory(found: ImageSplits, shape: Shape) -> bool:
     return sum(map(len, found.splits.values())) * channels * size**2 <= IN_MEMORY_BYTES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageData:
     """Images of a run, decoded when a loader first needs them."""
 
-    info: ImageInfo
-    """Facts that a checkpoint keeps."""
-    counts: dict[str, int]
-    """Number of images in each split, including those that a search does not read."""
-    config: ImageDataConfig
-    """Settings of the data."""
-    device: torch.device
-    """Device of the batches."""
-    cache: DecodedCache
-    """Folder where decoded images are kept."""
-    in_memory: bool
-    """Whether pixels are in the device's memory."""
-    unread: dict[str, Split]
-    """Splits that no loader has needed yet, as they were found."""
-    decoded: dict[str, Tensor] = field(default_factory=dict)
-    """Pixels of those that are decoded, uint8 `[N, C, S, S]`, in the CPU's memory."""
-    ranks: Ranks = SINGLE_PROCESS
-    """Ranks that share each batch."""
-    sources: dict[str, Source] = field(default_factory=dict)
-    """Splits that loaders read."""
-    fingerprints: dict[str, str] = field(default_factory=dict)
-    """Digests of the splits that loaders read: see `Split.fingerprint`."""
+    def __init__(
+        self,
+        config: ImageDataConfig,
+        found: ImageSplits,
+        info: ImageInfo,
+        *,
+        device: torch.device,
+        ranks: Ranks = SINGLE_PROCESS,
+        pixels: Tensor | None = None,
+    ) -> None:
+        """Keep the images as they were found.
+
+        Args:
+            config: Settings of the data.
+            found: Splits that may be read.
+            info: Facts that a checkpoint keeps.
+            device: Device of the batches.
+            ranks: Ranks that share each batch.
+            pixels: Pixels of the training images, uint8 `[N, C, S, S]` in the CPU's memory, if they
+                are decoded.
+
+        Raises:
+            ConfigError: if the augmentation does not fit the images' size.
+        """
+        self.config, self.info, self.device, self.ranks = config, info, device, ranks
+        self.augmentation = Augmentation.of(config, info.size)
+        self.counts = found.counts
+        # Splits that no loader has needed yet, and those that loaders read with their digests.
+        self.unread, self.sources = dict(found.splits), dict[str, Source]()
+        self.fingerprints: dict[str, str] = {}
+        self.in_memory = config.augmentation == "crop" and _fits_in_memory(found, info.shape)
+        self._train_pixels = pixels if self.in_memory else None
 
     def describe(self) -> DatasetInfo:
         """Return class names, channels, size, mean and standard deviation, as JSON values."""
@@ -278,8 +265,7 @@ class ImageData:
         CIFAR-10's 25,000 an accuracy of 0.9 has a standard error of 0.004, and evaluation takes a
         hundredth of the paper's epoch instead of a twentieth.
         """
-        source = self._source("train")
-        targets, random = source.targets.cpu(), generator_for(seed, "halves")
+        targets, random = self._source("train").targets.cpu(), generator_for(seed, "halves")
         weights, alphas = folder.split_classes(targets, self.config.search_portion, random)
         evaluated, most = alphas, self.config.evaluation_images
         if 0 < most < len(alphas):
@@ -288,17 +274,16 @@ class ImageData:
             drawn = torch.randperm(len(alphas), generator=random)[:most]
             evaluated = alphas[drawn.sort().values]
         return Loaders(
-            train=self._train_loader("weights", source, weights, seed),
-            arch=self._train_loader("alphas", source, alphas, seed),
-            eval=self._loader(source, evaluated, loader.evaluation_batch(self.device, self.ranks)),
+            train=self._train_loader("weights", seed, weights),
+            arch=self._train_loader("alphas", seed, alphas),
+            eval=self._loader("train", loader.evaluation_batch(self.device, self.ranks), evaluated),
         )
 
     def train_loaders(self, seed: int) -> Loaders:
         """Train on all training images; evaluate validation images, or test images if none."""
-        source = self._source("train")
         split = "valid" if "valid" in self.counts else "test"
         return Loaders(
-            train=self._train_loader("train", source, torch.arange(len(source.targets)), seed),
+            train=self._train_loader("train", seed),
             eval=self.evaluation_loader(split, loader.evaluation_batch(self.device, self.ranks)),
             eval_split=split,
         )
@@ -309,42 +294,43 @@ class ImageData:
         Raises:
             DataError: if there is no such split, or an image cannot be decoded.
         """
-        source = self._source(split)
-        return self._loader(source, torch.arange(len(source.targets)), batch_size)
+        return self._loader(split, batch_size)
 
-    def _train_loader(
-        self, purpose: str, source: Source, indices: Tensor, seed: int
-    ) -> ImageLoader:
-        augmentation = Augmentation.of(self.config, self.info.size)
-        training = Training(seed=seed, purpose=purpose, augmentation=augmentation)
-        return self._loader(source, indices, self.config.batch_size, training)
+    def _train_loader(self, purpose: str, seed: int, indices: Tensor | None = None) -> ImageLoader:
+        training = Training(seed, purpose, self.augmentation)
+        return self._loader("train", self.config.batch_size, indices, training)
 
     def _loader(
-        self, source: Source, indices: Tensor, batch_size: int, training: Training | None = None
+        self,
+        split: str,
+        batch_size: int,
+        indices: Tensor | None = None,
+        training: Training | None = None,
     ) -> ImageLoader:
-        return ImageLoader.of(
-            source, indices, batch_size, self.info, training=training, ranks=self.ranks
-        )
+        """Return the batches of some images of a split; of all if there are no indices."""
+        source, statistics = self._source(split), (self.info.mean, self.info.std)
+        indices = torch.arange(len(source.targets)) if indices is None else indices
+        return ImageLoader(source, indices, batch_size, statistics, training, self.ranks)
 
     def _source(self, name: str) -> Source:
-        if name not in self.sources:
-            if name not in self.unread:
-                known = ", ".join(sorted(self.sources.keys() | self.unread.keys()))
-                raise DataError(
-                    f"{self.config.name}: found no split {name!r} to read; use one of {known}"
-                )
-            self.fingerprints[name] = self.unread[name].fingerprint()
-            self.sources[name] = self._make_source(name)
-            # Pixels that were copied to a device do not stay in the CPU's memory as well.
-            del self.unread[name]
-        return self.sources[name]
-
-    def _make_source(self, name: str) -> Source:
+        if name in self.sources:
+            return self.sources[name]
+        if name not in self.unread:
+            known = ", ".join(sorted(self.sources.keys() | self.unread.keys()))
+            raise DataError(
+                f"{self.config.name}: found no split {name!r} to read; use one of {known}"
+            )
         split, shape = self.unread[name], self.info.shape
+        self.fingerprints[name] = split.fingerprint()
         targets = split.targets.to(self.device)
-        if not self.in_memory:
-            return Streamed(split=split, targets=targets, shape=shape, config=self.config)
-        pixels = self.decoded.pop(name, None)
-        if pixels is None:
-            pixels = self.cache.find_or_decode(split, shape)
-        return InMemory(pixels.to(self.device), targets)
+        if self.in_memory:
+            pixels = self._train_pixels if name == "train" else None
+            if pixels is None:
+                pixels = DecodedCache.of(self.config).find_or_decode(split, shape)
+            self.sources[name] = InMemory(pixels.to(self.device), targets)
+        else:
+            self.sources[name] = Streamed(split, targets, shape, self.config)
+        # Pixels that were copied to a device do not stay in the CPU's memory as well.
+        del self.unread[name]
+        self._train_pixels = None if name == "train" else self._train_pixels
+        return self.sources[name]

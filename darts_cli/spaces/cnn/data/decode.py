@@ -158,11 +158,10 @@ def decode_all(split: Split, shape: Shape) -> Tensor:
     pixels = split.pictures
     if isinstance(pixels, Tensor) and pixels.shape[1:] == (channels, size, size):
         return pixels.contiguous()
-
-    def decode(first: int, last: int) -> Pixels:
-        return decode_range(split, first, last, shape).numpy()
-
-    return join_chunks(in_parallel(len(split), decode), len(split), shape)
+    chunks = in_parallel(
+        len(split), lambda first, last: decode_range(split, first, last, shape).numpy()
+    )
+    return join_chunks(chunks, len(split), shape)
 
 
 def join_chunks(chunks: Iterable[Pixels], count: int, shape: Shape) -> Tensor:
@@ -187,11 +186,10 @@ def read_shape(split: Split, image_size: int | None) -> Shape:
     if isinstance(split.pictures, Tensor):
         return split.pictures.shape[1], image_size or split.pictures.shape[-1]
     paths = split.pictures
-
-    def read(first: int, last: int) -> list[Header]:
-        return [read_header(path) for path in paths[first:last]]
-
-    headers = [header for chunk in in_parallel(len(paths), read) for header in chunk]
+    chunks = in_parallel(
+        len(paths), lambda first, last: [read_header(path) for path in paths[first:last]]
+    )
+    headers = [header for chunk in chunks for header in chunk]
     return common_shape(paths, headers, image_size)
 
 
@@ -246,9 +244,7 @@ def in_parallel(count: int, work: Callable[[int, int], T]) -> Iterator[T]:
 
 def _cores() -> int:
     """Return the number of cores that this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _read_in_threads(read: Callable[[int], T], numbers: Sequence[int], workers: int) -> Iterator[T]:
@@ -257,13 +253,13 @@ def _read_in_threads(read: Callable[[int], T], numbers: Sequence[int], workers: 
 
 
 def read_in_workers(
-    read: Callable[[int], T], numbers: Sequence[int], workers: int, **options: Any
+    read: Callable[[Any], T], arguments: Sequence[Any], workers: int, **options: Any
 ) -> Iterator[T]:
-    """Start worker processes, and return an iterator of `read(number)` in the order of `numbers`.
+    """Start worker processes, and return an iterator of `read(argument)`, in order.
 
     Args:
         read: Run in a worker; where processes are not forked it has to be picklable.
-        numbers: The arguments.
+        arguments: Picklable ones.
         workers: Number of processes; 0: this one reads.
         options: Others of torch's `DataLoader`.
 
@@ -275,7 +271,7 @@ def read_in_workers(
     loader = DataLoader(
         _Results(read),
         batch_size=None,
-        sampler=numbers,
+        sampler=arguments,
         num_workers=workers,
         # Arrays stay arrays: tensors would be sent by shared memory, which may be scarce.
         collate_fn=_identity,
@@ -288,14 +284,14 @@ def read_in_workers(
 
 
 class _Results(Dataset[T | DataError], Generic[T]):
-    """Results by number; an error is an item, since torch would add a worker's traceback to it."""
+    """Results by argument; errors are items, since torch would add a worker's traceback to them."""
 
-    def __init__(self, read: Callable[[int], T]) -> None:
+    def __init__(self, read: Callable[[Any], T]) -> None:
         self.read = read
 
-    def __getitem__(self, number: int) -> T | DataError:
+    def __getitem__(self, argument: Any) -> T | DataError:
         try:
-            return self.read(number)
+            return self.read(argument)
         except DataError as error:
             return error
 

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -76,10 +76,15 @@ class ImageSplits:
     """Names in the order of the targets."""
     splits: dict[str, Split]
     """Splits that may be read; a search reads `train` only."""
-    counts: dict[str, int]
-    """Number of images in each split, readable or not."""
+    unread_counts: dict[str, int] = field(default_factory=dict)
+    """Number of images in splits that may not be read; `splits` takes precedence."""
     statistics: Statistics | None = None
     """Published mean and standard deviation; None: to be computed."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images in each split, readable or not."""
+        return self.unread_counts | {name: len(split) for name, split in self.splits.items()}
 
     def check_counts(self, name: str, needed: int) -> None:
         """Check that each class has as many training images as are needed to split them.
@@ -100,9 +105,7 @@ class ImageSplits:
         """Make a test split of a portion of each class of the training images."""
         train = self.splits["train"]
         test, kept = split_classes(train.targets, portion, random)
-        splits = {"train": train.select(kept), "test": train.select(test)}
-        counts = {name: len(split) for name, split in splits.items()}
-        return replace(self, splits=splits, counts=self.counts | counts)
+        return replace(self, splits={"train": train.select(kept), "test": train.select(test)})
 
     def reorder(self, classes: Sequence[str], name: str) -> "ImageSplits":
         """Renumber the targets so that classes are in this order, which is a checkpoint's.
@@ -136,10 +139,9 @@ def find_images(folder: Path) -> ImageSplits:
                 f"{folder}: expected val or test beside train, found {_join_names(unknown)};"
                 " rename or move it"
             )
-        names = {"train": "train", "test": "test", "valid": "val"}
-        if not (folder / "test").is_dir():
-            names = {"train": "train", "test": "val"}
-        places = {split: folder / name for split, name in names.items() if (folder / name).is_dir()}
+        others = {"test": "test", "valid": "val"} if "test" in folders else {"test": "val"}
+        names = {"train": "train"} | others
+        places = {split: folder / name for split, name in names.items() if name in folders}
     classes = _class_names(places["train"])
     if {"val", "test"} >= set(classes):
         raise DataError(
@@ -148,8 +150,7 @@ def find_images(folder: Path) -> ImageSplits:
     for place in places.values():
         check_classes(classes, _class_names(place), str(place))
     splits = {name: _list_split(place, classes) for name, place in places.items()}
-    counts = {name: len(split) for name, split in splits.items()}
-    return ImageSplits(classes=classes, splits=splits, counts=counts)
+    return ImageSplits(classes=classes, splits=splits)
 
 
 def check_classes(expected: Sequence[str], found: Sequence[str], place: str) -> None:
@@ -195,8 +196,8 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 
 def _list_split(folder: Path, classes: Sequence[str]) -> Split:
     paths: list[str] = []
-    targets: list[int] = []
-    for target, name in enumerate(classes):
+    counts = []
+    for name in classes:
         files = [
             entry.path
             for entry in _entries(folder / name)
@@ -209,8 +210,8 @@ def _list_split(folder: Path, classes: Sequence[str]) -> Split:
                 " add some or remove the folder"
             )
         paths += files
-        targets += [target] * len(files)
-    return Split(paths, torch.tensor(targets))
+        counts.append(len(files))
+    return Split(paths, torch.arange(len(classes)).repeat_interleave(torch.tensor(counts)))
 
 
 def split_classes(

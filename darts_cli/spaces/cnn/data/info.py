@@ -1,12 +1,11 @@
 """Facts about a data set of images, before and after it is read; stands on no other module here."""
 
-import math
-import reprlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from darts_cli.errors import CheckpointError
+from darts_cli.schema import Rule, find_misfit, is_list_of, is_name, is_number
 
 # Channels (1 or 3) and side in pixels of square images: `C, S` of `[N, C, S, S]`.
 Shape = tuple[int, int]
@@ -47,11 +46,9 @@ class ImageInfo:
         Raises:
             CheckpointError: if a value is missing, unknown, or of the wrong kind.
         """
-        for name, (is_valid, expected) in _VALUES.items():
-            if not is_valid(values.get(name)):
-                raise CheckpointError(
-                    f"facts.{name}: found {reprlib.repr(values.get(name))}, expected {expected}"
-                )
+        misfit = find_misfit(values, _RULES)
+        if misfit is not None:
+            raise CheckpointError(f"facts.{misfit}")
         for name in ("mean", "std"):
             if len(values[name]) != values["channels"]:
                 raise CheckpointError(
@@ -59,30 +56,22 @@ class ImageInfo:
                     f"{values['channels']}, one a channel"
                 )
         tuples = {name: tuple(values[name]) for name in ("classes", "mean", "std")}
-        return cls(**{name: values[name] for name in _VALUES} | tuples)
+        return cls(**{name: values[name] for name in _RULES} | tuples)
 
 
-def _are_numbers(values: object) -> bool:
-    return isinstance(values, list | tuple) and all(
-        type(value) in {int, float} and math.isfinite(value) for value in values
-    )
+_are_names, _are_numbers = is_list_of(is_name), is_list_of(is_number)
 
-
-# Check of each value of `ImageInfo`, and the text that says what was expected.
-_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "name": (lambda value: isinstance(value, str), "a name"),
-    "classes": (
-        lambda value: (
-            isinstance(value, list | tuple)
-            and all(isinstance(name, str) for name in value)
-            and len(set(value)) == len(value) >= 2
-        ),
+# Rule of each value of `ImageInfo`.
+_RULES = {
+    "name": Rule("a name", is_name),
+    "classes": Rule(
         "two or more different names",
+        lambda value: _are_names(value) and len(set(value)) == len(value) >= 2,
     ),
-    "channels": (lambda value: type(value) is int and value in {1, 3}, "1 or 3"),
-    "size": (lambda value: type(value) is int and 1 <= value <= _MAX_SIZE, f"1 to {_MAX_SIZE}"),
-    "mean": (_are_numbers, "numbers"),
-    "std": (lambda value: _are_numbers(value) and min(value, default=1) > 0, "numbers above 0"),
+    "channels": Rule("1 or 3", lambda value: type(value) is int and value in {1, 3}),
+    "size": Rule(f"1 to {_MAX_SIZE}", lambda value: type(value) is int and 1 <= value <= _MAX_SIZE),
+    "mean": Rule("numbers", _are_numbers),
+    "std": Rule("numbers above 0", lambda value: _are_numbers(value) and min(value, default=1) > 0),
 }
 
 
@@ -90,8 +79,6 @@ _VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Summary:
     """Facts known about the images before any of them is decoded."""
 
-    name: str
-    """Name as given to `--data`."""
     classes: int
     """Number of classes."""
     channels: int

@@ -4,6 +4,7 @@ Every draw is made on the CPU from counted seeds, so that the same batches come 
 device, the number of workers and the step at which a run is resumed.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.spaces.cnn.data.augment import Augmentation, normalise, prepare_photograph
 from darts_cli.spaces.cnn.data.decode import decode_range, read_image, read_in_workers
 from darts_cli.spaces.cnn.data.folder import Split
-from darts_cli.spaces.cnn.data.info import ImageInfo, Shape
+from darts_cli.spaces.cnn.data.info import Shape, Statistics
 
 # Images evaluated at once by a device that wants many, and by a CPU, whose cache holds the
 # activations of few: the paper's supernet takes 20 ms an image 32 at a time and 51 at 256, the
@@ -32,27 +33,8 @@ def evaluation_batch(device: torch.device, ranks: Ranks) -> int:
     return own * ranks.size
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """Order of an epoch's images, cut into batches."""
-
-    indices: Tensor
-    """Images, int64 `[N]` on the CPU."""
-    batch_size: int
-    """Images in a batch, on all ranks together."""
-    seed_at: Callable[[int], int] | None = None
-    """Seed of the image at a place of the order; None: evaluation."""
-    ranks: Ranks = SINGLE_PROCESS
-    """Ranks that share each batch."""
-
-    def size(self, step: int) -> int:
-        """Return the number of images in a batch, on all ranks together."""
-        return min(self.batch_size, len(self.indices) - step * self.batch_size)
-
-    def places(self, step: int) -> slice:
-        """Return the places of the order that this rank reads for a batch."""
-        first, own = step * self.batch_size, self.ranks.shard(self.size(step))
-        return slice(first + own.start, first + own.stop)
+# Seed of the image at a place of an epoch's order; None: evaluation.
+SeedAt = Callable[[int], int] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +46,15 @@ class InMemory:
     targets: Tensor
     """Classes, int64 `[N]` on the device."""
 
-    def read(self, order: Order, steps: Sequence[int]) -> Iterator[Tensor]:
-        """Yield the pixels of batches, uint8 `[B, C, S, S]`."""
+    def read(self, order: Tensor, batches: Sequence[slice], _seed_at: SeedAt) -> Iterator[Tensor]:
+        """Yield the pixels of batches, uint8 `[B, C, S, S]`, each some places of the order."""
         # Once for the epoch; a batch then takes one gather on the device.
-        indices = to_device(order.indices, self.images.device)
-        for step in steps:
-            yield self.images[indices[order.places(step)]]
+        indices = to_device(order, self.images.device)
+        for places in batches:
+            yield self.images[indices[places]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Streamed:
     """Images that worker processes decode as they are needed."""
 
@@ -84,30 +66,30 @@ class Streamed:
     config: ImageDataConfig
     """Settings of the workers, and of photographs' augmentation."""
 
-    def read(self, order: Order, steps: Sequence[int]) -> Iterator[Tensor]:
+    def read(self, order: Tensor, batches: Sequence[slice], seed_at: SeedAt) -> Iterator[Tensor]:
         """Yield the pixels of batches on the device, uint8 `[B, C, S, S]`.
+
+        Args:
+            order: Images in the order of an epoch, int64 `[N]` on the CPU.
+            batches: Places of the order that are read for each batch.
+            seed_at: Seed of the image at a place; None: not augmented.
 
         Raises:
             DataError: with the file's name, if an image cannot be decoded.
         """
-        device = self.targets.device
+        device, workers = self.targets.device, self.config.workers
         # Workers may be sent a copy of the source, and must not touch the device.
         source = replace(self, targets=self.split.targets)
-        batches = read_in_workers(
-            partial(source.decode_batch, order),
-            steps,
-            self.config.workers,
-            pin_memory=device.type == "cuda",
-        )
-        yield from prefetch_to_device(batches, device)
+        decode = partial(source.decode_batch, order, seed_at)
+        pixels = read_in_workers(decode, batches, workers, pin_memory=device.type == "cuda")
+        yield from prefetch_to_device(pixels, device)
 
-    def decode_batch(self, order: Order, step: int) -> Tensor:
-        """Decode this rank's images of a batch, uint8 `[B, C, S, S]`."""
-        places, seed_at = order.places(step), order.seed_at
+    def decode_batch(self, order: Tensor, seed_at: SeedAt, places: slice) -> Tensor:
+        """Decode the images at some places of the order, uint8 `[B, C, S, S]`."""
         return torch.stack(
             [
                 self.decode(index, seed_at(place) if seed_at else None)
-                for place, index in enumerate(order.indices[places].tolist(), places.start)
+                for place, index in enumerate(order[places].tolist(), places.start)
             ]
         )
 
@@ -133,36 +115,28 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
 def prefetch_to_device(batches: Iterator[Tensor], device: torch.device) -> Iterator[Tensor]:
     """Yield batches on the device; to CUDA each is copied while the one before is worked on."""
     if device.type != "cuda":
-        for pixels in batches:
-            yield pixels.to(device)
+        yield from (batch.to(device) for batch in batches)
         return
     # A stream of its own: in the stream of the computation the copy would wait for it.
     side = torch.cuda.Stream(device)
     previous: tuple[Tensor, torch.cuda.Event] | None = None
-    for pixels in batches:
+    for pixels in itertools.chain(batches, [None]):
         with torch.cuda.stream(side):
-            current = _send(pixels, device), side.record_event()
+            current = None if pixels is None else (_send(pixels, device), side.record_event())
         if previous is not None:
-            yield _receive(*previous)
+            stream = torch.cuda.current_stream(device)
+            stream.wait_event(previous[1])
+            # Its memory may not be used again before the current stream has read it.
+            previous[0].record_stream(stream)
+            yield previous[0]
         previous = current
-    if previous is not None:
-        yield _receive(*previous)
 
 
 def _send(pixels: Tensor, device: torch.device) -> Tensor:
     return pixels.to(device, non_blocking=True)
 
 
-def _receive(pixels: Tensor, copied: torch.cuda.Event) -> Tensor:
-    """Return a copied batch for use in the current stream."""
-    stream = torch.cuda.current_stream(pixels.device)
-    stream.wait_event(copied)
-    # Its memory may not be used again before the current stream has read it.
-    pixels.record_stream(stream)
-    return pixels
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Training:
     """Shuffling and augmentation of a training loader."""
 
@@ -174,7 +148,7 @@ class Training:
     """Random changes to each batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ImageLoader:
     """Batches of some images of a source: float32 `[B, C, S, S]`, channels last."""
 
@@ -183,42 +157,12 @@ class ImageLoader:
     """Images of the source, int64 `[N]` on the CPU."""
     batch_size: int
     """Images in a batch, on all ranks together."""
-    mean: Tensor
-    """Mean of each channel, `[C, 1, 1]` on the device, of pixels from 0 to 1."""
-    std: Tensor
-    """Standard deviation of each channel, likewise."""
+    statistics: Statistics
+    """Mean and standard deviation of each channel, of pixels from 0 to 1."""
     training: Training | None = None
     """Shuffling and augmentation; None: evaluation, in order and not augmented."""
     ranks: Ranks = SINGLE_PROCESS
     """Ranks that share each batch."""
-
-    @classmethod
-    def of(
-        cls,
-        source: Source,
-        indices: Tensor,
-        batch_size: int,
-        info: ImageInfo,
-        *,
-        training: Training | None = None,
-        ranks: Ranks = SINGLE_PROCESS,
-    ) -> "ImageLoader":
-        """Build with the mean and standard deviation of `info` on the source's device."""
-        device = source.targets.device
-        # [C, 1, 1], to broadcast over images [B, C, S, S].
-        mean, std = (
-            torch.tensor(values, device=device).reshape(-1, 1, 1)
-            for values in (info.mean, info.std)
-        )
-        return cls(
-            source=source,
-            indices=indices,
-            batch_size=batch_size,
-            mean=mean,
-            std=std,
-            training=training,
-            ranks=ranks,
-        )
 
     def steps(self, _epoch: int) -> int:
         """Return the number of batches in any epoch."""
@@ -232,42 +176,63 @@ class ImageLoader:
         A rank skips a batch in which it has no image: in evaluation, one of fewer images than
         ranks.
         """
-        order = self._order(epoch)
-        own = {step: order.places(step) for step in range(start, self.steps(epoch))}
-        own = {step: places for step, places in own.items() if places.start < places.stop}
         targets = self.source.targets
-        indices = to_device(order.indices, targets.device)
-        pixels_of_steps = self.source.read(order, list(own))
+        indices, seed_at = self._order(epoch)
+        own = {step: self._places(step) for step in range(start, self.steps(epoch))}
+        own = {step: places for step, places in own.items() if places.start < places.stop}
+        # [C, 1, 1] each, to broadcast over images [B, C, S, S].
+        mean, std = torch.tensor(self.statistics, device=targets.device)[..., None, None]
+        on_device = to_device(indices, targets.device)
+        pixels_of_steps = self.source.read(indices, list(own.values()), seed_at)
         for (step, places), pixels in zip(own.items(), pixels_of_steps, strict=True):
-            size = order.size(step)
+            size = self._size(step)
             yield Batch(
-                self._prepare(pixels, epoch, step, size),
-                targets[indices[places]],
+                self._prepare(pixels, (mean, std), size, (epoch, step)),
+                targets[on_device[places]],
                 # Share of the batch's images that this rank has.
                 weight=(places.stop - places.start) / size,
                 min_rank_size=size // self.ranks.size,
             )
 
-    def _order(self, epoch: int) -> Order:
-        training = self.training
-        if training is None:
-            return Order(self.indices, self.batch_size, ranks=self.ranks)
-        shuffle = generator_for(training.seed, f"{training.purpose} order", epoch)
-        # Seeds depend on the epoch and the place in it alone, so that a run resumes with them.
-        indices = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
-        seed_at = partial(seed_for, training.seed, f"{training.purpose} photograph", epoch)
-        return Order(indices, self.batch_size, seed_at, self.ranks)
+    def _size(self, step: int) -> int:
+        """Return the number of images in a batch, on all ranks together."""
+        return min(self.batch_size, len(self.indices) - step * self.batch_size)
 
-    def _prepare(self, pixels: Tensor, epoch: int, step: int, size: int) -> Tensor:
-        """Normalise, and in training augment, this rank's pixels of a batch of `size` images."""
+    def _places(self, step: int) -> slice:
+        """Return the places of the epoch's order that this rank reads for a batch."""
+        first, own = step * self.batch_size, self.ranks.shard(self._size(step))
+        return slice(first + own.start, first + own.stop)
+
+    def _order(self, epoch: int) -> tuple[Tensor, SeedAt]:
+        """Return the images in the order of an epoch, int64 `[N]`, and their seeds."""
         training = self.training
         if training is None:
-            prepared = normalise(pixels, self.mean, self.std)
+            return self.indices, None
+        shuffle = generator_for(training.seed, f"{training.purpose} order", epoch)
+        indices = self.indices[torch.randperm(len(self.indices), generator=shuffle)]
+        # Seeds depend on the epoch and the place in it alone, so that a run resumes with them.
+        seed_at = partial(seed_for, training.seed, f"{training.purpose} photograph", epoch)
+        return indices, seed_at
+
+    def _prepare(
+        self, pixels: Tensor, moments: tuple[Tensor, Tensor], size: int, position: tuple[int, int]
+    ) -> Tensor:
+        """Normalise, and in training augment, this rank's pixels of a batch.
+
+        Args:
+            pixels: uint8 `[B, C, S, S]`.
+            moments: Mean and standard deviation of each channel, `[C, 1, 1]` each.
+            size: Number of images in the batch, on all ranks together.
+            position: Epoch and step.
+        """
+        training = self.training
+        if training is None:
+            prepared = normalise(pixels, *moments)
         else:
-            random = generator_for(training.seed, f"{training.purpose} augment", epoch, step)
+            random = generator_for(training.seed, f"{training.purpose} augment", *position)
             # Drawn for all ranks' images, so that each is augmented alike on any number of ranks.
             draws = training.augmentation.draw(size, pixels.shape[-1], random)  # [5, size]
             own = to_device(draws[:, self.ranks.shard(size)], pixels.device)  # [5, B]
-            prepared = training.augmentation.apply(pixels, own, self.mean, self.std)
+            prepared = training.augmentation.apply(pixels, own, *moments)
         # No copy where it is channels last already.
         return prepared.contiguous(memory_format=torch.channels_last)

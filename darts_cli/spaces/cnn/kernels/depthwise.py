@@ -27,7 +27,7 @@ _aten = torch.ops.aten
 _FAST_COLUMNS = 3
 
 
-def depthwise(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tensor:
+def depthwise(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Convolve every channel by itself, with the padding that keeps the size at stride 1.
 
     Args:
@@ -45,7 +45,7 @@ def depthwise(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tenso
     return _plain(x, weight, stride, dilation)
 
 
-def convolve(x: Tensor, weight: Tensor, *, stride: int, dilation: int) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
     """Compute `depthwise` up to rounding, without the taps that meet only padding."""
     weight, dilation = _crop_kernel(x, weight, dilation)
     return _plain(x, weight, stride, dilation)
@@ -89,17 +89,14 @@ class _Depthwise(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, dilation: int) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.dilation = stride, dilation
+        ctx.settings = stride, dilation
         return _plain(x, weight, stride, dilation)
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         # Made of operators that autograd knows, so it serves the double backward pass too.
-        stride, dilation, needed = ctx.stride, ctx.dilation, ctx.needs_input_grad[:2]
-        grads = convolve_backward(
-            grad_output, *ctx.saved_tensors, stride=stride, dilation=dilation, needed=needed
-        )
-        return *grads, None, None
+        settings = *ctx.settings, ctx.needs_input_grad[:2]
+        return *convolve_backward(grad_output, *ctx.saved_tensors, *settings), None, None
 
 
 class Phases:
@@ -126,7 +123,6 @@ def convolve_backward(
     grad_output: Tensor,
     x: Tensor | Phases,
     weight: Tensor,
-    *,
     stride: int,
     dilation: int,
     needed: tuple[bool, bool],
@@ -147,8 +143,7 @@ def convolve_backward(
     phases = x if isinstance(x, Phases) else Phases(x)
     x = phases.whole
     if not _has_fast_backward(x):
-        padding = (_padding(weight, dilation),) * 2
-        return _plain_backward(grad_output, x, weight, stride, padding, dilation, needed)
+        return _plain_backward(grad_output, x, weight, stride, dilation, needed)
     cropped, dilation = _crop_kernel(x, weight, dilation)
     if dilation == 1:
         grad_x, grad_cropped = _undilated_backward(grad_output, x, cropped, stride, needed)
@@ -170,7 +165,13 @@ def _dilated_backward(
         # among these the convolution is undilated. Both gradients of a 3x3 kernel take 31 to 45
         # by the plain call, 1.4 to 1.7 so.
         grad_even, grad_weight = _undilated_backward(grad_output, x.even, weight, 1, needed)
-        return _insert_zeros(grad_even, x.whole.shape[2:]), grad_weight
+        if grad_even is None:
+            return None, grad_weight
+        # Zeros between its pixels, made as [B, H, W, C] and seen as [B, C, H, W]: channels last.
+        batch, channels, *size = x.whole.shape
+        grad_x = grad_even.new_zeros((batch, *size, channels)).permute(0, 3, 1, 2)
+        grad_x[:, :, ::2, ::2] = grad_even
+        return grad_x, grad_weight
     grad_weight = None
     if needs_weight_grad:
         # With s = 1, pixel i + 2 u - p has the parity of i: each phase of the output reads one
@@ -179,31 +180,27 @@ def _dilated_backward(
         # included.
         grad_phases = _split_phases(grad_output)  # [4 B, C, ceil(H/2), ceil(W/2)]
         _, grad_weight = _undilated_backward(grad_phases, x.all, weight, 1, (False, True))
-    return _flipped_convolution(grad_output, weight, 2) if needs_x_grad else None, grad_weight
-
-
-def _flipped_convolution(grad_output: Tensor, weight: Tensor, dilation: int) -> Tensor:
-    """Compute the input's gradient at stride 1: convolve with the kernel flipped both ways."""
-    # dx[m] = sum_u w[u] dy[m - d u + p], which is the forward formula with u -> k - 1 - u.
-    # With a dilated 3x3 kernel on 16x16 pixels it takes 0.6, and by phases 1.6.
-    return _plain(grad_output, weight.flip(2, 3), 1, dilation)
+    if not needs_x_grad:
+        return None, grad_weight
+    # dx[m] = sum_u w[u] dy[m - 2 u + p], which is the forward formula with u -> k - 1 - u: the
+    # kernel flipped both ways. A 3x3 one on 16x16 pixels takes 0.6, and by phases 1.6.
+    return _plain(grad_output, weight.flip(2, 3), 1, 2), grad_weight
 
 
 def _undilated_backward(
     grad_output: Tensor, x: Tensor, weight: Tensor, stride: int, needed: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """Compute the gradients of an undilated convolution."""
-    kernel, padding = weight.shape[-1], (_padding(weight, 1),) * 2
+    kernel = weight.shape[-1]
     small = min(x.shape[2:]) < kernel
     needs_x_grad, needs_weight_grad = needed
     # Only the weight's gradient has slow cases.
     if not needs_weight_grad or (not small and kernel <= _FAST_COLUMNS):
-        return _plain_backward(grad_output, x, weight, stride, padding, 1, needed)
+        return _plain_backward(grad_output, x, weight, stride, 1, needed)
     grad_weight = _weight_backward(grad_output, x, weight, stride, pad_rows=small)
     if not needs_x_grad:
         return None, grad_weight
-    grad_x, _ = _plain_backward(grad_output, x, weight, stride, padding, 1, (True, False))
-    return grad_x, grad_weight
+    return _plain_backward(grad_output, x, weight, stride, 1, (True, False))[0], grad_weight
 
 
 def _weight_backward(
@@ -217,17 +214,13 @@ def _weight_backward(
     # What F.pad has not done is left to the convolution.
     rest = (padding - row_padding, 0)
     padded = F.pad(x, (padding, padding, row_padding, row_padding))  # [B, C, H (+ 2 p), W + 2 p]
-    if kernel <= _FAST_COLUMNS:
-        whole: Tensor
-        _, whole = _plain_backward(grad_output, padded, weight, stride, rest, 1, (False, True))
-        return whole
     # Column v of the kernel reads columns v, v + s, ... v + s (W' - 1) of the padded map.
     span = (grad_output.shape[3] - 1) * stride
     grads: list[Tensor] = []
     for first in range(0, kernel, _FAST_COLUMNS):
         columns = weight[..., first : first + _FAST_COLUMNS]  # [C, 1, k, 3 or fewer]
         read = padded[..., first : first + span + columns.shape[-1]]
-        _, grad = _plain_backward(grad_output, read, columns, stride, rest, 1, (False, True))
+        _, grad = _plain_backward(grad_output, read, columns, stride, 1, (False, True), rest)
         grads.append(grad)
     return torch.cat(grads, dim=-1)  # [C, 1, k, k]
 
@@ -237,11 +230,12 @@ def _plain_backward(
     x: Tensor,
     weight: Tensor,
     stride: int,
-    padding: tuple[int, ...],
     dilation: int,
     needed: tuple[bool, bool],
+    padding: tuple[int, int] | None = None,
 ) -> tuple[Any, Any]:
     """Compute the gradients of input and weight as torch does; None for what is not needed."""
+    padding = padding or (_padding(weight, dilation),) * 2
     # Neither transposed nor with output padding, and with a group for each channel.
     settings = (stride, stride), padding, (dilation, dilation), False, (0, 0), len(weight)
     grad_x, grad_weight, _ = _aten.convolution_backward(
@@ -280,13 +274,3 @@ def _split_phases(x: Tensor) -> Tensor:
     return pairs.as_strided(
         (4 * batch, channels, rows, columns), (rows * phase_row, 1, phase_row, channels)
     )
-
-
-def _insert_zeros(x: Tensor | None, size: torch.Size) -> Tensor | None:
-    """Put zeros between the pixels of `[B, C, ceil(H/2), ceil(W/2)]`: `[B, C, H, W]`."""
-    if x is None:
-        return None
-    # Made as [B, H, W, C] and seen as [B, C, H, W]: channels last.
-    whole = x.new_zeros((len(x), *size, x.shape[1])).permute(0, 3, 1, 2)
-    whole[:, :, ::2, ::2] = x
-    return whole

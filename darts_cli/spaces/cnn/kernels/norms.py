@@ -109,9 +109,8 @@ def _arguments(
     """Return running mean and variance, and the settings: training, momentum and eps."""
     settings = norm.training, norm.momentum or 0.0, norm.eps
     # In evaluation the running statistics are read, never written.
-    if track or not norm.training:
-        return norm.running_mean, norm.running_var, settings
-    return None, None, settings
+    read = track or not norm.training
+    return norm.running_mean if read else None, norm.running_var if read else None, settings
 
 
 def normalize(

@@ -14,19 +14,14 @@ recomputes the poolings, which are cheap beside convolutions.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.runtime.autograd import differentiable_grads
-from darts_cli.spaces.cnn.kernels.norms import (
-    is_fused,
-    normalize,
-    normalize_backward,
-    plain_normalize,
-)
+from darts_cli.spaces.cnn.kernels import norms
 from darts_cli.spaces.cnn.primitives import Pool
 
 # Operators without a public function in Python.
@@ -74,9 +69,7 @@ class NormalizedPooling(nn.Sequential):
     def parts(self) -> tuple[Pooling, nn.BatchNorm2d]:
         """Return the pooling and the BatchNorm."""
         pool, norm = self
-        if not isinstance(pool, Pooling) or not isinstance(norm, nn.BatchNorm2d):
-            raise TypeError("expected a pooling and a BatchNorm")
-        return pool, norm
+        return cast(Pooling, pool), cast(nn.BatchNorm2d, norm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +87,7 @@ class SharedMaps:
             x: State, `[B, C, H, W]`.
             track: Whether running statistics are updated in training.
         """
-        maps = [plain_normalize(norm, pool(x), track=track) for pool, norm in self.pools]
+        maps = [norms.plain_normalize(norm, pool(x), track=track) for pool, norm in self.pools]
         return [*maps, x] if self.identity else maps
 
 
@@ -109,7 +102,7 @@ def mixed_shared(shared: SharedMaps, x: Tensor, pool_weights: Tensor) -> Tensor:
     Returns:
         `[edges, B, H', W', C]`.
     """
-    if is_fused(x, shared.pools[0][1]):
+    if norms.is_fused(x, shared.pools[0][1]):
         out: Tensor = _MixedShared.apply(shared, x, pool_weights)
         return out
     maps = shared.plain(x, track=True)
@@ -142,7 +135,7 @@ class _MixedShared(torch.autograd.Function):
     def forward(ctx: Any, shared: SharedMaps, x: Tensor, pool_weights: Tensor) -> Tensor:
         maps, statistics = [], []
         for pool, norm in shared.pools:
-            out, *moments = normalize(norm, pool(x), None)
+            out, *moments = norms.normalize(norm, pool(x), None)
             maps.append(out)
             statistics += moments
         if shared.identity:
@@ -167,7 +160,7 @@ class _MixedShared(torch.autograd.Function):
         grad_weights = None
         if needs_weight_grad:
             maps = [
-                normalize(norm, item, None, track=False)[0]
+                norms.normalize(norm, item, None, track=False)[0]
                 for (_, norm), item in zip(shared.pools, pooled, strict=True)
             ]
             maps = [*maps, x] if shared.identity else maps
@@ -182,7 +175,7 @@ class _MixedShared(torch.autograd.Function):
         grad_x = grad_maps[-1] if shared.identity else None
         for number, (pool, norm) in enumerate(shared.pools):
             moments = statistics[2 * number], statistics[2 * number + 1]
-            grad_pooled, _ = normalize_backward(
+            grad_pooled, _ = norms.normalize_backward(
                 norm, grad_maps[number], pooled[number], None, moments, needs_scale_grad=False
             )
             part = pool.backward(grad_pooled, x)

@@ -17,7 +17,7 @@ recomputed.
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import reduce
 from typing import Any, TypeVar
 
 import torch
@@ -25,13 +25,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from darts_cli.runtime.autograd import differentiable_grads
+from darts_cli.spaces.cnn.kernels import norms
 from darts_cli.spaces.cnn.kernels.depthwise import Phases, convolve, convolve_backward, depthwise
-from darts_cli.spaces.cnn.kernels.norms import (
-    is_fused,
-    normalize,
-    normalize_backward,
-    plain_normalize,
-)
 
 # Operators without a public function in Python.
 _aten = torch.ops.aten
@@ -46,6 +41,10 @@ class Repetition:
     stride: int
     dilation: int
     norm: nn.BatchNorm2d
+
+
+# The repetitions of a stack with their weights: see `Layout.split`.
+_Repetitions = Sequence[tuple[Repetition, Tensor, Tensor, Tensor | None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +70,19 @@ class Layout:
 
     def split(
         self, channel_weights: Sequence[_T], weights: Sequence[_T]
-    ) -> Iterator[tuple[Stack, _T, Sequence[_T]]]:
-        """Yield each stack, with what is given for its channel weights and for its weights."""
-        # How many weights a stack takes depends on its repetitions.
+    ) -> Iterator[list[tuple[Repetition, _T, _T, _T | None]]]:
+        """Yield the repetitions of each stack with what is given for them.
+
+        These are a depthwise, a pointwise and a channel weight; None for the latter, except in the
+        last repetition, whose BatchNorm is scaled by it: no further pass over the map.
+        """
         rest = iter(weights)
         for stack, channel_weight in zip(self.stacks, channel_weights, strict=True):
-            yield stack, channel_weight, list(itertools.islice(rest, 2 * len(stack.repetitions)))
+            scales = [*[None] * (len(stack.repetitions) - 1), channel_weight]
+            yield [
+                (step, next(rest), next(rest), scale)
+                for step, scale in zip(stack.repetitions, scales, strict=True)
+            ]
 
 
 def mixed_separables(
@@ -103,7 +109,7 @@ def mixed_separables(
     Returns:
         `[B, copies * C, ceil(H / stride), ceil(W / stride)]`, channels last.
     """
-    if is_fused(x, layout.stacks[0].repetitions[0].norm):
+    if norms.is_fused(x, layout.stacks[0].repetitions[0].norm):
         counts = len(addends), len(channel_weights)
         out: Tensor = _MixedSeparables.apply(
             layout, x, shared, counts, *addends, *channel_weights, *weights
@@ -112,9 +118,7 @@ def mixed_separables(
     total = plain_separables(layout, x, channel_weights, weights, track=True)
     # [copies, B, H', W', C] to [B, copies, C, H', W'] to [B, copies * C, H', W']
     total = total + shared.permute(1, 0, 4, 2, 3).flatten(1, 2)
-    for addend in addends:
-        total = total + addend
-    return total
+    return reduce(torch.add, addends, total)
 
 
 def plain_separables(
@@ -140,23 +144,18 @@ def plain_separables(
         `[B, copies * C, ceil(H / stride), ceil(W / stride)]`.
     """
     repeated = _repeat(x, layout.copies)
-    total: Tensor | None = None
-    for stack, scale, stack_weights in layout.split(channel_weights, weights):
+
+    def run(repetitions: _Repetitions) -> Tensor:
         out = repeated
-        for number, step in enumerate(stack.repetitions):
-            # Depthwise [copies * C, 1, k, k] and pointwise [copies * C, C, 1, 1].
-            depthwise_weight, pointwise_weight = stack_weights[2 * number : 2 * number + 2]
-            if number:
-                out = out.relu()
-            out = depthwise(out, depthwise_weight, stride=step.stride, dilation=step.dilation)
+        for number, (step, depthwise_weight, pointwise_weight, scale) in enumerate(repetitions):
+            out = out.relu() if number else out
+            out = depthwise(out, depthwise_weight, step.stride, step.dilation)
             # A group for each edge: they do not mix with one another.
             out = F.conv2d(out, pointwise_weight, groups=layout.copies)
-            last = number == len(stack.repetitions) - 1
-            out = plain_normalize(step.norm, out, scale if last else None, track=track)
-        total = out if total is None else total + out
-    if total is None:
-        raise ValueError("expected one stack or more")
-    return total
+            out = norms.plain_normalize(step.norm, out, scale, track=track)
+        return out
+
+    return reduce(torch.add, map(run, layout.split(channel_weights, weights)))
 
 
 class _MixedSeparables(torch.autograd.Function):
@@ -173,32 +172,24 @@ class _MixedSeparables(torch.autograd.Function):
         stores_pre_norm = layout.store_activations and not needs_weight_grads
         repeated = _repeat(x, layout.copies)  # [B, copies * C, H, W]
         total: Tensor | None = None
-        pre_norm: _Scratch | None = None
-        moments: list[Tensor] = []
-        maps: list[Tensor] = []
-        kernels: list[Tensor] = []
-        for stack, scale, stack_weights in layout.split(channel_weights, weights):
+        pre_norm: Tensor | None = None
+        saved: list[Tensor] = []
+        for repetitions in layout.split(channel_weights, weights):
             out = repeated
-            for number, step in enumerate(stack.repetitions):
-                depthwise_weight, pointwise_weight = stack_weights[2 * number : 2 * number + 2]
+            for number, (step, depthwise_weight, pointwise_weight, scale) in enumerate(repetitions):
                 if number:
                     # In place: the output of BatchNorm is not needed again.
                     out.relu_()
-                out = convolve(out, depthwise_weight, stride=step.stride, dilation=step.dilation)
+                out = convolve(out, depthwise_weight, step.stride, step.dilation)
                 # Overwritten by every repetition, unless it is stored for the backward pass.
                 if pre_norm is None or stores_pre_norm:
-                    pre_norm = _Scratch(out, layout.copies)
+                    pre_norm = torch.empty_like(out, memory_format=torch.channels_last)
                 pixels = _by_copy(out, layout.copies)  # [copies, B * H' * W', C]
-                kernel = _kernels(pointwise_weight, layout.copies)  # [copies, C, C]
-                kernels.append(kernel)
                 if layout.store_activations:
-                    maps.append(pre_norm.whole if stores_pre_norm else pixels)
-                # [copies, B * H' * W', C] @ [copies, C, C]
-                torch.bmm(pixels, kernel, out=pre_norm.by_copy)
-                # The mixture weight is the last BatchNorm's scale: no further pass over the map.
-                last = number == len(stack.repetitions) - 1
-                out, *found = normalize(step.norm, pre_norm.whole, scale if last else None)
-                moments += found
+                    saved.append(pre_norm if stores_pre_norm else pixels)
+                _pointwise(pixels, _kernels(pointwise_weight, layout.copies), out=pre_norm)
+                out, *moments = norms.normalize(step.norm, pre_norm, scale)
+                saved += moments
             total = out if total is None else total.add_(out)
         if total is None:
             raise ValueError("expected one stack or more")
@@ -207,11 +198,9 @@ class _MixedSeparables(torch.autograd.Function):
         for addend in addends:
             total.add_(addend)
         ctx.layout = layout
-        # Views of the weights, which are saved below: autograd checks those for changes in place.
-        ctx.kernels = kernels
         ctx.stores_pre_norm = stores_pre_norm
-        ctx.counts = len(addends), len(channel_weights), len(weights), len(moments)
-        ctx.save_for_backward(x, *channel_weights, *weights, *moments, *maps)
+        ctx.counts = len(addends), len(channel_weights), len(weights)
+        ctx.save_for_backward(x, *channel_weights, *weights, *saved)
         return total
 
     @staticmethod
@@ -219,7 +208,7 @@ class _MixedSeparables(torch.autograd.Function):
         layout: Layout = ctx.layout
         x, *rest = ctx.saved_tensors
         addends, *counts = ctx.counts
-        first, second, third = itertools.accumulate(counts)
+        first, second = itertools.accumulate(counts)
         channel_weights, weights = rest[:first], rest[first:second]
         _, needs_x_grad, needs_shared_grad, _, *rest_needed = ctx.needs_input_grad
         # Views by strides rely on channels last, as which it usually arrives.
@@ -235,85 +224,40 @@ class _MixedSeparables(torch.autograd.Function):
             out = plain_separables(layout, x, channel_weights, weights, track=False)
             grad_x, *grads = differentiable_grads(out, inputs, grad_output, needed)
         else:
-            moments = iter(rest[second:third])
-            saved = _Saved(
-                kernels=iter(ctx.kernels),
-                # Mean and inv_std alternate.
-                moments=zip(moments, moments, strict=True),
-                maps=iter(rest[third:]),
-                stores_pre_norm=ctx.stores_pre_norm,
-            )
-            backward = _Backward(layout, x, grad_output, saved)
+            backward = _Backward(ctx, x, grad_output, iter(rest[second:]))
             grad_x, grads = backward.run(channel_weights, weights, needed)
         return None, grad_x, grad_shared, None, *grad_addends, *grads
 
 
-@dataclass(frozen=True, slots=True)
-class _Saved:
-    """Tensors saved by the forward pass, in the order of its repetitions."""
-
-    kernels: Iterator[Tensor]
-    """Pointwise weights, `[copies, C, C]`."""
-    moments: Iterator[tuple[Tensor, Tensor]]
-    """Mean and `inv_std` of BatchNorm, `[copies * C]` each."""
-    maps: Iterator[Tensor]
-    """Stored activations; empty where all are recomputed."""
-    stores_pre_norm: bool
-    """Whether these are inputs of BatchNorm, or outputs of the depthwise convolutions.
-
-    With the former a pass whose weights need no gradient takes 0.85 of the time, on 64 maps of
-    32x32 and 4 x 16 channels."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Activations:
-    """Stored or recomputed tensors that the backward pass through one repetition needs."""
-
-    input: Phases
-    """Input of the depthwise convolution, `[B, copies * C, H, W]`."""
-    pixels: Tensor | None
-    """Its output, `[copies, B * H' * W', C]`; None where the weights need no gradient."""
-    pre_norm: Tensor
-    """Input of BatchNorm, `[B, copies * C, H', W']`."""
-    kernel: Tensor
-    """Pointwise weights, `[copies, C, C]`."""
-    moments: tuple[Tensor, Tensor]
-    """Mean and `inv_std` of BatchNorm, `[copies * C]` each."""
-
-
-class _Scratch:
-    """A map that is overwritten again and again, with the views that batched products use.
-
-    A pointwise convolution is such a product: in nanoseconds an element (one thread) 0.7 instead
-    of 1.2 for a grouped convolution, and 0.7 instead of 2.3 in the backward pass. By strides it
-    reads and writes the copies where they are.
-    """
-
-    def __init__(self, like: Tensor, copies: int) -> None:
-        # The map, [B, copies * C, H, W], and its view as [copies, B * H * W, C].
-        self.whole = torch.empty_like(like, memory_format=torch.channels_last)
-        self.by_copy = _by_copy(self.whole, copies)
-
-    @cached_property
-    def transposed(self) -> Tensor:
-        """View `[copies, C, B * H * W]`, which the backward pass writes to."""
-        return self.by_copy.transpose(1, 2)
+# Stored or recomputed tensors that the backward pass through one repetition needs: the input of the
+# depthwise convolution, `[B, copies * C, H, W]`; its output, `[copies, B * H' * W', C]`, or None
+# where the weights need no gradient; the input of BatchNorm, `[B, copies * C, H', W']`; the
+# pointwise weights, `[copies, C, C]`; mean and `inv_std` of BatchNorm, `[copies * C]` each.
+_Activations = tuple[Phases, Tensor | None, Tensor, Tensor, tuple[Tensor, Tensor]]
 
 
 class _Backward:
     """The backward pass: from the gradient of the output to those of the inputs."""
 
-    def __init__(self, layout: Layout, x: Tensor, grad_output: Tensor, saved: _Saved) -> None:
-        self.layout = layout
+    def __init__(self, ctx: Any, x: Tensor, grad_output: Tensor, saved: Iterator[Tensor]) -> None:
+        self.layout: Layout = ctx.layout
         self.grad_output = grad_output
+        # Tensors saved by the forward pass, repetition by repetition: the activations if they are
+        # stored, mean and inv_std of BatchNorm.
         self.saved = saved
+        # Whether stored activations are inputs of BatchNorm, or outputs of the depthwise
+        # convolutions. With the former a pass whose weights need no gradient takes 0.85 of the
+        # time, on 64 maps of 32x32 and 4 x 16 channels.
+        self.stores_pre_norm: bool = ctx.stores_pre_norm
         # With all inputs of BatchNorm stored, only the size of the first input is needed.
-        make = _like_repeated if saved.stores_pre_norm else _repeat
-        self.input = Phases(make(x, layout.copies))
-        most = max(len(stack.repetitions) for stack in layout.stacks)
+        make = _like_repeated if self.stores_pre_norm else _repeat
+        self.input = Phases(make(x, self.layout.copies))
+        most = max(len(stack.repetitions) for stack in self.layout.stacks)
         # One a repetition: first for its recomputed input of BatchNorm, then for the gradient of
         # the depthwise convolution's output.
-        self.scratch = [_Scratch(grad_output, layout.copies) for _ in range(most)]
+        self.scratch = [
+            torch.empty_like(grad_output, memory_format=torch.channels_last) for _ in range(most)
+        ]
 
     def run(
         self, channel_weights: Sequence[Tensor], weights: Sequence[Tensor], needed: Sequence[bool]
@@ -332,15 +276,13 @@ class _Backward:
         """
         needs_x_grad, *rest_needed = needed
         count = len(channel_weights)
+        stacks = self.layout.split(channel_weights, weights)
         needs = self.layout.split(rest_needed[:count], rest_needed[count:])
         total: Tensor | None = None
         grad_scales: list[Tensor | None] = []
         grad_weights: list[Tensor | None] = []
-        stacks = self.layout.split(channel_weights, weights)
-        for (stack, scale, own), (_, needs_scale, needs_own) in zip(stacks, needs, strict=True):
-            grad_x, grad_scale, grads = self._stack_backward(
-                stack, scale, own, (needs_x_grad, needs_scale, needs_own)
-            )
+        for repetitions, stack_needs in zip(stacks, needs, strict=True):
+            grad_x, grad_scale, grads = self._stack_backward(repetitions, stack_needs, needs_x_grad)
             grad_scales.append(grad_scale)
             grad_weights += grads
             # All stacks read the same repeated input, so their gradients add up.
@@ -349,95 +291,80 @@ class _Backward:
         grad_state = None if total is None else _sum_copies(total, self.layout.copies)
         return grad_state, [*grad_scales, *grad_weights]
 
-    def _recompute(self, stack: Stack, weights: Sequence[Tensor]) -> list[_Activations]:
+    def _recompute(self, repetitions: _Repetitions) -> list[_Activations]:
         """Take the activations of a stack from what is saved, and recompute the others."""
         activations: list[_Activations] = []
         x = self.input
-        for number, step in enumerate(stack.repetitions):
+        for number, (step, depthwise_weight, pointwise_weight, _) in enumerate(repetitions):
             if number:
                 # By the batch's own moments again: one call, and the running ones stay.
-                norm = stack.repetitions[number - 1].norm
-                x = Phases(normalize(norm, activations[-1].pre_norm, None, track=False)[0].relu_())
+                norm, pre_norm = repetitions[number - 1][0].norm, activations[-1][2]
+                x = Phases(norms.normalize(norm, pre_norm, None, track=False)[0].relu_())
+            kernel = _kernels(pointwise_weight, self.layout.copies)  # [copies, C, C]
             # In the order of the forward pass, stack by stack.
-            kernel, stored = next(self.saved.kernels), next(self.saved.maps, None)
-            if stored is not None and self.saved.stores_pre_norm:
+            stored = next(self.saved) if self.layout.store_activations else None
+            if stored is not None and self.stores_pre_norm:
                 pixels, pre_norm = None, stored
             else:
                 pixels = stored
                 if pixels is None:
-                    weight = weights[2 * number]
-                    out = convolve(x.whole, weight, stride=step.stride, dilation=step.dilation)
+                    out = convolve(x.whole, depthwise_weight, step.stride, step.dilation)
                     pixels = _by_copy(out, self.layout.copies)
-                pre_norm = self.scratch[number].whole
-                # [copies, B * H' * W', C] @ [copies, C, C]
-                torch.bmm(pixels, kernel, out=self.scratch[number].by_copy)
-            moments = next(self.saved.moments)
-            activations.append(_Activations(x, pixels, pre_norm, kernel, moments))
+                pre_norm = self.scratch[number]
+                _pointwise(pixels, kernel, out=pre_norm)
+            moments = next(self.saved), next(self.saved)
+            activations.append((x, pixels, pre_norm, kernel, moments))
         return activations
 
     def _stack_backward(
         self,
-        stack: Stack,
-        scale: Tensor,
-        weights: Sequence[Tensor],
-        needed: tuple[bool, bool, Sequence[bool]],
+        repetitions: _Repetitions,
+        needed: Sequence[tuple[Repetition, bool, bool, bool | None]],
+        needs_x_grad: bool,
     ) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]]:
         """Compute the gradients of one stack.
 
         Args:
-            stack: Repetitions.
-            scale: Channel weights of the stack, `[copies * C]`.
-            weights: Convolutions' weights of the stack.
-            needed: Whether the gradients of input, scale and each of the weights are needed.
+            repetitions: As `Layout.split` yields them.
+            needed: Likewise, whether the gradients of the weights are needed.
+            needs_x_grad: Whether the gradient of the input is needed.
 
         Returns:
             Gradients of input `[B, copies * C, H, W]`, scale and weights, None where not needed.
         """
-        needs_x_grad, needs_scale_grad, needs_weight_grads = needed
-        activations = self._recompute(stack, weights)
-        last = len(activations) - 1
-        grad_output = self.grad_output
+        activations = self._recompute(repetitions)
+        grad_output, copies = self.grad_output, self.layout.copies
         grad_scale: Tensor | None = None
         grad_weights: list[Tensor | None] = []
         grad_input: Tensor | None = None
-        for number in reversed(range(last + 1)):
-            repetition, saved = stack.repetitions[number], activations[number]
-            scratch = self.scratch[number]
-            needs_depthwise, needs_pointwise = needs_weight_grads[2 * number : 2 * number + 2]
-            grad_pre_norm, found = normalize_backward(
-                repetition.norm,
-                grad_output,
-                saved.pre_norm,
-                scale if number == last else None,
-                saved.moments,
-                needs_scale_grad=needs_scale_grad and number == last,
+        for number in reversed(range(len(repetitions))):
+            step, depthwise_weight, pointwise_weight, scale = repetitions[number]
+            _, needs_depthwise, needs_pointwise, needs_scale = needed[number]
+            x, pixels, pre_norm, kernel, moments = activations[number]
+            needs_scale = bool(needs_scale)
+            grad_pre_norm, found = norms.normalize_backward(
+                step.norm, grad_output, pre_norm, scale, moments, needs_scale_grad=needs_scale
             )
-            grad_scale = found if number == last else grad_scale
+            grad_scale = found if needs_scale else grad_scale
             # [copies, C, B * H' * W']
-            transposed = _by_copy(grad_pre_norm, self.layout.copies, transposed=True)
-            grad_pointwise = None
-            if needs_pointwise and saved.pixels is not None:
+            transposed = _by_copy(grad_pre_norm, copies).transpose(1, 2)
+            grad_pointwise = grad_depthwise = None
+            if needs_pointwise and pixels is not None:
                 # dW = dm^T d: [copies, C, B * H' * W'] @ [copies, B * H' * W', C], and the order of
                 # memory is that of [copies * C, C, 1, 1].
-                product = torch.bmm(transposed, saved.pixels)
-                grad_pointwise = product.view(weights[2 * number + 1].shape)
-            grad_depthwise = None
+                grad_pointwise = torch.bmm(transposed, pixels).view(pointwise_weight.shape)
             needs_input_grad = needs_x_grad or number > 0
             if needs_input_grad or needs_depthwise:
                 # dd^T = W^T dm^T: [copies, C, C] @ [copies, C, B * H' * W']. Its place in scratch
                 # is free: `pre_norm` has been read for the last time.
-                torch.bmm(saved.kernel, transposed, out=scratch.transposed)
+                scratch, needs = self.scratch[number], (needs_input_grad, needs_depthwise)
+                torch.bmm(kernel, transposed, out=_by_copy(scratch, copies).transpose(1, 2))
                 grad_input, grad_depthwise = convolve_backward(
-                    scratch.whole,
-                    saved.input,
-                    weights[2 * number],
-                    stride=repetition.stride,
-                    dilation=repetition.dilation,
-                    needed=(needs_input_grad, needs_depthwise),
+                    scratch, x, depthwise_weight, step.stride, step.dilation, needs
                 )
             if number and grad_input is not None:
                 # ReLU: zero where its output, the input of this repetition, is zero.
-                grad_output = _aten.threshold_backward(grad_input, saved.input.whole, 0)
+                grad_output = _aten.threshold_backward(grad_input, x.whole, 0)
             # In front, for the repetitions come last to first.
             grad_weights = [grad_depthwise, grad_pointwise, *grad_weights]
         return grad_input if needs_x_grad else None, grad_scale, grad_weights
@@ -490,24 +417,31 @@ def _kernels(weight: Tensor, copies: int) -> Tensor:
     return weight.as_strided((copies, channels, out), (out * row, column, row))
 
 
-def _by_copy(x: Tensor, copies: int, *, transposed: bool = False) -> Tensor:
+def _pointwise(pixels: Tensor, kernel: Tensor, *, out: Tensor) -> None:
+    """Fill `out` `[B, copies * C, H, W]` with the pointwise convolution as a batched product.
+
+    In nanoseconds an element (one thread) it takes 0.7 instead of 1.2 for a grouped convolution,
+    and 0.7 instead of 2.3 in the backward pass. By strides it reads and writes the copies where
+    they are.
+    """
+    # The factors are [copies, B * H * W, C] and [copies, C, C].
+    torch.bmm(pixels, kernel, out=_by_copy(out, len(kernel)))
+
+
+def _by_copy(x: Tensor, copies: int) -> Tensor:
     """View a map as a matrix for each copy.
 
     Args:
         x: `[B, copies * C, H, W]`; copied unless it is channels last.
         copies: Number of edges.
-        transposed: Whether each matrix is transposed.
 
     Returns:
-        `[copies, B * H * W, C]`, or transposed `[copies, C, B * H * W]`.
+        `[copies, B * H * W, C]`.
     """
     x = x.contiguous(memory_format=torch.channels_last)
     batch, wide, height, width = x.shape
-    channels = wide // copies
-    pixels = batch * height * width
+    channels, pixels = wide // copies, batch * height * width
     # In memory x is [B * H * W, copies, C]: a pixel is `wide` elements, a copy's part C of them.
-    if transposed:
-        return x.as_strided((copies, channels, pixels), (channels, 1, wide))
     return x.as_strided((copies, pixels, channels), (channels, wide, 1))
 
 

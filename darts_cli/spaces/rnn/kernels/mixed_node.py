@@ -126,13 +126,6 @@ class MixedNode:
             mixed.addcmul_(weight, value)
         return mixed
 
-    def _derivative(self, candidate: Tensor, values: Sequence[Tensor]) -> Tensor:
-        """Compute the derivative of `sum_k p_k f_k` by its argument, `[..., E, B, D]`."""
-        total = torch.zeros_like(values[0])
-        for (name, weight), value in zip(self.mixture.items(), values, strict=True):
-            total.addcmul_(weight, DERIVATIVES[name](candidate, value))
-        return total
-
     def prepare_backward(self, sources: Tensor, products: Tensor) -> None:
         """Compute for W words at once all that needs no gradient of the output.
 
@@ -150,7 +143,11 @@ class MixedNode:
         by_gate, by_candidate = self.grad_products.chunk(2, dim=-1)  # views, [W, E, B, D] each
         mixed = self._mix(self.values, sources)
         _aten.sigmoid_backward.grad_input(mixed, gate, grad_input=by_gate)
-        torch.mul(self._derivative(candidate, self.values), gate, out=by_candidate)
+        # sum_k p_k f_k'(r)
+        slope = torch.zeros_like(self.values[0])
+        for (name, weight), value in zip(self.mixture.items(), self.values, strict=True):
+            slope.addcmul_(weight, DERIVATIVES[name](candidate, value))
+        torch.mul(slope, gate, out=by_candidate)
         # Derivative of y by its source alone, P - P c, without the way through the products.
         total = self.total[:, None, None]
         self.by_source = torch.addcmul(total, total, gate, value=-1)
@@ -191,8 +188,7 @@ class MixedNode:
         # [W, B, D] in the order of the words, then [W, 1, B, D]
         grad_output = torch.stack(self.grad_outputs[::-1])[:, None]
         gated = gate * grad_output
-        terms = [(grad_output - gated) * sources]
-        terms += [gated * value for value in self.values]
+        terms = [(grad_output - gated) * sources, *(gated * value for value in self.values)]
         # [W, E, B, D] to [E] each
         self.grad_terms += torch.stack([term.sum(dim=(0, 2, 3)) for term in terms], dim=1)
 

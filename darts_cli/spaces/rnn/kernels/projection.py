@@ -117,8 +117,11 @@ def _sum_in_chunks(
         part = slice(start, start + length)
         x, target, factor = rows[part], targets[part], factors[part]
         logits = torch.addmm(bias, x, weight.t(), out=buffer[: len(x)])
-        losses, sums = _exponentiate(logits, target)
-        total += (losses * factor).sum()
+        # Less the largest, or exp would overflow; cross-entropy and softmax stay the same.
+        logits.sub_(logits.amax(dim=1, keepdim=True))
+        at_targets = logits.gather(1, target)  # [R, 1]
+        sums = logits.exp_().sum(dim=1, keepdim=True)  # [R, 1]
+        total += ((sums.log() - at_targets) * factor).sum()
         # dl times the sums, in place: exponentials, less their sum at the target. The division
         # waits for the products, which are smaller: it is a factor of each row.
         logits.scatter_add_(1, target, -sums)
@@ -132,20 +135,3 @@ def _sum_in_chunks(
     if grad_weight is not None and grad_weight_t is not None:
         grad_weight.copy_(grad_weight_t.t())
     return total
-
-
-def _exponentiate(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the cross-entropy of each row, and the sum of its exponentials.
-
-    Args:
-        logits: `[R, V]`; replaced in place by `exp(logits - max)` of each row.
-        targets: `[R, 1]`.
-
-    Returns:
-        Cross-entropies and sums, `[R, 1]` each.
-    """
-    # Less the largest, or exp would overflow; cross-entropy and softmax stay the same.
-    logits.sub_(logits.amax(dim=1, keepdim=True))
-    at_targets = logits.gather(1, targets)
-    sums = logits.exp_().sum(dim=1, keepdim=True)
-    return sums.log() - at_targets, sums

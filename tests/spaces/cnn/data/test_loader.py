@@ -38,8 +38,7 @@ def make_stream(
         source=source or InMemory(random_pixels(images, 3, 8), torch.arange(images)),
         indices=torch.arange(images),
         batch_size=batch_size,
-        mean=torch.zeros(3, 1, 1),
-        std=torch.ones(3, 1, 1),
+        statistics=((0.0,) * 3, (1.0,) * 3),
         training=training_ if training else None,
     )
 
