@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import reprlib
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,13 +12,15 @@ from typing import Any
 
 from darts_cli.errors import CheckpointError, ConfigError, RunError
 from darts_cli.run.files import HALVES, WriteError, write_text
+from darts_cli.schema import MAX_EPOCHS, Rule, check
 
+# Bytes of a file of metrics; eight thousand epochs are four million.
 _METRICS_LIMIT = 2**24
-"""Bytes of a file of metrics; eight thousand epochs are four million."""
 
-
-_MOST_EPOCHS = 100_000
-"""As many as a run may have: see `Config`."""
+_EPOCH = Rule(
+    f"a number from 1 to {MAX_EPOCHS:,}",
+    lambda value: type(value) is int and 1 <= value <= MAX_EPOCHS,
+)
 
 
 class Run:
@@ -215,12 +216,8 @@ class Run:
                 raise CheckpointError(f"{self.metrics}, line {number}: expected a JSON object")
             else:
                 break
-            epoch = records[-1].get("epoch")
-            if type(epoch) is not int or not 1 <= epoch <= _MOST_EPOCHS:
-                raise CheckpointError(
-                    f"{self.metrics}, line {number}: epoch: found {reprlib.repr(epoch)}, "
-                    f"expected a number from 1 to {_MOST_EPOCHS:,}"
-                )
+            where = f"{self.metrics}, line {number}"
+            check(record, {"epoch": _EPOCH}, CheckpointError, where=where)
         return records
 
     def keep_metrics(self, epochs: int) -> None:

@@ -5,13 +5,13 @@ in the supernet and poorly on their own (Zela et al., ICLR 2020; Chen et al., IC
 """
 
 import math
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from darts_cli.genotype.derivation import Choice, derive, softmax
 from darts_cli.genotype.types import Alphas, Genotype
+from darts_cli.schema import Rule, find_misfit, is_count, is_mapping_of, is_number
 from darts_cli.space import SearchSpace
 
 # A margin of probability below which another seed may well choose another edge.
@@ -45,48 +45,31 @@ class Signals:
 
         A run reads its lines again after every epoch; a damaged one must not stop it.
         """
-        names = [field.name for field in fields(cls)]
-        if not record.keys() >= {*names} or misfit(record, space):
+        rules = _rules(space)
+        if find_misfit(record, rules) is not None:
             return None
-        return cls(**{name: record[name] for name in names})
+        return cls(**{name: record[name] for name in rules})
 
 
 def misfit(record: Mapping[str, Any], space: SearchSpace) -> str:
     """Describe the first invalid signal in a line of `metrics.jsonl`; empty if all are valid."""
-    for name, (is_valid, expected) in _SIGNALS.items():
-        if name in record and not is_valid(record[name], space):
-            cells = " and ".join(space.cells)
-            found = f"{name}: found {reprlib.repr(record[name])}"
-            return f"{found}, expected {expected.format(cells=cells)}"
-    return ""
+    # Records of a training, and of runs that an older version began, have no signals.
+    present = {name: rule for name, rule in _rules(space).items() if name in record}
+    return str(find_misfit(record, present) or "")
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_number(value: object) -> bool:
-    # A bound and not isfinite, which overflows on very large integers.
-    return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
-
-
-def _has(space: SearchSpace, values: object, is_valid: Callable[[object], bool]) -> bool:
-    """Return whether there is a valid value for each cell, and no other."""
-    return (
-        isinstance(values, Mapping)
-        and values.keys() == {*space.cells}
-        and all(map(is_valid, values.values()))
-    )
-
-
-# For each signal, the check of its value and what is expected.
-_SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
-    "epoch": (lambda value, _: _is_count(value) and value > 0, "a number from 1"),
-    "skip_connections": (lambda value, space: _has(space, value, _is_count), "counts of {cells}"),
-    "entropy": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
-    "weakest_margin": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
-    "unchanged_epochs": (lambda value, _: _is_count(value), "a number of epochs"),
-}
+def _rules(space: SearchSpace) -> dict[str, Rule]:
+    """Return the rule of each field of `Signals` in a line of `metrics.jsonl`."""
+    cells = " and ".join(space.cells)
+    counts = Rule(f"counts of {cells}", is_mapping_of(is_count, space.cells))
+    numbers = Rule(f"numbers of {cells}", is_mapping_of(is_number, space.cells))
+    return {
+        "epoch": Rule("a number from 1", lambda value: is_count(value) and value > 0),
+        "skip_connections": counts,
+        "entropy": numbers,
+        "weakest_margin": numbers,
+        "unchanged_epochs": Rule("a number of epochs", is_count),
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
