@@ -1,6 +1,7 @@
 """Settings as YAML: written beside every run, read from `--config`, and changed by `--set`."""
 
 import difflib
+import json
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
@@ -11,7 +12,7 @@ import yaml
 
 from darts_cli import yaml_text
 from darts_cli.config import Config
-from darts_cli.errors import ConfigError
+from darts_cli.errors import ConfigError, system_errors
 from darts_cli.schema import Misfit, convert, shown_key
 
 # Keys of a run's config.yaml that are not settings.
@@ -28,14 +29,9 @@ def dump(config: Config, notes: Mapping[str, Any]) -> str:
 
 def as_mapping(config: Config) -> dict[str, Any]:
     """Return all settings as plain YAML and JSON values."""
-    plain: dict[str, Any] = _plain(asdict(config))
+    # Tuples become lists.
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 class SettingsFile(dict[str, Any]):
@@ -56,12 +52,8 @@ def read(path: Path, *, notes: bool = False) -> SettingsFile:
     Raises:
         ConfigError: if there is no such file, or it is no YAML mapping.
     """
-    try:
+    with system_errors(ConfigError, path, "read", ", expected a YAML file"):
         text = yaml_text.read(path, ConfigError, what="settings")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}), expected a YAML file"
-        ) from None
     root = yaml_text.compose(text, str(path), ConfigError)
     try:
         mapping = yaml.safe_load(text)

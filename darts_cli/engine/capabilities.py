@@ -21,11 +21,9 @@ class HasReferenceNames(Protocol):
 
     def to_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Split and rename parameters, buffers or momenta, given by the network's own names."""
-        ...
 
     def from_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Invert `to_reference_names`."""
-        ...
 
 
 @runtime_checkable
@@ -34,7 +32,6 @@ class SavesMemory(Protocol):
 
     def save_memory(self) -> None:
         """Recompute activations in the backward pass from now on."""
-        ...
 
 
 @runtime_checkable
@@ -43,7 +40,6 @@ class SyncsBatchNorm(Protocol):
 
     def synchronize(self) -> None:
         """Compute BatchNorm over all ranks from now on."""
-        ...
 
 
 @runtime_checkable
@@ -52,7 +48,6 @@ class HasRegions(Protocol):
 
     def regions(self) -> Sequence[nn.Module]:
         """Return the parts, each of which is compiled by itself."""
-        ...
 
 
 @runtime_checkable
@@ -62,7 +57,6 @@ class HasTrainingOnly(Protocol):
     @property
     def training_only(self) -> tuple[str, ...]:
         """Prefixes of their names."""
-        ...
 
 
 def to_reference_names(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

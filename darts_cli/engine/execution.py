@@ -1,6 +1,7 @@
 """How the passes of a step are executed: in micro-batches, on several ranks, in less precision."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -62,6 +63,10 @@ class StepExecution:
         if self.grad_scaler is not None:
             self.grad_scaler.unscale(gradients)
         return gradients
+
+    def exactly(self) -> AbstractContextManager[None]:
+        """Return a context of float32, for a difference that is divided by a small radius."""
+        return self.precision.exactly() if self.precision is not None else nullcontext()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Take a step of an optimizer."""

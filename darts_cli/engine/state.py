@@ -145,8 +145,7 @@ class State:
         if self.architect is not None:
             tensors |= self.architect.state_dict()
         if self.average is not None:
-            means = self.average.state_dict()
-            tensors |= with_prefix("average", to_reference_names(network, means))
+            tensors |= with_prefix("average", to_reference_names(network, self.average.means))
         gather = self.execution.ranks.all_gather
         tensors |= with_prefix("hidden", {name: gather(rows) for name, rows in self.hidden.items()})
         if self.execution.grad_scaler is not None:
@@ -199,25 +198,17 @@ class State:
         self.best = math.inf if metadata["best"] is None else metadata["best"]
 
     def _load_optimizer(self, tensors: Mapping[str, Tensor], *, stepped: bool) -> None:
-        weights = self.weights
-        found = optimizers.take_state(
-            self.optimizer,
-            tensors,
-            "optimizer",
-            to_reference_names(self.network, weights),
-            stepped=stepped,
-        )
-        own = {key: from_reference_names(self.network, values) for key, values in found.items()}
+        network, weights = self.network, self.weights
+        named = to_reference_names(network, weights)
+        found = optimizers.take_state(self.optimizer, tensors, "optimizer", named, stepped=stepped)
+        own = {key: from_reference_names(network, values) for key, values in found.items()}
         optimizers.load_state_dict(self.optimizer, weights, own)
 
     def _load_average(self, tensors: Mapping[str, Tensor], count: int | None) -> None:
-        weights = self.weights
-        expected = to_reference_names(self.network, weights) if count is not None else {}
-        means = take_all(tensors, "average", expected)
-        self.average = None
-        if count is not None:
-            self.average = Average(weights, count)
-            self.average.load_state_dict(from_reference_names(self.network, means))
+        network, weights = self.network, self.weights
+        expected = to_reference_names(network, weights) if count is not None else {}
+        means = from_reference_names(network, take_all(tensors, "average", expected))
+        self.average = Average(weights, count, means) if count is not None else None
 
 
 def build_optimizer(network: nn.Module, config: WeightsConfig) -> torch.optim.SGD:

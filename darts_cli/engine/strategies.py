@@ -23,11 +23,9 @@ class Strategy(Protocol):
         self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
     ) -> Alphas:
         """Draw alphas with standard deviation `scale`."""
-        ...
 
     def mixture(self, alphas: Alphas) -> Mixture:
         """Return the weights of the candidates, differentiable in the alphas."""
-        ...
 
 
 class Darts:

@@ -95,11 +95,9 @@ class BatchLoader(Protocol):
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches in `epoch`, one or more."""
-        ...
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of `epoch` from index `start`, on the network's device."""
-        ...
 
 
 class TrainingModule(Protocol[OutputT]):
@@ -108,36 +106,28 @@ class TrainingModule(Protocol[OutputT]):
     @property
     def network(self) -> nn.Module:
         """The network; `engine.capabilities` lists what it may offer besides."""
-        ...
 
     @property
     def metric_names(self) -> tuple[str, ...]:
         """Names of the sums of `metric_sums`, in order; the first is `loss`."""
-        ...
 
     def begin_epoch(self, epoch: int) -> None:
         """Set what changes from epoch to epoch, such as the drop path probability."""
-        ...
 
     def forward(self, batch: Batch, mixture: Mixture) -> OutputT:
         """Run the network; `mixture` is empty for a discrete one."""
-        ...
 
     def loss(self, output: OutputT, batch: Batch) -> Tensor:
         """Compute the plain loss, a mean over the batch: for validation and the virtual step."""
-        ...
 
     def training_loss(self, output: OutputT, batch: Batch) -> Tensor:
         """Compute the loss that trains the weights: the plain one plus regularizers."""
-        ...
 
     def metric_sums(self, output: OutputT, batch: Batch) -> Tensor:
         """Return detached sums over the batch and their count, `[len(metric_names) + 1]`."""
-        ...
 
     def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         """Return the means with the metrics that follow from them, such as perplexity."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,25 +149,20 @@ class Data(Protocol):
 
     def describe(self) -> DatasetInfo:
         """Return what a network made for this data has to remember."""
-        ...
 
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of examples by split."""
-        ...
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Digest of the content of each split that was read so far."""
-        ...
 
     def search_loaders(self, seed: int) -> Loaders:
         """Return loaders over disjoint training data for weights and alphas."""
-        ...
 
     def train_loaders(self, seed: int) -> Loaders:
         """Return loaders that train the weights on all training data."""
-        ...
 
     def evaluation_loader(self, split: str, batch_size: int) -> BatchLoader:
         """Return a loader over a split, in order and not augmented.
@@ -185,7 +170,6 @@ class Data(Protocol):
         Raises:
             DataError: if the data has no such split.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,21 +194,17 @@ class Task(Protocol):
     @property
     def space(self) -> SearchSpace:
         """Cells, edges and primitives."""
-        ...
 
     @property
     def data_names(self) -> Collection[str]:
         """Names that `--data` knows; a folder of the same name does not hide them."""
-        ...
 
     @property
     def evaluation_splits(self) -> tuple[str, ...]:
         """Splits that `darts eval` measures by default."""
-        ...
 
     def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
         """Return the default batch size of an evaluation, over all ranks."""
-        ...
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Return facts about the data and the examples by split, reading as little as possible.
@@ -232,7 +212,6 @@ class Task(Protocol):
         Raises:
             DataError: if the data is missing, or too small for one batch.
         """
-        ...
 
     def load(
         self,
@@ -255,7 +234,6 @@ class Task(Protocol):
         Raises:
             DataError: if it is missing, damaged, or does not match `info`.
         """
-        ...
 
     def check_info(self, info: DatasetInfo) -> None:
         """Check the dataset info of a checkpoint.
@@ -263,28 +241,22 @@ class Task(Protocol):
         Raises:
             CheckpointError: naming the first wrong value.
         """
-        ...
 
     def build(
         self, config: Config, info: DatasetInfo, genotype: Genotype | None
     ) -> TrainingModule[Any]:
         """Build the network of a genotype, or the supernet for None."""
-        ...
 
     def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
         """Return a batch of zeros on torch's default device: one example, or a training batch."""
-        ...
 
     def steps(
         self, config: Config, counts: Mapping[str, int], *, search: bool, processes: int = 1
     ) -> int:
         """Return the steps of an epoch; an average where their number is random."""
-        ...
 
     def hidden(self, config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:
         """Return the shapes of carried hidden states by what they train; see `State.hidden`."""
-        ...
 
     def describe(self, config: Config, info: DatasetInfo) -> Description:
         """Describe the run for the plan table."""
-        ...

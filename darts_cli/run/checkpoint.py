@@ -9,9 +9,10 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from io import BufferedReader
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -76,7 +77,7 @@ def write(
     names = sorted(tensors, key=lambda name: (-_RANKS[tensors[name].dtype], name))
     # Copied only if it is on another device or not contiguous: [...] -> [bytes]
     data = [
-        tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
         for name in names
     ]
     ends = list(accumulate(map(len, data)))
@@ -158,7 +159,7 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
         ) from None
 
 
-def _check_size(path: Path, file: BinaryIO) -> None:
+def _check_size(path: Path, file: BufferedReader) -> None:
     """Check that a file is small enough to be read, before memory is allocated for it."""
     whole, header = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -171,7 +172,7 @@ def _check_size(path: Path, file: BinaryIO) -> None:
         raise CheckpointError(problem, where=path, remedy=ANOTHER)
 
 
-def _is_sound(file: BinaryIO, format_: int) -> bool:
+def _is_sound(file: BufferedReader, format_: int) -> bool:
     """Return whether every byte of a file is as it was written; format 1 cannot tell."""
     length = file.read(8)
     header = length + file.read(int.from_bytes(length, "little"))

@@ -5,13 +5,11 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-from darts_cli.errors import DartsError
+from darts_cli.errors import FailureError
 
 
-class OutputError(DartsError):
+class OutputError(FailureError):
     """Results that cannot be printed; without a message if the reader of a pipe has gone."""
-
-    exit_status = 1
 
 
 class _Wrapper:
