@@ -30,13 +30,11 @@ def _optional(rule: Rule, *, text: str = "") -> Rule:
 def _rules(section: Any) -> dict[str, tuple[list[Rule], bool]]:
     """Return the rules of each setting of a section, and whether it has a flag."""
     hints = get_type_hints(section, include_extras=True)
-    marks = {
-        field.name: getattr(hints[field.name], "__metadata__", ()) for field in fields(section)
-    }
-    return {
-        name: ([mark for mark in of if isinstance(mark, Rule)], _FLAG in of)
-        for name, of in marks.items()
-    }
+    rules = {}
+    for field in fields(section):
+        marks = getattr(hints[field.name], "__metadata__", ())
+        rules[field.name] = [mark for mark in marks if isinstance(mark, Rule)], _FLAG in marks
+    return rules
 
 
 class Section:

@@ -110,10 +110,8 @@ def hypergradient(
         v, direct = both[: len(weights)], both[len(weights) :]
         v = list(torch._foreach_mul(v, _clip_coefficient(v, step.clip)))
         _copy(weights, start)
-        if exact:
-            product = _exact_product(train_losses, weights, alphas, v, execution)
-        else:
-            product = _finite_difference(train_losses, weights, alphas, v, execution)
+        multiply = _exact_product if exact else _finite_difference
+        product = multiply(train_losses, weights, alphas, v, execution)
     scale = step.lr * coefficient
     # Equation 7.
     return [gradient - scale * part for gradient, part in zip(direct, product, strict=True)]
@@ -277,10 +275,8 @@ class Architect:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return alphas and optimizer state by the names of checkpoints."""
-        tensors = with_prefix("alphas", self.alphas)
-        for key, values in optimizers.state_dict(self.optimizer, self.alphas).items():
-            tensors |= with_prefix(f"architect.{key}", values)
-        return tensors
+        state = optimizers.state_dict(self.optimizer, "architect", self.alphas)
+        return with_prefix("alphas", self.alphas) | state
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor], *, stepped: bool) -> None:
@@ -293,9 +289,8 @@ class Architect:
         Raises:
             CheckpointError: if a tensor is missing, or of another shape.
         """
-        state = optimizers.take_state(
-            self.optimizer, tensors, "architect", self.alphas, stepped=stepped
-        )
         for cell, alpha in self.alphas.items():
             alpha.copy_(take(tensors, f"alphas.{cell}", alpha))
-        optimizers.load_state_dict(self.optimizer, self.alphas, state)
+        optimizers.load_state_dict(
+            self.optimizer, "architect", self.alphas, tensors, stepped=stepped
+        )

@@ -1,6 +1,6 @@
-"""What a network may offer beyond a forward pass, and what happens where it does not.
+"""Optional methods of a network beyond its forward pass, and the errors where it lacks them.
 
-A network of a new space needs none of these: they are asked for by `isinstance`.
+A network of a new space needs none of these, which are found by `isinstance`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,14 +59,18 @@ class HasTrainingOnly(Protocol):
         """Prefixes of their names."""
 
 
-def to_reference_names(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_reference_names(
+    network: nn.Module | None, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return a network's tensors by reference names; by its own where it has no others."""
     if isinstance(network, HasReferenceNames):
         return network.to_reference_names(tensors)
     return dict(tensors)
 
 
-def from_reference_names(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_reference_names(
+    network: nn.Module | None, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Invert `to_reference_names`."""
     if isinstance(network, HasReferenceNames):
         return network.from_reference_names(tensors)

@@ -3,7 +3,6 @@
 import itertools
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from darts_cli.config import Config
@@ -123,29 +122,16 @@ def _largest(batch: int, half: int | None, whole: int, available: int | None) ->
 
 def _time_evaluation(state: State, loader: BatchLoader, memory: MemoryMeter) -> float:
     """Return the seconds of an evaluation, estimated from its first batches."""
-    head, moments = _Head(loader), [time.perf_counter()]
+    moments = [time.perf_counter()]
 
     def note() -> None:
         memory.wait()
         moments.append(time.perf_counter())
 
     device, mixture = state.meter.sums.device, fixed_mixture(state)
-    evaluate(state.module, head, mixture, device, note, execution=state.execution)
+    evaluate(
+        state.module, loader, mixture, device, note, execution=state.execution, limit=1 + _STEPS
+    )
     seconds = [end - start for start, end in itertools.pairwise(moments)]
     # The first warms up; a rank may have none.
     return statistics.median(seconds[1:] or seconds or [0.0]) * loader.steps(0)
-
-
-class _Head:
-    """The first batches of a loader."""
-
-    def __init__(self, loader: BatchLoader) -> None:
-        self.loader = loader
-
-    def steps(self, epoch: int) -> int:
-        """Return the number of batches, 1 to warm up and `_STEPS` at most."""
-        return min(1 + _STEPS, self.loader.steps(epoch))
-
-    def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the first batches of `epoch` from index `start`."""
-        return itertools.islice(self.loader.batches(epoch, start), self.steps(epoch) - start)

@@ -140,8 +140,7 @@ class State:
         """Return all tensors by the names of checkpoints; all ranks have to call it."""
         network, weights = self.network, self.weights
         tensors = with_prefix("network", to_reference_names(network, network.state_dict()))
-        for key, values in optimizers.state_dict(self.optimizer, weights).items():
-            tensors |= with_prefix(f"optimizer.{key}", to_reference_names(network, values))
+        tensors |= optimizers.state_dict(self.optimizer, "optimizer", weights, network)
         if self.architect is not None:
             tensors |= self.architect.state_dict()
         if self.average is not None:
@@ -179,7 +178,9 @@ class State:
         load_network(self.module, tensors)
         # Before its first step an optimizer has no state.
         stepped = metadata["position"]["total"] > 0
-        self._load_optimizer(tensors, stepped=stepped)
+        optimizers.load_state_dict(
+            self.optimizer, "optimizer", self.weights, tensors, self.network, stepped=stepped
+        )
         if self.architect is not None:
             self.architect.load_state_dict(tensors, stepped=stepped)
         else:
@@ -196,13 +197,6 @@ class State:
         self.meter.sums.copy_(take(tensors, "meter", self.meter.sums))
         self.position = Position(**metadata["position"])
         self.best = math.inf if metadata["best"] is None else metadata["best"]
-
-    def _load_optimizer(self, tensors: Mapping[str, Tensor], *, stepped: bool) -> None:
-        network, weights = self.network, self.weights
-        named = to_reference_names(network, weights)
-        found = optimizers.take_state(self.optimizer, tensors, "optimizer", named, stepped=stepped)
-        own = {key: from_reference_names(network, values) for key, values in found.items()}
-        optimizers.load_state_dict(self.optimizer, weights, own)
 
     def _load_average(self, tensors: Mapping[str, Tensor], count: int | None) -> None:
         network, weights = self.network, self.weights

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -127,8 +128,8 @@ def _carry(batch: Batch, hidden: Tensor | None) -> Batch:
 def _keep_hidden(final_states: Sequence[Tensor], state: State, name: str) -> None:
     """Keep the final hidden states of all micro-batches, `[B, D]`."""
     if final_states:
-        several = len(final_states) > 1
-        state.hidden[name] = torch.cat(list(final_states)) if several else final_states[0]
+        # [B / parts, D] of each micro-batch -> [B, D]
+        state.hidden[name] = torch.cat(list(final_states))
 
 
 def fixed_mixture(state: State) -> Mixture:
@@ -148,8 +149,9 @@ def evaluate(
     advance: Callable[[], object] = lambda: None,
     *,
     execution: StepExecution = DEFAULT,
+    limit: int | None = None,
 ) -> tuple[dict[str, float], int]:
-    """Evaluate a network on a whole split.
+    """Evaluate a network on a split.
 
     Args:
         module: The network.
@@ -158,6 +160,7 @@ def evaluate(
         device: Device of the network.
         advance: Called after every batch.
         execution: How passes are executed; each rank reads its own shard of every batch.
+        limit: Number of batches at most; None: the whole split.
 
     Returns:
         The metrics, and the number of examples.
@@ -165,7 +168,7 @@ def evaluate(
     meter = Meter(module.metric_names, device)
     module.network.eval()
     hidden = None
-    for batch in loader.batches(0):
+    for batch in islice(loader.batches(0), limit):
         output = execution.forward(module, _carry(batch, hidden), mixture)
         hidden = output.hidden
         meter.add(module.metric_sums(output, batch))

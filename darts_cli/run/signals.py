@@ -161,37 +161,31 @@ def _warn_of_skips(space: SearchSpace, signals: Sequence[Signals]) -> str:
     if not has_collapsed(space, last):
         return ""
     kind = f"{space.skip.removesuffix('_connect')} connections"
-    sound = [one.epoch for one in signals if not has_collapsed(space, one)]
+    advice = "search with fewer epochs, or another seed"
     # The last epoch before the collapse.
-    advice = (
-        f"consider an earlier epoch with darts derive --epoch {sound[-1]}"
-        if sound
-        else ("search with fewer epochs, or another seed")
-    )
+    if sound := [one.epoch for one in signals if not has_collapsed(space, one)]:
+        advice = f"consider an earlier epoch with darts derive --epoch {sound[-1]}"
     count, edges = last.skip_connections[cell], space.nodes * space.edges_per_node
     return f"the {cell} cell is turning into {kind} ({count} of {edges} edges); {advice}"
 
 
 def _warn_of_indecision(signals: Signals) -> str:
-    cells = [cell for cell, entropy in signals.entropy.items() if entropy > UNDECIDED]
-    if not cells:
+    undecided = {cell: value for cell, value in signals.entropy.items() if value > UNDECIDED}
+    if not undecided:
         return ""
-    entropy = max(signals.entropy[cell] for cell in cells)
     return (
-        f"the alphas of {_cells(cells)} say hardly more than at the start (entropy "
-        f"{entropy:.3f} of 1); search for more epochs, or with a larger alphas.lr"
+        f"the alphas of {_cells([*undecided])} say hardly more than at the start (entropy "
+        f"{max(undecided.values()):.3f} of 1); search for more epochs, or with a larger alphas.lr"
     )
 
 
 def _warn_of_margins(signals: Signals) -> str:
-    margins = signals.weakest_margin
-    cells = [cell for cell, margin in margins.items() if margin < CLOSE]
-    if not cells:
+    close = {cell: value for cell, value in signals.weakest_margin.items() if value < CLOSE}
+    if not close:
         return ""
-    least = min(margins[cell] for cell in cells)
     return (
-        f"an edge of {_cells(cells)} was chosen by a margin of {least:.4f}: another seed may "
-        "choose otherwise; compare several"
+        f"an edge of {_cells([*close])} was chosen by a margin of {min(close.values()):.4f}: "
+        "another seed may choose otherwise; compare several"
     )
 
 
