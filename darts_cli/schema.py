@@ -1,4 +1,4 @@
-"""One reader for values from outside: what each has to be, and where it is not.
+"""One reader for values from outside: the rule of each, and the error that names a misfit.
 
 Settings, metadata of checkpoints, dataset info, metrics and alphas declare their
 values by `Rule`s; errors name file, line where there is one, dotted key, what was
@@ -28,11 +28,12 @@ MAX_EPOCHS = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a value has to be."""
+    """The condition on a value, and the text that says what was expected."""
 
     expected: str
-    """The text of an error."""
+    """Text after "expected" in an error."""
     is_valid: Callable[[Any], bool]
+    """Function that returns whether a value meets the condition."""
     required: bool = True
     """Whether a document must have it."""
 

@@ -1,8 +1,10 @@
-"""The bilevel step: the hypergradient of the validation loss in the alphas, and Adam on it.
+"""Step 1 of DARTS's algorithm 1: the hypergradient of the validation loss, and Adam on it.
 
-The validation loss is evaluated at the weights after a virtual training step,
-so that its gradient in the alphas accounts for the response of the weights
-(DARTS, section 2.3). A virtual step of length zero gives the first order.
+The bilevel problem (equations 3 and 4) is to find the alphas that minimize
+L_val(w*(a), a), where w*(a) are the weights that minimize L_train(w, a). Its gradient
+(equation 5) is approximated by that at w' = w - xi grad_w L_train(w, a), one virtual
+training step from the present weights (equation 6), so that it accounts for the
+response of the weights. A virtual step of length xi = 0 gives the first order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,7 +23,8 @@ from darts_cli.engine.execution import DEFAULT, Loss, StepExecution
 from darts_cli.engine.strategies import Alphas, Mixture
 from darts_cli.run.tensors import take, with_prefix
 
-# Norm by which the finite difference moves the weights (footnote 2 of the paper).
+# Norm by which the finite difference moves the weights: epsilon = 0.01 / ||v|| (footnote 2 of the
+# paper).
 _RADIUS = 0.01
 
 # Added to the norm in a clip coefficient, as in torch's own clipping.
@@ -79,7 +82,7 @@ def hypergradient(
     e = 0.01 / ||v||.
 
     Weights are moved in place and restored from a copy: they and `state` are
-    bit for bit what they were. No `.grad` is left behind.
+    bit for bit what they were. No `.grad` is set.
 
     A loss may consist of parts, of a batch or of the ranks of a run: each of the
     four gradients is summed before anything else is computed from it.
@@ -102,14 +105,17 @@ def hypergradient(
         with _restored(state), _constant(weights):
             return execution.gradients(valid_losses, alphas)
     with _restored(state), _restored(weights) as start:
+        # g = grad_w L_train(w, a), which the virtual step takes; the alphas are constants in it.
         with _constant(alphas):
             gradients = execution.gradients(train_losses, weights)
         coefficient = _clip_coefficient(gradients, step.clip)
         _move_virtually(weights, gradients, coefficient, step)  # w' of equation 6
+        # v = grad_w' L_val(w', a) and grad_a L_val(w', a), by one backward pass.
         both = execution.gradients(valid_losses, [*weights, *alphas])
         v, direct = both[: len(weights)], both[len(weights) :]
         v = list(torch._foreach_mul(v, _clip_coefficient(v, step.clip)))
         _copy(weights, start)
+        # (d^2 L_train / da dw) v, at w.
         multiply = _exact_product if exact else _finite_difference
         product = multiply(train_losses, weights, alphas, v, execution)
     scale = step.lr * coefficient
@@ -146,7 +152,7 @@ def _finite_difference(
     sides = []
     for sign in (1, -1):
         with torch.no_grad():
-            # From the copy: moving back by the shift would leave rounding behind.
+            # From the copy: moving back by the shift would round.
             _copy(weights, start)
             torch._foreach_add_(list(weights), shift, alpha=sign)
         with _constant(weights), execution.exactly():

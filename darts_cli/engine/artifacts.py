@@ -69,6 +69,7 @@ def save(state: State, context: RunContext, path: Path | None = None) -> None:
         WriteError: if the disk is full or the folder cannot be written.
     """
     state.check_finite()
+    # Called on all ranks, since hidden states are gathered from them.
     tensors = state.state_dict()
     run, ranks = context.run, state.execution.ranks
     with write_together(ranks):
@@ -139,6 +140,7 @@ def rescue(state: State, context: RunContext, error: WriteError) -> WriteError:
     name = f"{run.path.resolve().name}-step-{done}.safetensors"
     others = (run.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir()))
     for path in (run.last, *(folder / name for folder in others)):
+        # Outside the run directory nothing is overwritten.
         if path != run.last and path.exists():
             continue
         try:
@@ -183,6 +185,7 @@ def write_architecture(
         before=before,
         origin=origin(metadata, run.path.name, epoch),
     )
+    # [E, O] of each kind of cell
     named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
     checkpoint.write(run.alphas_of(epoch), named, metadata)
     write_text(run.genotype, dump(snapshot.genotype))

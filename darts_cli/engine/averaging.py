@@ -38,6 +38,7 @@ class Average:
     @torch.no_grad()
     def update(self) -> None:
         """Include the weights after a step."""
+        # mean + (weight - mean) / count, in one kernel for all weights.
         self.count += 1
         torch._foreach_lerp_(list(self.means.values()), list(self.weights.values()), 1 / self.count)
 
@@ -46,6 +47,7 @@ class Average:
     def applied(self) -> Iterator[None]:
         """Replace the weights by their means; afterwards they are bit for bit what they were."""
         weights = list(self.weights.values())
+        # Copied, since going back by a difference would round.
         kept = [weight.clone() for weight in weights]
         torch._foreach_copy_(weights, list(self.means.values()))
         try:

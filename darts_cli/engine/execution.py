@@ -1,4 +1,4 @@
-"""How the passes of a step are executed: in micro-batches, on several ranks, in less precision."""
+"""Execution of the passes of a step: in micro-batches, on several ranks, in less precision."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +18,10 @@ Loss = Callable[[], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepExecution:
-    """How, and on which ranks, passes are executed; what they compute follows from the settings."""
+    """The execution of passes: ranks, micro-batches and precision.
+
+    It changes time and memory, and the rounding of sums, but no formula.
+    """
 
     ranks: Ranks = SINGLE_PROCESS
     accumulation_steps: int = 1
@@ -52,10 +55,11 @@ class StepExecution:
                 in place, in the same message.
 
         Raises:
-            RankError: if another rank is gone.
+            RankError: if another rank is lost.
         """
         total: list[Tensor] = []
         for loss in losses:
+            # Differentiated at once, so that the graph of one micro-batch lives at a time.
             value = loss() if self.grad_scaler is None else loss() * self.grad_scaler.factor
             part = list(torch.autograd.grad(value, list(leaves), materialize_grads=True))
             total = list(torch._foreach_add(total, part)) if total else part
@@ -80,6 +84,7 @@ class StepExecution:
 
     def keep(self, states: Tensor) -> Tensor:
         """Return hidden states for the next segment; zeros where one overflowed."""
+        # Detached: backpropagation through time ends at the beginning of a segment.
         states = states.detach()
         return states if self.grad_scaler is None else states.nan_to_num(0.0, 0.0, 0.0)
 

@@ -1,4 +1,13 @@
-"""The alternating optimization of alphas and weights, epoch by epoch (DARTS, algorithm 1)."""
+"""Algorithm 1 of DARTS (Liu et al., 2019), which alternates between alphas and weights.
+
+    while not converged:
+        1. update the alphas by descending grad_a L_val(w - xi grad_w L_train(w, a), a)
+        2. update the weights by descending grad_w L_train(w, a)
+    derive the final architecture from the alphas
+
+Here "converged" is a number of epochs, after each of which the genotype is derived
+and all files of the run are written.
+"""
 
 from collections.abc import Iterator
 
@@ -13,7 +22,7 @@ from darts_cli.engine.task import Batch, BatchLoader
 def fit(state: State, context: RunContext) -> bool:
     """Run from the state's position to the last epoch.
 
-    A training is a search without alphas.
+    A training is a search without alphas: step 2 alone.
 
     Returns:
         Whether the last epoch is done; False after `max_steps`.

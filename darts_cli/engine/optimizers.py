@@ -56,6 +56,7 @@ def load_state_dict(
     Raises:
         CheckpointError: if the state is incomplete, or there is more of it.
     """
+    # In the shapes of the checkpoint, which may differ from those of the network.
     named = to_reference_names(network, parameters)
     keys = _keys(optimizer) if stepped else {}
     like = {
@@ -78,5 +79,7 @@ def load_state_dict(
 def _keys(optimizer: torch.optim.Optimizer) -> dict[str, bool]:
     """Return the keys of the state of a parameter after a step; whether each is a step count."""
     if isinstance(optimizer, torch.optim.Adam):
+        # Means of the gradient and of its square (Kingma and Ba, 2015).
         return {"step": True, "exp_avg": False, "exp_avg_sq": False}
+    # SGD without momentum has no state.
     return {"momentum_buffer": False} if optimizer.param_groups[0]["momentum"] else {}

@@ -80,6 +80,7 @@ def _examples(loaders: Loaders, config: Config) -> int:
     """Return the examples that an epoch of each loader has at least: no batch has more."""
     both = (loaders.train, loaders.arch)
     steps = min(loader.steps(0) for loader in both if loader is not None)
+    # Rounded down to a multiple of 8, which suits kernels of half precision.
     most = int(_SURE * config.data.batch_size * steps)
     return max(config.data.batch_size, most - most % 8)
 
@@ -103,8 +104,10 @@ def _measure_half(
     indivisible = any(half is whole for half, whole in zip(halves, wholes, strict=True))
     if any(state.execution.ranks.all_reduce_max(indivisible)):
         return None
+    # Without hidden states, whose batch size is that of the whole batch.
     first, *second = (replace(half, carries_hidden=False, hidden=None) for half in halves)
     memory.reset()
+    # The second step has the momentum buffers that the first one makes.
     for _ in range(2):
         _step(state, first, second[0] if second else None, config, memory)
     state.hidden.clear()
@@ -115,6 +118,7 @@ def _largest(batch: int, half: int | None, whole: int, available: int | None) ->
     """Return the largest batch by a line through two peaks, rounded down to a multiple of 8."""
     if half is None or available is None or whole <= half:
         return None
+    # peak(batch) = constant + of_one * batch
     of_one = (whole - half) / (batch / 2)
     most = int((_MARGIN * available - (whole - batch * of_one)) / of_one)
     return most - most % 8 if most >= 8 else max(most, 0)

@@ -1,4 +1,4 @@
-"""How alphas become weights of the candidate operations."""
+"""Strategies: the relaxation that turns alphas into weights of the candidate operations."""
 
 from typing import TYPE_CHECKING, Protocol
 
@@ -41,7 +41,7 @@ class Darts:
         return {cell: scale * torch.randn(shape, generator=generator) for cell in space.cells}
 
     def mixture(self, alphas: Alphas) -> Mixture:
-        """Return the softmax of every row."""
+        """Return the softmax of every row, `[E, O]` (equation 2)."""
         return {cell: tensor.softmax(dim=-1) for cell, tensor in alphas.items()}
 
 

@@ -111,6 +111,7 @@ class Supervisor:
         if not self._clock.slow or self.ranks.size > 1:
             yield
             return
+        # To the CPU, since the device may have no room for a second state.
         before = self.state.copy_to_cpu()
         try:
             with self.request.interruptible():
@@ -125,6 +126,7 @@ class Supervisor:
         All ranks act alike: rank 0's clock and loss check decide, and a signal
         to any rank counts.
         """
+        # Examples of all ranks: `weight` is the share of this rank in the global batch.
         self.context.reporter.advance(round(batch.targets.numel() / batch.weight))
         due = self._clock.tick()
         trouble: DivergenceError | WriteError | None = None
@@ -264,6 +266,7 @@ class Supervisor:
         state.rollbacks = attempts + 1
         # Saved first: a run that is killed after this drops the later records when it resumes.
         artifacts.save(state, self.context)
+        # The lines of later epochs are written again.
         with write_together(self.ranks):
             if self.ranks.is_main:
                 run.keep_metrics(state.position.epoch)

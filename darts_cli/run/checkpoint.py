@@ -149,6 +149,7 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
                 if not sound:
                     problem = "was altered since it was written, or damaged"
                     raise CheckpointError(problem, where=path, remedy=ANOTHER)
+            # safetensors checks shapes and offsets against the length of the file.
             names = opened.keys() if tensors else ()
             return {name: opened.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError) as error:

@@ -60,6 +60,7 @@ class Ranks:
             return list(tensors)
         own = [*tensors, *along]
         sums = [torch.empty_like(tensor) for tensor in own]
+        # Sorted, so that all ranks send the data types in the same order.
         for kind in sorted({tensor.dtype for tensor in own}, key=str):
             indices = [index for index, tensor in enumerate(own) if tensor.dtype == kind]
             # [sum of their numel]

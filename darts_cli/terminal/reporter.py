@@ -29,7 +29,7 @@ _PLAIN_SECONDS = 30.0
 
 
 class Mode(Enum):
-    """How much is shown; the log has everything."""
+    """Amount of output on the console; the log has everything."""
 
     LIVE = "live"
     """A live display if the terminal can redraw, else lines."""
@@ -85,7 +85,7 @@ class Reporter:
             return
         self._display.stop()
         self._display = None
-        # The display had these of the newest epoch, and is gone.
+        # The display showed these of the newest epoch until now.
         for line in (*self._summary(), *map(_warning, self._frame.warnings)):
             self._print(line)
 
