@@ -57,7 +57,6 @@ class Meter:
 
     def reset(self) -> None:
         """Start again from zero."""
-        # A new tensor, since a copy of the old one may still be under way.
         self.sums = torch.zeros_like(self.sums)
         self._arrived, self._copy = {}, None
 

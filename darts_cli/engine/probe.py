@@ -80,7 +80,6 @@ def _examples(loaders: Loaders, config: Config) -> int:
     """Return the examples that an epoch of each loader has at least: no batch has more."""
     both = (loaders.train, loaders.arch)
     steps = min(loader.steps(0) for loader in both if loader is not None)
-    # Rounded down to a multiple of 8, which suits kernels of half precision.
     most = int(_SURE * config.data.batch_size * steps)
     return max(config.data.batch_size, most - most % 8)
 
@@ -107,7 +106,6 @@ def _measure_half(
     # Without hidden states, whose batch size is that of the whole batch.
     first, *second = (replace(half, carries_hidden=False, hidden=None) for half in halves)
     memory.reset()
-    # The second step has the momentum buffers that the first one makes.
     for _ in range(2):
         _step(state, first, second[0] if second else None, config, memory)
     state.hidden.clear()
