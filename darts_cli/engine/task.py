@@ -1,8 +1,10 @@
 """Interfaces between the engine and the search spaces, and the values that they exchange."""
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -102,34 +104,42 @@ class BatchLoader(Protocol):
         """Yield the batches of `epoch` from index `start`, on the network's device."""
 
 
-class TrainingModule(Protocol[OutputT]):
+class TrainingModule(ABC, Generic[OutputT]):
     """A network with its losses and metrics: what the engine optimizes."""
 
-    @property
-    def network(self) -> nn.Module:
-        """The network; `engine.capabilities` lists what it may offer besides."""
+    network: nn.Module
+    """The network; `engine.capabilities` lists what it may offer besides."""
+    metric_names: tuple[str, ...] = ("loss",)
+    """Names of the sums of `metric_sums`, in order; the first is `loss`."""
 
-    @property
-    def metric_names(self) -> tuple[str, ...]:
-        """Names of the sums of `metric_sums`, in order; the first is `loss`."""
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
 
     def begin_epoch(self, epoch: int) -> None:
         """Set what changes from epoch to epoch, such as the drop path probability."""
 
     def forward(self, batch: Batch, mixture: Mixture) -> OutputT:
         """Run the network; `mixture` is empty for a discrete one."""
+        output: OutputT = self.network(batch.inputs, mixture)
+        return output
 
+    @abstractmethod
     def loss(self, output: OutputT, batch: Batch) -> Tensor:
         """Compute the plain loss, a mean over the batch: for validation and the virtual step."""
 
     def training_loss(self, output: OutputT, batch: Batch) -> Tensor:
         """Compute the loss that trains the weights: the plain one plus regularizers."""
+        return self.loss(output, batch)
 
+    @torch.no_grad()
     def metric_sums(self, output: OutputT, batch: Batch) -> Tensor:
         """Return detached sums over the batch and their count, `[len(metric_names) + 1]`."""
+        loss = self.loss(output, batch)
+        return torch.stack([loss * batch.examples, loss.new_tensor(batch.examples)])
 
     def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
         """Return the means with the metrics that follow from them, such as perplexity."""
+        return dict(means)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,23 +200,22 @@ class Description:
     """Name of one example: `image`, `word`."""
 
 
-class Task(Protocol):
+class Task(ABC):
     """A search space with its networks, losses and data."""
 
-    @property
-    def space(self) -> SearchSpace:
-        """Cells, edges and primitives."""
+    space: SearchSpace
+    """Cells, edges and primitives."""
+    data_names: Collection[str] = ()
+    """Names that `--data` knows; a folder of the same name does not hide them."""
+    evaluation_splits: tuple[str, ...] = ("test",)
+    """Splits that `darts eval` measures by default."""
 
-    @property
-    def data_names(self) -> Collection[str]:
-        """Names that `--data` knows; a folder of the same name does not hide them."""
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
 
-    @property
-    def evaluation_splits(self) -> tuple[str, ...]:
-        """Splits that `darts eval` measures by default."""
-
-    def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:
+    def evaluation_batch(self, device: torch.device, ranks: Ranks) -> int:  # noqa: ARG002
         """Return the default batch size of an evaluation, over all ranks."""
+        return 256
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Return facts about the data and the examples by split, reading as little as possible.
@@ -214,7 +223,12 @@ class Task(Protocol):
         Raises:
             DataError: if the data is missing, or too small for one batch.
         """
+        data = self.load(config, torch.device("cpu"), search=search)
+        # Data that is too small for a run is too small for its plan.
+        _ = data.search_loaders(config.seed) if search else data.train_loaders(config.seed)
+        return data.describe(), data.counts
 
+    @abstractmethod
     def load(
         self,
         config: Config,
@@ -237,28 +251,43 @@ class Task(Protocol):
             DataError: if it is missing, damaged, or does not match `info`.
         """
 
-    def check_info(self, info: DatasetInfo) -> None:
+    def check_info(self, info: DatasetInfo) -> None:  # noqa: B027 (a space may have none)
         """Check the dataset info of a checkpoint.
 
         Raises:
             CheckpointError: naming the first wrong value.
         """
 
+    @abstractmethod
     def build(
         self, config: Config, info: DatasetInfo, genotype: Genotype | None
     ) -> TrainingModule[Any]:
         """Build the network of a genotype, or the supernet for None."""
 
+    @abstractmethod
     def example(self, config: Config, info: DatasetInfo, *, single: bool) -> Batch:
         """Return a batch of zeros on torch's default device: one example, or a training batch."""
 
     def steps(
-        self, config: Config, counts: Mapping[str, int], *, search: bool, processes: int = 1
+        self,
+        config: Config,
+        counts: Mapping[str, int],
+        *,
+        search: bool,  # noqa: ARG002
+        processes: int = 1,  # noqa: ARG002
     ) -> int:
         """Return the steps of an epoch; an average where their number is random."""
+        return math.ceil(counts["train"] / config.data.batch_size)
 
-    def hidden(self, config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:
+    def hidden(
+        self,
+        config: Config,  # noqa: ARG002
+        *,
+        search: bool,  # noqa: ARG002
+    ) -> Mapping[str, tuple[int, ...]]:
         """Return the shapes of carried hidden states by what they train; see `State.hidden`."""
+        return {}
 
+    @abstractmethod
     def describe(self, config: Config, info: DatasetInfo) -> Description:
         """Describe the run for the plan table."""

@@ -17,7 +17,7 @@ from darts_cli.spaces.cnn.data import datasets, folder
 from darts_cli.spaces.cnn.data.augment import IMAGENET
 from darts_cli.spaces.cnn.data.info import ImageInfo, Statistics
 from darts_cli.spaces.cnn.operations import build, is_reduction
-from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
+from darts_cli.spaces.cnn.primitives import find_primitive
 
 _CELL = re.compile(r"cells\.(\d{1,6})\.")
 _MIXED = re.compile(r"cells\.\d+\._ops\.\d+\._ops\.")
@@ -231,7 +231,7 @@ def _operations(
     for number, edge in enumerate(cell.edges):
         stride = 2 if reduction and edge.source < 2 else 1
         with torch.device("meta"):
-            module = build((PRIMITIVES | DISCRETE_PRIMITIVES)[edge.operation], channels, stride)
+            module = build(find_primitive(edge.operation), channels, stride)
         for name, tensor in module.state_dict().items():
             if not name.endswith(_COUNTER):
                 yield f"cells.{index}._ops.{number}.{name}", tuple(tensor.shape)

@@ -26,22 +26,22 @@ class SpaceEntry:
     space: SearchSpace
     recipes: Mapping[str, Mapping[str, Config]]
     """Sets of defaults by command, then by name; the first is the default."""
-    load_task: Callable[[], "Task"]
-    """Imports and returns networks, losses and data."""
+    load_task: Callable[[SearchSpace], "Task"]
+    """Imports and returns networks, losses and data of the space."""
 
 
 @cache
-def _load_images() -> "Task":
+def _load_images(space: SearchSpace) -> "Task":
     from darts_cli.spaces.cnn.task import ImageTask
 
-    return ImageTask()
+    return ImageTask(space)
 
 
 @cache
-def _load_text() -> "Task":
+def _load_text(space: SearchSpace) -> "Task":
     from darts_cli.spaces.rnn.task import TextTask
 
-    return TextTask()
+    return TextTask(space)
 
 
 def _recipes_of(space: str) -> dict[str, Mapping[str, Config]]:
@@ -72,7 +72,8 @@ SPACES = _Spaces()
 
 def load_task(space: str) -> "Task":
     """Return the task of a space."""
-    return TABLE[space].load_task()
+    entry = TABLE[space]
+    return entry.load_task(entry.space)
 
 
 def recipe(command: str, space: str, name: str | None, data: str | None) -> Config:

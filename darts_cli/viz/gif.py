@@ -39,7 +39,7 @@ class Palette:
         borders = found.getpalette() or []
         self.values = areas + borders
         # Pillow looks up the nearest entry of a pixel's cube of side 4, from the cube's corner.
-        # With the corners as entries, two areas that are near to each other are told apart.
+        # With the corners as entries, two similar areas stay distinct.
         self._lookup = Image.new("P", (1, 1))
         self._lookup.putpalette([value & ~3 for value in areas] + borders)
 

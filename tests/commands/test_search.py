@@ -281,7 +281,8 @@ def test_resume_refuses_a_flag_that_would_change_the_run_by_its_name(
     unchanged(searched)
     assert darts("search", "cnn", "--resume", searched, flag, value).refusal() == (
         f"{flag}: not with --resume, which goes on under the run's own settings; "
-        "only --epochs, --max-steps, --checkpoint-every, --tensorboard, --quiet, --no-live "
+        "only --quiet, --epochs, --max-steps, --checkpoint-every, --dry-run, --probe, "
+        "--tensorboard, --no-live "
         "and what is under Device in --help may change"
     )
 
@@ -554,8 +555,14 @@ INTERVAL = "expected minutes above 0, such as 10, or steps, such as 500steps"
         (["--set", "weights=1"], "--set: weights is a group of settings, found 1"),
         (["--set", "epochs=many"], "--set: epochs: found 'many', expected a whole number"),
         (["--set", "weights.clip=-1"], "weights.clip: found -1.0, expected 0 or more; use --set"),
-        (["--set", "recipe=cifar"], "--set recipe: what the other settings start from, expected"),
-        (["--set", "space=cnn"], "--set space: what the other settings start from, expected it"),
+        (
+            ["--set", "recipe=cifar"],
+            "--set recipe: not allowed, since the recipe sets the other defaults; use --recipe",
+        ),
+        (
+            ["--set", "space=cnn"],
+            "--set space: not allowed, since the space sets the other defaults; use it",
+        ),
         (["--config", "none.yaml"], "none.yaml: cannot be read (No such file or directory)"),
         (["--gpu", "-1"], "--gpu -1: found "),
         (["--gpu", "7"], "--gpu 7: found "),
@@ -686,7 +693,7 @@ def test_a_config_of_another_kind_names_the_first_key_that_is_none(
 ) -> None:
     genotype = searched / "genotype.yaml"
     assert refuse_data(darts, "digits", "--config", genotype) == (
-        f"{genotype}: unknown setting format, expected one of"
+        f"{genotype}, line 1: unknown setting format, expected one of"
         " space, recipe, seed, epochs, data, network, weights, alphas, compute"
     )
 
@@ -717,8 +724,9 @@ def test_the_exact_product_is_a_flag(darts: Darts) -> None:
 
 def test_settings_of_a_training_are_not_for_a_search(darts: Darts, trained: Path) -> None:
     config = trained / "config.yaml"
+    line = config.read_text().splitlines().index("alphas: null") + 1
     assert refuse_data(darts, "digits", "--config", config) == (
-        f"{config}: alphas is a group of settings, found None"
+        f"{config}, line {line}: alphas is a group of settings, found None"
     )
 
 

@@ -1,6 +1,6 @@
 """A space of two tiny cells for tests of the engine: a softmax regression with dropout."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -23,7 +23,7 @@ from darts_cli.engine.artifacts import RunContext
 from darts_cli.engine.meter import Meter
 from darts_cli.engine.state import State
 from darts_cli.engine.strategies import STRATEGIES, Mixture
-from darts_cli.engine.task import Batch, BatchLoader, Loaders, Output
+from darts_cli.engine.task import Batch, BatchLoader, Loaders, Output, TrainingModule
 from darts_cli.run.directory import Run
 from darts_cli.runtime.randomness import generator_for
 from darts_cli.space import SearchSpace
@@ -64,37 +64,28 @@ class ToyNetwork(nn.Module):
         return ToyOutput(logits=self.outer(hidden))
 
 
-class ToyModule:
+class ToyModule(TrainingModule[ToyOutput]):
     """Classification of random points."""
 
+    network: ToyNetwork
     metric_names = ("loss", "top1")
 
     def __init__(self) -> None:
-        self.network = ToyNetwork()
+        super().__init__(ToyNetwork())
         self.epochs_begun: list[int] = []
         self.factor = 1.0
 
     def begin_epoch(self, epoch: int) -> None:
         self.epochs_begun.append(epoch)
 
-    def forward(self, batch: Batch, mixture: Mixture) -> ToyOutput:
-        output: ToyOutput = self.network(batch.inputs, mixture)
-        return output
-
     def loss(self, output: ToyOutput, batch: Batch) -> Tensor:
         return self.factor * F.cross_entropy(output.logits, batch.targets)
-
-    def training_loss(self, output: ToyOutput, batch: Batch) -> Tensor:
-        return self.loss(output, batch)
 
     @torch.no_grad()
     def metric_sums(self, output: ToyOutput, batch: Batch) -> Tensor:
         size = len(batch.targets)
         right = (output.logits.argmax(dim=1) == batch.targets).sum()
         return torch.stack([size * self.loss(output, batch), right.float(), torch.tensor(size)])
-
-    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
-        return dict(means)
 
 
 @dataclass

@@ -15,9 +15,7 @@ from darts_cli.spaces.cnn.operations import (
     preprocess,
 )
 from darts_cli.spaces.cnn.output import ImageOutput
-from darts_cli.spaces.cnn.primitives import DISCRETE_PRIMITIVES, PRIMITIVES
-
-_ALL_PRIMITIVES = PRIMITIVES | DISCRETE_PRIMITIVES
+from darts_cli.spaces.cnn.primitives import find_primitive
 
 
 class Cell(nn.Module):
@@ -38,7 +36,7 @@ class Cell(nn.Module):
         )
         self.genotype = genotype
         self._ops = nn.ModuleList(
-            build(_ALL_PRIMITIVES[edge.operation], channels, _stride(edge, reduction))
+            build(find_primitive(edge.operation), channels, _stride(edge, reduction))
             for edge in genotype.edges
         )
 

@@ -11,6 +11,7 @@ from darts_cli.spaces.cnn.kernels.norms import plain_normalize
 from darts_cli.spaces.cnn.kernels.pooling import Pooling
 from darts_cli.spaces.cnn.kernels.separable import Repetition, Stack
 from darts_cli.spaces.cnn.primitives import (
+    Custom,
     DepthwiseConv,
     FactorizedConv,
     Pool,
@@ -239,6 +240,8 @@ def build(primitive: Primitive, channels: int, stride: int) -> nn.Module:
             return DepthwiseStack(primitive, channels, stride, affine=True)
         case FactorizedConv():
             return factorized_convolution(primitive, channels, stride)
+        case Custom():
+            return primitive.build(channels, stride, True)
         case Zero():
             raise ValueError("a genotype never holds the zero operation")
 

@@ -4,9 +4,14 @@ As data they let genotypes be checked without importing torch, and the supernet
 compute equal operations of many edges at once.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from darts_cli.space import NO_OPERATION, SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,22 @@ class FactorizedConv:
     kernel: int
 
 
-Primitive = Zero | Pool | Skip | DepthwiseConv | FactorizedConv
+@dataclass(frozen=True, slots=True)
+class Custom:
+    """Any module from `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`.
 
-# Candidates of the search, in the order of the published alphas' columns.
+    It needs nothing else, but the supernet runs it edge by edge: computing an operation on all
+    edges at once takes a class of its own here, and code in `supernet.py`.
+    """
+
+    build: Callable[[int, int, bool], "nn.Module"]
+    """Builds the module from channels, stride, and whether BatchNorm has affine parameters; what
+    needs torch is imported in it."""
+
+
+Primitive = Zero | Pool | Skip | DepthwiseConv | FactorizedConv | Custom
+
+# Candidates of the search, in the order of the published alphas' columns; a new one goes last.
 PRIMITIVES: dict[str, Primitive] = {
     NO_OPERATION: Zero(),
     "max_pool_3x3": Pool("max"),
@@ -72,6 +90,12 @@ DISCRETE_PRIMITIVES: dict[str, Primitive] = {
     "sep_conv_7x7": DepthwiseConv(7),
     "conv_7x1_1x7": FactorizedConv(7),
 }
+
+
+def find_primitive(name: str) -> Primitive:
+    """Return the operation of a genotype's edge."""
+    return DISCRETE_PRIMITIVES.get(name) or PRIMITIVES[name]
+
 
 # Section 3.1.1: two inputs and four nodes, each with two edges after derivation.
 CNN = SearchSpace(

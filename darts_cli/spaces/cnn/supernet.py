@@ -36,6 +36,7 @@ from darts_cli.spaces.cnn.output import ImageOutput
 from darts_cli.spaces.cnn.primitives import (
     CNN,
     PRIMITIVES,
+    Custom,
     DepthwiseConv,
     FactorizedConv,
     Pool,
@@ -52,7 +53,8 @@ class MixedOps(nn.Module):
 
     Poolings and the identity are the same function on each of these edges,
     BatchNorm included, and run once; operations with parameters are stacked, edge
-    `k` being channels `k * C` onwards. `none` adds nothing and is left out.
+    `k` being channels `k * C` onwards. Custom operations have a module for each edge.
+    `none` adds nothing and is left out.
     """
 
     def __init__(self, space: SearchSpace, channels: int, stride: int, edges: int) -> None:
@@ -62,6 +64,7 @@ class MixedOps(nn.Module):
         # By the column of the primitive in the alphas; these are names in checkpoints.
         self.shared = nn.ModuleDict()
         self.stacked = nn.ModuleDict()
+        self.custom = nn.ModuleDict()
         for column, name in enumerate(space.primitives):
             match PRIMITIVES[name]:
                 case Pool() as pool:
@@ -77,6 +80,10 @@ class MixedOps(nn.Module):
                 case DepthwiseConv() as conv:
                     self.stacked[str(column)] = DepthwiseStack(
                         conv, channels, stride, affine=False, copies=edges
+                    )
+                case Custom() as custom:
+                    self.custom[str(column)] = nn.ModuleList(
+                        custom.build(channels, stride, False) for _ in range(edges)
                     )
                 case FactorizedConv():
                     raise ValueError(f"{name} is for discrete cells only")
@@ -99,8 +106,8 @@ class MixedOps(nn.Module):
         Args:
             x: State, `[B, C, H, W]`.
             pool_weights: Mixture weights of the shared operations, `[edges, len(self.shared)]`.
-            channel_weights: Mixture weights of every stacked primitive, repeated for each channel
-                of each edge, `[edges * C]`.
+            channel_weights: Mixture weights of every stacked or custom primitive, repeated for
+                each channel of each edge, `[edges * C]`.
             addends: Tensors to be added, of the shape of the result.
 
         Returns:
@@ -125,8 +132,17 @@ class MixedOps(nn.Module):
             [weight for op in operations.values() for weight in op.weights()],
             shared=self._mix_shared(x, pool_weights),
             # Summed inside, in place, rather than by one more pass over the map for each.
-            addends=[*addends, *reductions],
+            addends=[*addends, *reductions, *self._run_custom(x, channel_weights)],
         )
+
+    def _run_custom(self, x: Tensor, channel_weights: ChannelWeights) -> Iterator[Tensor]:
+        """Yield the weighted output of each custom operation, `[B, edges * C, H', W']`."""
+        for column, modules in self.custom.items():
+            if isinstance(modules, nn.ModuleList):
+                out = torch.cat([module(x) for module in modules], dim=1)
+                # [edges * C] to [edges * C, 1, 1]
+                out = out * channel_weights[int(column)][:, None, None]
+                yield out.contiguous(memory_format=torch.channels_last)
 
     def _mix_shared(self, x: Tensor, pool_weights: Tensor) -> Tensor:
         """Compute weighted sums of the shared maps, `[edges, B, H', W', C]`."""
@@ -167,8 +183,10 @@ class SearchCell(nn.Module):
             for source, edges in enumerate(edges_from)
         )
         self.channels = channels
-        # Column of the first primitive that some group stacks.
-        self.first_stacked = min(int(column) for ops in self._groups() for column in ops.stacked)
+        # Column of the first primitive that some group stacks or has modules of.
+        self.first_stacked = min(
+            int(column) for ops in self._groups() for column in (*ops.stacked, *ops.custom)
+        )
 
     def forward(self, s0: Tensor, s1: Tensor, mixture: Tensor) -> Tensor:
         """Compute the nodes and concatenate them along the channels.
@@ -332,7 +350,7 @@ class Supernet(nn.Module):
             layer.num_batches_tracked
             for module in self.modules()
             if isinstance(module, MixedOps)
-            for layer in module.modules()
+            for layer in (*module.shared.modules(), *module.stacked.modules())
             if isinstance(layer, nn.BatchNorm2d) and layer.num_batches_tracked is not None
         ]
         # All in one call: there are about three hundred.
@@ -347,6 +365,9 @@ class Supernet(nn.Module):
                 renamed[name] = tensor
                 continue
             edges = outgoing_edges(self.space)[int(match["source"])]
+            if match["index"]:
+                renamed[_reference_name(match, edges[int(match["index"])])] = tensor
+                continue
             # Edge by edge along the channels. A batch counter, `[]`, is one for all edges, as is
             # what they share.
             stacked = match["kind"] == "stacked" and tensor.dim() > 0
@@ -368,10 +389,10 @@ class Supernet(nn.Module):
             match = _OWN_NAME.fullmatch(name)
             if match is None:
                 continue
-            names = [
-                _reference_name(match, edge)
-                for edge in outgoing_edges(self.space)[int(match["source"])]
-            ]
+            edges = outgoing_edges(self.space)[int(match["source"])]
+            if match["index"]:
+                edges = [edges[int(match["index"])]]
+            names = [_reference_name(match, edge) for edge in edges]
             parts = [tensors[part] for part in names if part in tensors]
             if len(parts) < len(names):
                 continue
@@ -387,13 +408,15 @@ class Supernet(nn.Module):
         return own
 
 
-# Names of tensors that one module holds for several edges.
+# Names of tensors of the mixed operations; only those of custom ones are of a single edge.
 _OWN_NAME = re.compile(
     r"cells\.(?P<cell>\d+)\.groups\.(?P<source>\d+)"
-    r"\.(?P<kind>shared|stacked)\.(?P<column>\d+)\.(?P<rest>.+)"
+    r"\.(?:(?P<kind>shared|stacked)\.(?P<column>\d+)"
+    r"|custom\.(?P<custom>\d+)\.(?P<index>\d+))\.(?P<rest>.+)"
 )
 
 
 def _reference_name(match: re.Match[str], edge: int) -> str:
     """Return the name of one edge's part of a tensor in published checkpoints."""
-    return f"cells.{match['cell']}._ops.{edge}._ops.{match['column']}.{match['rest']}"
+    column = match["column"] or match["custom"]
+    return f"cells.{match['cell']}._ops.{edge}._ops.{column}.{match['rest']}"

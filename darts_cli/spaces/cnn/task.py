@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from darts_cli.config import Config, ConvNetworkConfig, ImageDataConfig
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, DatasetInfo, Description
+from darts_cli.engine.task import Batch, DatasetInfo, Description, Task, TrainingModule
 from darts_cli.genotype.types import Genotype
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.space import SearchSpace
@@ -21,13 +21,15 @@ from darts_cli.spaces.cnn.primitives import CNN
 from darts_cli.spaces.cnn.supernet import Supernet
 
 
-class ImageTrainingModule:
+class ImageTrainingModule(TrainingModule[ImageOutput]):
     """A network of images with its cross-entropy."""
 
     metric_names = ("loss", "top1", "top5")
 
+    network: Supernet | Network
+
     def __init__(self, network: Supernet | Network, config: Config) -> None:
-        self.network = network
+        super().__init__(network)
         self.config = config
 
     def begin_epoch(self, epoch: int) -> None:
@@ -69,17 +71,14 @@ class ImageTrainingModule:
             [loss, right[:, 0].sum().to(loss), right.any(dim=1).sum().to(loss), count]
         )
 
-    def summarize(self, means: Mapping[str, float]) -> dict[str, float]:
-        """The means alone."""
-        return dict(means)
 
-
-class ImageTask:
+class ImageTask(Task):
     """The convolutional space with its networks and image data."""
 
-    space: SearchSpace = CNN
     data_names = frozenset(datasets.DATASETS)
-    evaluation_splits: tuple[str, ...] = ("test",)
+
+    def __init__(self, space: SearchSpace = CNN) -> None:
+        super().__init__(space)
 
     def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
         """Number of classes, channels, size and counts, without decoding an image."""
@@ -115,7 +114,7 @@ class ImageTask:
         classes, channels = len(info["classes"]), info["channels"]
         network: Supernet | Network
         if genotype is None:
-            network = Supernet(settings, classes=classes, image_channels=channels)
+            network = Supernet(settings, classes=classes, image_channels=channels, space=self.space)
         else:
             network = Network(settings, genotype, classes=classes, image_channels=channels)
         return ImageTrainingModule(network.to(memory_format=torch.channels_last), config)
@@ -139,10 +138,6 @@ class ImageTask:
         share = settings.search_portion if search else 1.0
         full, rest = divmod(round(share * counts["train"]), settings.batch_size)
         return full + (rest >= 2 * processes)
-
-    def hidden(self, _config: Config, *, search: bool) -> Mapping[str, tuple[int, ...]]:  # noqa: ARG002
-        """None: an image has nothing to do with the one before."""
-        return {}
 
     def describe(self, config: Config, info: DatasetInfo) -> Description:
         """Words about a run, for its plan."""

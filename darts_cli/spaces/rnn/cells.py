@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from darts_cli.engine.strategies import Mixture
 from darts_cli.genotype.types import Genotype
 from darts_cli.space import SearchSpace
-from darts_cli.spaces.rnn.kernels.segment import CellLayout, SearchSegment, masked
-from darts_cli.spaces.rnn.operations import ACTIVATIONS
+from darts_cli.spaces.rnn.kernels.segment import CellLayout, SearchSegment, masked, plain_segment
+from darts_cli.spaces.rnn.primitives import ACTIVATIONS
 
 # Weights start uniform between minus this and this, as published.
 INIT_RANGE = 0.04
@@ -160,9 +160,10 @@ class SearchCell(RecurrentCell):
         # The only cell of the space: [E, O].
         (cell_mixture,) = mixture.values()
         recurrent = self.input_weight[self.width :]
-        states: Tensor = SearchSegment.apply(
-            self.layout, projected, hidden, mask, cell_mixture, recurrent, *self.node_weights
-        )
+        inputs = projected, hidden, mask, cell_mixture, recurrent, *self.node_weights
+        if not self.layout.has_derivatives:
+            return plain_segment(self.layout, *inputs, track=True)
+        states: Tensor = SearchSegment.apply(self.layout, *inputs)
         return states
 
 

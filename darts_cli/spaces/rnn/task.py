@@ -8,7 +8,7 @@ from torch import Tensor
 
 from darts_cli.config import Config, RecurrentNetworkConfig, TextDataConfig
 from darts_cli.engine.strategies import Mixture
-from darts_cli.engine.task import Batch, DatasetInfo, Description
+from darts_cli.engine.task import Batch, DatasetInfo, Description, Task, TrainingModule
 from darts_cli.errors import ConfigError
 from darts_cli.genotype.types import Genotype
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
@@ -22,16 +22,10 @@ from darts_cli.spaces.rnn.loader import IGNORED
 from darts_cli.spaces.rnn.primitives import RNN
 
 
-class TextTrainingModule:
+class TextTrainingModule(TrainingModule[TextOutput]):
     """A language model with its cross-entropy a word, in nats."""
 
-    metric_names = ("loss",)
-
-    def __init__(self, network: LanguageModel) -> None:
-        self.network = network
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Nothing changes from epoch to epoch."""
+    network: LanguageModel
 
     def forward(self, batch: Batch, mixture: Mixture) -> TextOutput:
         """Read words `[T, B]`, and predict those after them."""
@@ -69,19 +63,14 @@ class TextTrainingModule:
         return {"loss": loss, "perplexity": perplexity, "bits_per_word": loss / math.log(2)}
 
 
-class TextTask:
+class TextTask(Task):
     """The recurrent space with its networks and text."""
 
-    space: SearchSpace = RNN
     data_names = frozenset(data.CORPORA)
-    evaluation_splits: tuple[str, ...] = ("valid", "test")
+    evaluation_splits = ("valid", "test")
 
-    def outline(self, config: Config, *, search: bool) -> tuple[DatasetInfo, Mapping[str, int]]:
-        """Vocabulary and counts, for which the text has to be read."""
-        found = data.load(_settings(config)[0], device=torch.device("cpu"), search=search)
-        # A text that is too short for a run is too short for its plan.
-        _ = found.search_loaders(config.seed) if search else found.train_loaders(config.seed)
-        return found.describe(), found.counts
+    def __init__(self, space: SearchSpace = RNN) -> None:
+        super().__init__(space)
 
     def load(
         self,
@@ -123,7 +112,7 @@ class TextTask:
                     f"--batch-size {settings.batch_size}: expected 2 or more in a search, "
                     "whose BatchNorm is over the segments of a step"
                 )
-            cell = SearchCell(RNN, network.width)
+            cell = SearchCell(self.space, network.width)
         else:
             cell = DiscreteCell(genotype, network.width)
         return TextTrainingModule(LanguageModel(network, cell, len(info["vocabulary"])))

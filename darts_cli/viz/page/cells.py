@@ -111,7 +111,9 @@ def plain_snapshot(
             for cell in space.cells
         },
         "chosen": {cell: _chosen(snapshot, space, cell) for cell in space.cells},
-        "text": _tell(snapshot.signals.unchanged_epochs, snapshot.signals.skip_connections, space),
+        "text": _describe_signals(
+            snapshot.signals.unchanged_epochs, snapshot.signals.skip_connections, space
+        ),
     }
 
 
@@ -126,7 +128,7 @@ def _chosen(snapshot: SearchSnapshot, space: SearchSpace, cell: str) -> list[int
     return columns
 
 
-def _tell(unchanged: int, skips: Mapping[str, int], space: SearchSpace) -> str:
+def _describe_signals(unchanged: int, skips: Mapping[str, int], space: SearchSpace) -> str:
     when = (
         f"The genotype has stood for {_count(unchanged, 'epoch')}"
         if unchanged

@@ -19,8 +19,7 @@ from darts_cli.recipes import RECIPES
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.rnn.cells import DiscreteCell, SearchCell, multiply
 from darts_cli.spaces.rnn.language_model import LanguageModel, TextOutput
-from darts_cli.spaces.rnn.operations import ACTIVATIONS
-from darts_cli.spaces.rnn.primitives import RNN
+from darts_cli.spaces.rnn.primitives import ACTIVATIONS, RNN
 from darts_cli.spaces.rnn.task import TextTrainingModule
 from tests.spaces.recorded import assert_golden, read, starting_with
 

@@ -23,8 +23,8 @@ from torch.nn import functional as F
 
 from darts_cli.runtime.autograd import differentiable_grads
 from darts_cli.space import NO_OPERATION, SearchSpace
-from darts_cli.spaces.rnn.kernels.mixed_node import MixedNode, StateNorm
-from darts_cli.spaces.rnn.operations import ACTIVATIONS
+from darts_cli.spaces.rnn.kernels.mixed_node import DERIVATIVES, MixedNode, StateNorm
+from darts_cli.spaces.rnn.primitives import ACTIVATIONS
 
 # Operators that write into given tensors, which have no public function in Python.
 _aten = torch.ops.aten
@@ -54,6 +54,11 @@ class CellLayout:
         return {name: column for column, name in names if name != NO_OPERATION}
 
     @property
+    def has_derivatives(self) -> bool:
+        """Whether `SearchSegment` knows the derivative of every candidate."""
+        return self.columns.keys() <= DERIVATIVES.keys()
+
+    @property
     def edges(self) -> list[slice]:
         """Rows of the mixture for each node."""
         # Node n reads the inputs and the n nodes before it.
@@ -78,10 +83,12 @@ def plain_segment(
     mixture: Tensor,
     recurrent: Tensor,
     *weights: Tensor,
+    track: bool = False,
 ) -> Tensor:
     """Compute `SearchSegment` by the plain formula, the oracle of its tests.
 
-    It can be differentiated any number of times, which the exact hypergradient needs.
+    It can be differentiated any number of times, which the exact hypergradient needs, and any
+    function may be a candidate.
 
     Args:
         layout: Search space and BatchNorm.
@@ -91,15 +98,17 @@ def plain_segment(
         mixture: Weights of the candidates, `[E, O]`.
         recurrent: `W_h`, `[D, 2 D]`.
         weights: Weights of each node, `[D, 2 D]`.
+        track: Whether BatchNorm's running statistics are updated in training.
 
     Returns:
         States after each word, `[T, B, D]`.
     """
+    normalize = layout.norm if track else layout.normalize
     outputs = []
     for word in projected:
         # [B, 2 D] to [B, D] each
         gate, candidate = (word + masked(hidden, mask) @ recurrent).chunk(2, dim=-1)
-        states = [layout.normalize(torch.lerp(hidden, candidate.tanh(), gate.sigmoid()))]
+        states = [normalize(torch.lerp(hidden, candidate.tanh(), gate.sigmoid()))]
         for weight, edges in zip(weights, layout.edges, strict=True):
             sources = torch.stack(states)  # [E, B, D], E edges into this node
             # [E, B, 2 D] to [E, B, D] each
@@ -111,7 +120,7 @@ def plain_segment(
                 for name, column in layout.columns.items()
             ]
             # [K, E, B, D], summed over candidates and edges
-            states.append(layout.normalize(torch.stack(terms).sum(dim=(0, 1))))
+            states.append(normalize(torch.stack(terms).sum(dim=(0, 1))))
         hidden = torch.stack(states[1:]).mean(dim=0)
         outputs.append(hidden)
     return torch.stack(outputs)
