@@ -1,6 +1,6 @@
 """Strategies: the relaxation that turns alphas into weights of the candidate operations."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from darts_cli.errors import ConfigError
 from darts_cli.space import SearchSpace
@@ -16,20 +16,11 @@ Alphas = dict[str, "torch.Tensor"]
 Mixture = dict[str, "torch.Tensor"]
 
 
-class Strategy(Protocol):
-    """The first alphas, and the weights that they stand for."""
+class Strategy:
+    """The continuous relaxation of DARTS: a softmax over the candidates of an edge (equation 2).
 
-    def initial(
-        self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
-    ) -> Alphas:
-        """Draw alphas with standard deviation `scale`."""
-
-    def mixture(self, alphas: Alphas) -> Mixture:
-        """Return the weights of the candidates, differentiable in the alphas."""
-
-
-class Darts:
-    """The continuous relaxation of DARTS: a softmax over the candidates of an edge (equation 2)."""
+    Another strategy derives from it.
+    """
 
     def initial(
         self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
@@ -46,7 +37,7 @@ class Darts:
 
 
 # What `--strategy` offers.
-STRATEGIES: dict[str, Strategy] = {"darts": Darts()}
+STRATEGIES: dict[str, Strategy] = {"darts": Strategy()}
 
 
 def find(name: str) -> Strategy:
