@@ -1,4 +1,4 @@
-"""Every setting, what it means, and its range."""
+"""All settings, with their meanings and ranges."""
 
 from dataclasses import dataclass, fields
 from functools import cache
@@ -30,13 +30,11 @@ def _optional(rule: Rule, *, text: str = "") -> Rule:
 def _rules(section: Any) -> dict[str, tuple[list[Rule], bool]]:
     """Return the rules of each setting of a section, and whether it has a flag."""
     hints = get_type_hints(section, include_extras=True)
-    marks = {
-        field.name: getattr(hints[field.name], "__metadata__", ()) for field in fields(section)
-    }
-    return {
-        name: ([mark for mark in of if isinstance(mark, Rule)], _FLAG in of)
-        for name, of in marks.items()
-    }
+    rules = {}
+    for field in fields(section):
+        marks = getattr(hints[field.name], "__metadata__", ())
+        rules[field.name] = [mark for mark in marks if isinstance(mark, Rule)], _FLAG in marks
+    return rules
 
 
 class Section:
@@ -67,7 +65,7 @@ class Section:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DataConfig(Section):
-    """What every space has to know of its data; each adds settings of its own."""
+    """Settings of the data that every space has; each adds its own."""
 
     name_in_file: ClassVar[str] = "data"
 
@@ -81,7 +79,7 @@ class DataConfig(Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextDataConfig(DataConfig):
-    """Which text, and how it is cut into segments."""
+    """The text, and how it is cut into segments."""
 
     name: str = "ptb"
     """A corpus by name, or a folder with train.txt, valid.txt and test.txt."""
@@ -103,7 +101,7 @@ class TextDataConfig(DataConfig):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageDataConfig(DataConfig):
-    """Which images, and how they are split, augmented and cut into batches."""
+    """The images, and how they are split, augmented and cut into batches."""
 
     name: str = "cifar10"
     """A data set's name, or a folder of images."""
@@ -181,7 +179,7 @@ class RecurrentNetworkConfig(Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WeightsConfig(Section):
-    """How the weights are trained: SGD."""
+    """The optimizer of the weights: SGD."""
 
     name_in_file: ClassVar[str] = "weights"
 
@@ -220,7 +218,7 @@ class WeightsConfig(Section):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AlphasConfig(Section):
-    """How the architecture parameters are trained: Adam on the hypergradient (section 2.3)."""
+    """The optimizer of the alphas: Adam on the hypergradient (section 2.3)."""
 
     name_in_file: ClassVar[str] = "alphas"
 
@@ -245,12 +243,12 @@ class AlphasConfig(Section):
     virtual_clip: Annotated[float, at_least(0)] = 0.0
     """Maximum norm of the virtual step's gradients; 0: no clipping, as for images."""
     strategy: str = "darts"
-    """How alphas become weights of the candidates."""
+    """Strategy that turns alphas into weights of the candidates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ComputeConfig(Section):
-    """How steps are computed.
+    """The execution of steps.
 
     The mathematics are the same but for BatchNorm, which sees what one process
     computes at once.
@@ -293,4 +291,4 @@ class Config(Section):
     alphas: AlphasConfig | None = None
     """The optimizer of the alphas; None when a discrete network is trained."""
     compute: ComputeConfig = ComputeConfig()
-    """How steps are computed."""
+    """The execution of steps."""

@@ -1,9 +1,10 @@
 """Settings as YAML: written beside every run, read from `--config`, and changed by `--set`."""
 
 import difflib
+import json
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
@@ -11,7 +12,7 @@ import yaml
 
 from darts_cli import yaml_text
 from darts_cli.config import Config
-from darts_cli.errors import ConfigError
+from darts_cli.errors import ConfigError, system_errors
 from darts_cli.schema import Misfit, convert, shown_key
 
 # Keys of a run's config.yaml that are not settings.
@@ -28,14 +29,9 @@ def dump(config: Config, notes: Mapping[str, Any]) -> str:
 
 def as_mapping(config: Config) -> dict[str, Any]:
     """Return all settings as plain YAML and JSON values."""
-    plain: dict[str, Any] = _plain(asdict(config))
+    # Tuples become lists.
+    plain: dict[str, Any] = json.loads(json.dumps(asdict(config)))
     return plain
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 class SettingsFile(dict[str, Any]):
@@ -56,12 +52,8 @@ def read(path: Path, *, notes: bool = False) -> SettingsFile:
     Raises:
         ConfigError: if there is no such file, or it is no YAML mapping.
     """
-    try:
+    with system_errors(ConfigError, path, "read", ", expected a YAML file"):
         text = yaml_text.read(path, ConfigError, what="settings")
-    except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read ({error.strerror}), expected a YAML file"
-        ) from None
     root = yaml_text.compose(text, str(path), ConfigError)
     try:
         mapping = yaml.safe_load(text)
@@ -121,44 +113,41 @@ def override(config: Config, settings: Mapping[str, Any], source: str) -> Config
         ConfigError: if a key is unknown, or a value of the wrong type or out of range.
     """
     lines = settings.lines if isinstance(settings, SettingsFile) else {}
-    changed: Config = _Override(source, lines).section(config, settings, "")
+
+    def error(name: str, problem: str) -> ConfigError:
+        return ConfigError(
+            problem, where=source + (f", line {lines[name]}" if name in lines else "")
+        )
+
+    changed: Config = _override(config, settings, "", error)
     return changed
 
 
-@dataclass(frozen=True, slots=True)
-class _Override:
-    """Changes settings, and names the place of those that cannot be."""
-
-    source: str
-    lines: Mapping[str, int]
-
-    def section(self, present: Any, settings: Mapping[str, Any], prefix: str) -> Any:
-        hints = get_type_hints(type(present), include_extras=True)
-        names = [field.name for field in fields(present)]
-        changes: dict[str, Any] = {}
-        for key, value in settings.items():
-            name = shown_key(f"{prefix}{key}")
-            if key not in names:
-                raise self.error(name, f"unknown setting {name}, {_suggest(shown_key(key), names)}")
-            old = getattr(present, key)
-            if is_dataclass(old):
-                if not isinstance(value, dict):
-                    found = reprlib.repr(value)
-                    raise self.error(name, f"{name} is a group of settings, found {found}")
-                changes[key] = self.section(old, value, f"{name}.")
-            elif old is None and any(map(_is_section, get_args(hints[key]))):
-                if value is not None:
-                    raise self.error(name, f"{name} is not for this command, expected none of it")
-            else:
-                try:
-                    changes[key] = convert(value, hints[key], name)
-                except Misfit as misfit:
-                    raise self.error(name, str(misfit)) from None
-        return replace(present, **changes)
-
-    def error(self, name: str, problem: str) -> ConfigError:
-        line = f", line {self.lines[name]}" if name in self.lines else ""
-        return ConfigError(problem, where=f"{self.source}{line}")
+def _override(
+    present: Any, settings: Mapping[str, Any], prefix: str, error: Callable[[str, str], ConfigError]
+) -> Any:
+    """Return a section with some of its settings changed; `error` names the place of a setting."""
+    hints = get_type_hints(type(present), include_extras=True)
+    names = [field.name for field in fields(present)]
+    changes: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = shown_key(f"{prefix}{key}")
+        if key not in names:
+            raise error(name, f"unknown setting {name}, {_suggest(shown_key(key), names)}")
+        old = getattr(present, key)
+        if is_dataclass(old):
+            if not isinstance(value, dict):
+                raise error(name, f"{name} is a group of settings, found {reprlib.repr(value)}")
+            changes[key] = _override(old, value, f"{name}.", error)
+        elif old is None and any(map(_is_section, get_args(hints[key]))):
+            if value is not None:
+                raise error(name, f"{name} is not for this command, expected none of it")
+        else:
+            try:
+                changes[key] = convert(value, hints[key], name)
+            except Misfit as misfit:
+                raise error(name, str(misfit)) from None
+    return replace(present, **changes)
 
 
 def _is_section(kind: Any) -> bool:

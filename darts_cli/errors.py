@@ -1,5 +1,8 @@
 """Errors that a user can mend: each is one line, shown without a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class DartsError(Exception):
     """An error with a remedy: where, what was found and expected, what to do.
@@ -56,34 +59,30 @@ class DeviceError(DartsError):
     """A device that one rank of a run lacks, although others may have theirs."""
 
 
-class DivergenceError(DartsError):
+class FailureError(DartsError):
+    """A failure while running, of something other than the input."""
+
+    exit_status = 1
+
+
+class DivergenceError(FailureError):
     """A loss that is no longer a finite number."""
 
-    exit_status = 1
 
-
-class DeviceMemoryError(DartsError):
+class DeviceMemoryError(FailureError):
     """A device with too little memory for a step."""
 
-    exit_status = 1
 
-
-class DeterminismError(DartsError):
+class DeterminismError(FailureError):
     """An operation without a deterministic algorithm, under `--deterministic`."""
 
-    exit_status = 1
 
-
-class WorkerError(DartsError):
+class WorkerError(FailureError):
     """A worker process of a data loader that was lost."""
 
-    exit_status = 1
 
-
-class RankError(DartsError):
+class RankError(FailureError):
     """Another rank of the run that was lost."""
-
-    exit_status = 1
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to stop and did
@@ -96,3 +95,24 @@ class Interrupted(Exception):  # noqa: N818 - not an error: the run was asked to
     def __init__(self, message: str, exit_status: int) -> None:
         super().__init__(message)
         self.exit_status = exit_status
+
+
+@contextmanager
+def system_errors(
+    kind: type[DartsError], where: object, action: str, advice: str = ""
+) -> Iterator[None]:
+    """Turn an `OSError` inside the block into an error of one line.
+
+    Args:
+        kind: Class of the error.
+        where: File or flag that the error names.
+        action: What cannot be done with it, such as `read`.
+        advice: End of the line, after the reason.
+
+    Raises:
+        DartsError: of that class.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise kind(f"cannot be {action} ({error.strerror}){advice}", where=where) from None

@@ -48,13 +48,9 @@ _TEXT_TRAIN = Config(
     epochs=3600,
     data=TextDataConfig(),
     network=RecurrentNetworkConfig(width=850, dropout_words=0.1),
-    weights=WeightsConfig(
-        lr=20.0,
-        lr_min=0.0,
-        schedule="constant",
-        momentum=0.0,
+    weights=replace(
+        _TEXT_SEARCH.weights,
         weight_decay=8e-7,
-        clip=0.25,
         averaging_patience=5,
         # About three times the loss of a uniform guess over 10,000 words, log(10,000) = 9.2.
         loss_limit=30.0,

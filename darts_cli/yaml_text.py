@@ -1,4 +1,4 @@
-"""YAML from others: checked to be small and plain before anything is made of it."""
+"""YAML of unknown origin: it is checked to be small and plain before it is used."""
 
 from pathlib import Path
 from typing import Any
@@ -7,11 +7,11 @@ import yaml
 
 from darts_cli.errors import DartsError
 
+# Twenty times a genotype or file of settings. PyYAML reads as much in 0.6 s at worst.
 MAX_BYTES = 32_768
-"""Twenty times a genotype or file of settings. PyYAML reads as much in 0.6 s at worst."""
 
+# Depth of nested lists; the time of PyYAML grows with its square.
 MAX_DEPTH = 20
-"""Lists within lists; PyYAML takes time that grows with the square of it."""
 
 
 class _NotPlain(Exception):  # noqa: N818 - made an error of one line where the file is known
@@ -21,12 +21,12 @@ class _NotPlain(Exception):  # noqa: N818 - made an error of one line where the 
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Gives up at an alias, which could make a small file expand without end, or deep nesting."""
+    """A loader that refuses deep nesting, and aliases, which could expand a file endlessly."""
 
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """One node with all below it."""
+        """Compose a node with all nodes below it."""
         event: yaml.Event = self.peek_event()  # type: ignore[no-untyped-call]
         line = event.start_mark.line + 1 if event.start_mark else 1
         if isinstance(event, yaml.AliasEvent):
@@ -40,7 +40,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def read(path: Path, error: type[DartsError], *, what: str) -> str:
-    """The text of a file.
+    """Read the text of a file.
 
     Args:
         path: The file.
@@ -59,7 +59,7 @@ def read(path: Path, error: type[DartsError], *, what: str) -> str:
 
 
 def check_size(size: int, file: str, error: type[DartsError], *, what: str) -> None:
-    """Make sure that a document is small, before any of it is read.
+    """Check that a document is small, before any of it is read.
 
     Args:
         size: Its bytes or characters.
@@ -75,7 +75,7 @@ def check_size(size: int, file: str, error: type[DartsError], *, what: str) -> N
 
 
 def compose(text: str, file: str, error: type[DartsError]) -> yaml.Node | None:
-    """The document's tree, without aliases and deep nesting; None for an empty text.
+    """Parse a document into its tree; None for an empty text.
 
     Args:
         text: The document.

@@ -1,12 +1,14 @@
-"""The bilevel step: the hypergradient of the validation loss in the alphas, and Adam on it.
+"""Step 1 of DARTS's algorithm 1: the hypergradient of the validation loss, and Adam on it.
 
-The validation loss is evaluated at the weights after a virtual training step,
-so that its gradient in the alphas accounts for the response of the weights
-(DARTS, section 2.3). A virtual step of length zero gives the first order.
+The bilevel problem (equations 3 and 4) is to find the alphas that minimize
+L_val(w*(a), a), where w*(a) are the weights that minimize L_train(w, a). Its gradient
+(equation 5) is approximated by that at w' = w - xi grad_w L_train(w, a), one virtual
+training step from the present weights (equation 6), so that it accounts for the
+response of the weights. A virtual step of length xi = 0 gives the first order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -21,7 +23,8 @@ from darts_cli.engine.execution import DEFAULT, Loss, StepExecution
 from darts_cli.engine.strategies import Alphas, Mixture
 from darts_cli.run.tensors import take, with_prefix
 
-# Norm by which the finite difference moves the weights (footnote 2 of the paper).
+# Norm by which the finite difference moves the weights: epsilon = 0.01 / ||v|| (footnote 2 of the
+# paper).
 _RADIUS = 0.01
 
 # Added to the norm in a clip coefficient, as in torch's own clipping.
@@ -42,6 +45,20 @@ class VirtualStep:
     """Maximum norm of g, and of the validation gradient; 0: no clipping, c = 1."""
     buffers: Sequence[Tensor | None] = field(default=())
     """m, one for each weight; None counts as zero for that weight alone."""
+
+
+def next_step(optimizer: torch.optim.Optimizer, clip: float = 0.0) -> VirtualStep:
+    """Return the next step of SGD, with its present learning rate and momentum buffers."""
+    group: dict[str, Any] = optimizer.param_groups[0]
+    return VirtualStep(
+        lr=group["lr"],
+        momentum=group["momentum"],
+        weight_decay=group["weight_decay"],
+        clip=clip,
+        buffers=[
+            optimizer.state.get(weight, {}).get("momentum_buffer") for weight in group["params"]
+        ],
+    )
 
 
 def hypergradient(
@@ -65,7 +82,7 @@ def hypergradient(
     e = 0.01 / ||v||.
 
     Weights are moved in place and restored from a copy: they and `state` are
-    bit for bit what they were. No `.grad` is left behind.
+    bit for bit what they were. No `.grad` is set.
 
     A loss may consist of parts, of a batch or of the ranks of a run: each of the
     four gradients is summed before anything else is computed from it.
@@ -83,29 +100,26 @@ def hypergradient(
     Returns:
         The gradient of each alpha tensor, of its shape.
     """
-    kept_state = _clone(state)
-    # The first order does not move the weights.
-    start = _clone(weights) if step is not None else []
-    try:
-        if step is None:
-            with _constant(weights):
-                return execution.gradients(valid_losses, alphas)
+    if step is None:
+        # The first order: w' = w, and nothing moves the weights.
+        with _restored(state), _constant(weights):
+            return execution.gradients(valid_losses, alphas)
+    with _restored(state), _restored(weights) as start:
+        # g = grad_w L_train(w, a), which the virtual step takes; the alphas are constants in it.
         with _constant(alphas):
             gradients = execution.gradients(train_losses, weights)
         coefficient = _clip_coefficient(gradients, step.clip)
-        _move_virtually(weights, gradients, coefficient, step)
+        _move_virtually(weights, gradients, coefficient, step)  # w' of equation 6
+        # v = grad_w' L_val(w', a) and grad_a L_val(w', a), by one backward pass.
         both = execution.gradients(valid_losses, [*weights, *alphas])
         v, direct = both[: len(weights)], both[len(weights) :]
         v = list(torch._foreach_mul(v, _clip_coefficient(v, step.clip)))
         _copy(weights, start)
+        # (d^2 L_train / da dw) v, at w.
         multiply = _exact_product if exact else _finite_difference
         product = multiply(train_losses, weights, alphas, v, execution)
-    finally:
-        # From the copy: adding a perturbation back would leave rounding behind.
-        if step is not None:
-            _copy(weights, start)
-        _copy(state, kept_state)
     scale = step.lr * coefficient
+    # Equation 7.
     return [gradient - scale * part for gradient, part in zip(direct, product, strict=True)]
 
 
@@ -113,15 +127,11 @@ def hypergradient(
 def _move_virtually(
     weights: Sequence[Tensor], gradients: list[Tensor], coefficient: Tensor, step: VirtualStep
 ) -> None:
-    """Replace w by w - lr (c g + momentum m + weight_decay w), in place."""
+    """Replace w by w - lr (c g + momentum m + weight_decay w), in place (equation 6)."""
     update = list(torch._foreach_mul(gradients, coefficient))
     torch._foreach_add_(update, list(weights), alpha=step.weight_decay)
-    with_momentum = [
-        (part, buffer)
-        for part, buffer in zip(update, step.buffers, strict=False)
-        if buffer is not None
-    ]
-    if with_momentum:
+    pairs = zip(update, step.buffers, strict=False)
+    if with_momentum := [pair for pair in pairs if pair[1] is not None]:
         moved, buffers = zip(*with_momentum, strict=True)
         torch._foreach_add_(list(moved), list(buffers), alpha=step.momentum)
     torch._foreach_add_(list(weights), update, alpha=-step.lr)
@@ -142,9 +152,10 @@ def _finite_difference(
     sides = []
     for sign in (1, -1):
         with torch.no_grad():
+            # From the copy: moving back by the shift would round.
             _copy(weights, start)
             torch._foreach_add_(list(weights), shift, alpha=sign)
-        with _constant(weights), _precisely(execution):
+        with _constant(weights), execution.exactly():
             sides.append(execution.gradients(train_losses, alphas))
     return [(above - below) / (2 * epsilon) for above, below in zip(*sides, strict=True)]
 
@@ -162,14 +173,22 @@ def _exact_product(
         gradients = torch.autograd.grad(
             loss(), list(weights), create_graph=True, materialize_grads=True
         )
-        product = torch.stack(
-            [(g * part).sum() for g, part in zip(gradients, v, strict=True)]
-        ).sum()
+        product = torch.stack([(g * part).sum() for g, part in zip(gradients, v, strict=True)])
         # Of a loss that is linear in the weights these gradients do not depend on the alphas.
-        return product + 0 * torch.stack([alpha.sum() for alpha in alphas]).sum()
+        return product.sum() + 0 * torch.stack([alpha.sum() for alpha in alphas]).sum()
 
-    with _precisely(execution):
+    with execution.exactly():
         return execution.gradients([partial(along_v, loss) for loss in train_losses], alphas)
+
+
+@contextmanager
+def _restored(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Let tensors change inside the block, and restore them from copies, which it yields."""
+    before = _clone(tensors)
+    try:
+        yield before
+    finally:
+        _copy(tensors, before)
 
 
 @contextmanager
@@ -182,12 +201,6 @@ def _constant(leaves: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for leaf in leaves:
             leaf.requires_grad_()
-
-
-def _precisely(execution: StepExecution) -> AbstractContextManager[None]:
-    """Return a context of float32: the difference is divided by a small radius."""
-    precision = execution.precision
-    return precision.exactly() if precision is not None else nullcontext()
 
 
 def _clip_coefficient(gradients: list[Tensor], clip: float) -> Tensor:
@@ -268,10 +281,8 @@ class Architect:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return alphas and optimizer state by the names of checkpoints."""
-        tensors = with_prefix("alphas", self.alphas)
-        for key, values in optimizers.state_dict(self.optimizer, self.alphas).items():
-            tensors |= with_prefix(f"architect.{key}", values)
-        return tensors
+        state = optimizers.state_dict(self.optimizer, "architect", self.alphas)
+        return with_prefix("alphas", self.alphas) | state
 
     @torch.no_grad()
     def load_state_dict(self, tensors: Mapping[str, Tensor], *, stepped: bool) -> None:
@@ -284,23 +295,8 @@ class Architect:
         Raises:
             CheckpointError: if a tensor is missing, or of another shape.
         """
-        state = optimizers.take_state(
-            self.optimizer, tensors, "architect", self.alphas, stepped=stepped
-        )
         for cell, alpha in self.alphas.items():
             alpha.copy_(take(tensors, f"alphas.{cell}", alpha))
-        optimizers.load_state_dict(self.optimizer, self.alphas, state)
-
-
-def next_step(optimizer: torch.optim.Optimizer, clip: float = 0.0) -> VirtualStep:
-    """Return the next step of SGD, with its present learning rate and momentum buffers."""
-    group: dict[str, Any] = optimizer.param_groups[0]
-    return VirtualStep(
-        lr=group["lr"],
-        momentum=group["momentum"],
-        weight_decay=group["weight_decay"],
-        clip=clip,
-        buffers=[
-            optimizer.state.get(weight, {}).get("momentum_buffer") for weight in group["params"]
-        ],
-    )
+        optimizers.load_state_dict(
+            self.optimizer, "architect", self.alphas, tensors, stepped=stepped
+        )

@@ -1,4 +1,4 @@
-"""What a run works with, and the files that it leaves."""
+"""The context of a run, and the files that it writes."""
 
 import platform
 import tempfile
@@ -33,7 +33,7 @@ Callback = Callable[[Mapping[str, Any], SearchSnapshot | None], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunContext:
-    """What `fit` works with and does not change."""
+    """The inputs of `fit`, which it does not change."""
 
     config: Config
     space: SearchSpace
@@ -41,26 +41,26 @@ class RunContext:
     run: Run
     reporter: Reporter
     metadata: Mapping[str, Any]
-    """What checkpoints hold besides the state: settings, info about the data, the genotype."""
+    """Values of checkpoints besides the state: settings, info about the data, the genotype."""
     checkpoint_seconds: float = 600.0
     """Seconds between checkpoints within an epoch."""
     checkpoint_steps: int | None = None
-    """Steps between them, in place of seconds."""
+    """Steps between checkpoints, which replace the seconds; None: go by the seconds."""
     max_steps: int | None = None
-    """Steps in all after which the run stops, its state saved."""
+    """Number of steps in all after which the run saves its state and stops; None: no limit."""
     callbacks: Sequence[Callback] = ()
     """Callbacks that run on rank 0 after each epoch."""
     resume_command: str = ""
-    """What to type to resume after a stop."""
+    """Command that resumes the run after a stop."""
     device_status: Callable[[], Sequence[str]] = tuple
-    """Returns the device's name, its memory and utilization, as far as they are known."""
+    """Function that returns the device's name, its memory and utilization, where known."""
 
 
 def save(state: State, context: RunContext, path: Path | None = None) -> None:
     """Write a checkpoint; all ranks call it, and rank 0 writes.
 
     Args:
-        state: What is written.
+        state: The state to write.
         context: The run.
         path: The file; None: the newest checkpoint, and the one before it is kept.
 
@@ -69,6 +69,7 @@ def save(state: State, context: RunContext, path: Path | None = None) -> None:
         WriteError: if the disk is full or the folder cannot be written.
     """
     state.check_finite()
+    # Called on all ranks, since hidden states are gathered from them.
     tensors = state.state_dict()
     run, ranks = context.run, state.execution.ranks
     with write_together(ranks):
@@ -98,7 +99,7 @@ def advise(error: DivergenceError, context: RunContext) -> DivergenceError:
 
 @contextmanager
 def write_together(ranks: Ranks) -> Iterator[None]:
-    """Let rank 0 write in a block, and all ranks fail if it cannot.
+    """Let rank 0 write inside the block, and all ranks fail if it cannot.
 
     Raises:
         WriteError: if a file could not be written.
@@ -106,11 +107,9 @@ def write_together(ranks: Ranks) -> Iterator[None]:
     found: WriteError | None = None
     try:
         yield
-    except WriteError as error:
-        found = error
-    except ConfigError as error:
-        # The folder of a file is gone, which is not the fault of a setting.
-        found = WriteError(str(error))
+    except (WriteError, ConfigError) as error:
+        # A `ConfigError` if the folder of a file is gone, which is not the fault of a setting.
+        found = error if isinstance(error, WriteError) else WriteError(str(error))
     (failed,) = ranks.all_reduce_max(found is not None)
     if failed:
         raise found or unwritten_elsewhere()
@@ -122,15 +121,15 @@ def unwritten_elsewhere() -> WriteError:
 
 
 def rescue(state: State, context: RunContext, error: WriteError) -> WriteError:
-    """Write the state wherever there is room; all ranks call it.
+    """Write the state to the first place that has room; all ranks call it.
 
     Args:
         state: The state when a file could not be written.
         context: The run.
-        error: What went wrong.
+        error: The error of that file.
 
     Returns:
-        The error with where the state is, if it could be written.
+        The error with the place of the state, if it could be written.
     """
     state.check_finite()
     tensors, metadata = state.state_dict(), {**context.metadata, **state.metadata()}
@@ -141,6 +140,7 @@ def rescue(state: State, context: RunContext, error: WriteError) -> WriteError:
     name = f"{run.path.resolve().name}-step-{done}.safetensors"
     others = (run.path.resolve().parent, Path.cwd(), Path(tempfile.gettempdir()))
     for path in (run.last, *(folder / name for folder in others)):
+        # Outside the run directory nothing is overwritten.
         if path != run.last and path.exists():
             continue
         try:
@@ -185,6 +185,7 @@ def write_architecture(
         before=before,
         origin=origin(metadata, run.path.name, epoch),
     )
+    # [E, O] of each kind of cell
     named = {f"alphas.{cell}": alpha for cell, alpha in alphas.items()}
     checkpoint.write(run.alphas_of(epoch), named, metadata)
     write_text(run.genotype, dump(snapshot.genotype))
@@ -210,12 +211,12 @@ def read_snapshot(
     """
     space = context.space
     record = next((line for line in reversed(records) if line["epoch"] == epoch), None)
+    if record is None:
+        return None
     try:
         tensors, _ = checkpoint.read(context.run.alphas_of(epoch))
         alphas = _as_lists(checked_alphas(tensors, space))
     except CheckpointError:
-        return None
-    if record is None:
         return None
     signals = Signals.from_record(record, space)
     snapshot = take_snapshot(space, alphas, epoch=epoch, name="", before=None)
@@ -233,28 +234,29 @@ def checked_alphas(tensors: Mapping[str, Tensor], space: SearchSpace) -> dict[st
     for cell in space.cells:
         name = f"alphas.{cell}"
         alpha = tensors.get(name)
+        problem = ""
         if alpha is None or list(alpha.shape) != shape:
             found = "none" if alpha is None else f"shape {list(alpha.shape)}"
-            raise CheckpointError(f"{name}: found {found}, expected alphas of shape {shape}")
-        if not alpha.is_floating_point():
-            raise CheckpointError(f"{name}: found {alpha.dtype}, expected floating point numbers")
-        if not alpha.isfinite().all():
-            raise CheckpointError(
-                f"{name}: found numbers that are not finite, expected finite ones"
-            )
+            problem = f"{found}, expected alphas of shape {shape}"
+        elif not alpha.is_floating_point():
+            problem = f"{alpha.dtype}, expected floating point numbers"
+        elif not alpha.isfinite().all():
+            problem = "numbers that are not finite, expected finite ones"
+        if alpha is None or problem:
+            raise CheckpointError(f"{name}: found {problem}")
         alphas[cell] = alpha
     return alphas
 
 
 def origin(metadata: Mapping[str, Any], run: str, epoch: int) -> dict[str, Any]:
-    """Return where a derived genotype comes from, for its file."""
-    config = metadata["config"]
+    """Return the origin of a derived genotype, for its file."""
+    config, alphas = metadata["config"], metadata["config"]["alphas"]
     return {
         "run": run,
         "epoch": epoch,
         "seed": config["seed"],
-        "order": config["alphas"]["order"],
-        "strategy": config["alphas"]["strategy"],
+        "order": alphas["order"],
+        "strategy": alphas["strategy"],
         # The name alone: a path on one machine means nothing on another.
         "data": Path(config["data"]["name"]).name,
         "date": datetime.now(UTC).date().isoformat(),

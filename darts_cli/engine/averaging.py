@@ -6,8 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from darts_cli.errors import CheckpointError
-
 
 class Average:
     """The running mean of all weights since it was started.
@@ -17,46 +15,39 @@ class Average:
     segment, unchanged.
     """
 
-    def __init__(self, weights: Mapping[str, Tensor], count: int = 0) -> None:
-        """Start with the present weights.
+    def __init__(
+        self,
+        weights: Mapping[str, Tensor],
+        count: int = 0,
+        means: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        """Start with the present weights, or with means of a checkpoint.
 
         Args:
             weights: Parameters by name, read at every update.
-            count: Steps averaged so far.
+            count: Number of steps averaged so far.
+            means: Means of these steps by name, of the weights' shapes; None: the weights.
         """
         self.weights = weights
         self.means = {name: weight.detach().clone() for name, weight in weights.items()}
+        if means is not None:
+            for name, mean in self.means.items():
+                mean.copy_(means[name])
         self.count = count
 
     @torch.no_grad()
     def update(self) -> None:
         """Include the weights after a step."""
+        # mean + (weight - mean) / count, in one kernel for all weights.
         self.count += 1
         torch._foreach_lerp_(list(self.means.values()), list(self.weights.values()), 1 / self.count)
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return the means by name; `count` is saved apart, with the metadata."""
-        return self.means
-
-    @torch.no_grad()
-    def load_state_dict(self, means: Mapping[str, Tensor]) -> None:
-        """Load the means of a checkpoint.
-
-        Raises:
-            CheckpointError: if one is missing, or of another shape.
-        """
-        for name, mean in self.means.items():
-            if name not in means or means[name].shape != mean.shape:
-                raise CheckpointError(
-                    f"average.{name}: expected a mean of shape {list(mean.shape)} in the checkpoint"
-                )
-            mean.copy_(means[name])
 
     @contextmanager
     @torch.no_grad()
     def applied(self) -> Iterator[None]:
         """Replace the weights by their means; afterwards they are bit for bit what they were."""
         weights = list(self.weights.values())
+        # Copied, since going back by a difference would round.
         kept = [weight.clone() for weight in weights]
         torch._foreach_copy_(weights, list(self.means.values()))
         try:

@@ -1,6 +1,6 @@
-"""What a network may offer beyond a forward pass, and what happens where it does not.
+"""Optional methods of a network beyond its forward pass, and the errors where it lacks them.
 
-A network of a new space needs none of these: they are asked for by `isinstance`.
+A network of a new space needs none of these, which are found by `isinstance`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,9 @@ class HasReferenceNames(Protocol):
 
     def to_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Split and rename parameters, buffers or momenta, given by the network's own names."""
-        ...
 
     def from_reference_names(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Invert `to_reference_names`."""
-        ...
 
 
 @runtime_checkable
@@ -34,7 +32,6 @@ class SavesMemory(Protocol):
 
     def save_memory(self) -> None:
         """Recompute activations in the backward pass from now on."""
-        ...
 
 
 @runtime_checkable
@@ -43,7 +40,6 @@ class SyncsBatchNorm(Protocol):
 
     def synchronize(self) -> None:
         """Compute BatchNorm over all ranks from now on."""
-        ...
 
 
 @runtime_checkable
@@ -52,7 +48,6 @@ class HasRegions(Protocol):
 
     def regions(self) -> Sequence[nn.Module]:
         """Return the parts, each of which is compiled by itself."""
-        ...
 
 
 @runtime_checkable
@@ -62,17 +57,20 @@ class HasTrainingOnly(Protocol):
     @property
     def training_only(self) -> tuple[str, ...]:
         """Prefixes of their names."""
-        ...
 
 
-def to_reference_names(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_reference_names(
+    network: nn.Module | None, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return a network's tensors by reference names; by its own where it has no others."""
     if isinstance(network, HasReferenceNames):
         return network.to_reference_names(tensors)
     return dict(tensors)
 
 
-def from_reference_names(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def from_reference_names(
+    network: nn.Module | None, tensors: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Invert `to_reference_names`."""
     if isinstance(network, HasReferenceNames):
         return network.from_reference_names(tensors)

@@ -1,6 +1,7 @@
-"""How the passes of a step are executed: in micro-batches, on several ranks, in less precision."""
+"""Execution of the passes of a step: in micro-batches, on several ranks, in less precision."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,10 @@ Loss = Callable[[], Tensor]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepExecution:
-    """How, and on which ranks, passes are executed; what they compute follows from the settings."""
+    """The execution of passes: ranks, micro-batches and precision.
+
+    It changes time and memory, and the rounding of sums, but no formula.
+    """
 
     ranks: Ranks = SINGLE_PROCESS
     accumulation_steps: int = 1
@@ -51,10 +55,11 @@ class StepExecution:
                 in place, in the same message.
 
         Raises:
-            RankError: if another rank is gone.
+            RankError: if another rank is lost.
         """
         total: list[Tensor] = []
         for loss in losses:
+            # Differentiated at once, so that the graph of one micro-batch lives at a time.
             value = loss() if self.grad_scaler is None else loss() * self.grad_scaler.factor
             part = list(torch.autograd.grad(value, list(leaves), materialize_grads=True))
             total = list(torch._foreach_add(total, part)) if total else part
@@ -62,6 +67,10 @@ class StepExecution:
         if self.grad_scaler is not None:
             self.grad_scaler.unscale(gradients)
         return gradients
+
+    def exactly(self) -> AbstractContextManager[None]:
+        """Return a context of float32, for a difference that is divided by a small radius."""
+        return self.precision.exactly() if self.precision is not None else nullcontext()
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """Take a step of an optimizer."""
@@ -75,6 +84,7 @@ class StepExecution:
 
     def keep(self, states: Tensor) -> Tensor:
         """Return hidden states for the next segment; zeros where one overflowed."""
+        # Detached: backpropagation through time ends at the beginning of a segment.
         states = states.detach()
         return states if self.grad_scaler is None else states.nan_to_num(0.0, 0.0, 0.0)
 

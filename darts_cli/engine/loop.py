@@ -1,4 +1,13 @@
-"""The alternating optimization of alphas and weights, epoch by epoch (DARTS, algorithm 1)."""
+"""Algorithm 1 of DARTS (Liu et al., 2019), which alternates between alphas and weights.
+
+    while not converged:
+        1. update the alphas by descending grad_a L_val(w - xi grad_w L_train(w, a), a)
+        2. update the weights by descending grad_w L_train(w, a)
+    derive the final architecture from the alphas
+
+Here "converged" is a number of epochs, after each of which the genotype is derived
+and all files of the run are written.
+"""
 
 from collections.abc import Iterator
 
@@ -13,7 +22,7 @@ from darts_cli.engine.task import Batch, BatchLoader
 def fit(state: State, context: RunContext) -> bool:
     """Run from the state's position to the last epoch.
 
-    A training is a search without alphas.
+    A training is a search without alphas: step 2 alone.
 
     Returns:
         Whether the last epoch is done; False after `max_steps`.
@@ -44,7 +53,7 @@ def _train_epoch(state: State, context: RunContext, supervisor: Supervisor) -> b
     state.network.train()
     state.module.begin_epoch(position.epoch)
     supervisor.begin_epoch()
-    arch_batches = _endless(loaders.arch, position.total)
+    arch_batches = endless(loaders.arch, position.total)
     train_batches = loaders.train.batches(state.data_epoch, position.step)
     for train in supervisor.interruptible(train_batches):
         if supervisor.reached_max_steps():
@@ -52,8 +61,10 @@ def _train_epoch(state: State, context: RunContext, supervisor: Supervisor) -> b
         state.set_learning_rate(rate * train.lr_scale)
         with supervisor.step():
             if state.architect is not None:
-                # The alphas first, at the weights that they find (algorithm 1, line 2).
+                # Step 1 of algorithm 1: the alphas descend the validation loss after a virtual
+                # step of the weights, on a batch of data that never trains the weights.
                 search_step(state, train, next(arch_batches), config.seed)
+            # Step 2 of algorithm 1: the weights descend the training loss at the new alphas.
             train_step(state, train, config)
         state.set_learning_rate(rate)
         position.next_step()
@@ -61,8 +72,8 @@ def _train_epoch(state: State, context: RunContext, supervisor: Supervisor) -> b
     return True
 
 
-def _endless(loader: BatchLoader | None, start: int) -> Iterator[Batch]:
-    """Yield the batches of a loader, epoch after epoch, beginning with number `start` of all."""
+def endless(loader: BatchLoader | None, start: int = 0) -> Iterator[Batch]:
+    """Yield the batches of a loader, epoch after epoch, from number `start` of all."""
     if loader is None:
         return
     epoch, step = 0, start
@@ -75,7 +86,7 @@ def _endless(loader: BatchLoader | None, start: int) -> Iterator[Batch]:
 
 
 def _end_epoch(state: State, context: RunContext, supervisor: Supervisor) -> None:
-    """Evaluate, and leave the files of the epoch.
+    """Evaluate the network, and write the files of the epoch.
 
     Raises:
         KeyboardInterrupt: if a signal came; an evaluation is interrupted, and repeated on resume.
@@ -84,21 +95,15 @@ def _end_epoch(state: State, context: RunContext, supervisor: Supervisor) -> Non
     trained = supervisor.check(state.module.summarize(state.meter.read()))
     state.check_finite()
     evaluated: tuple[dict[str, float], int] | None = None
-    if context.loaders.eval is not None:
-        evaluated = _evaluate(context.loaders.eval, state, supervisor)
+    loader = context.loaders.eval
+    if loader is not None:
+        advance = supervisor.begin_evaluation(loader.steps(0))
+        device, mixture = state.meter.sums.device, fixed_mixture(state)
+        with state.evaluated_weights():
+            evaluated = evaluate(
+                state.module, loader, mixture, device, advance, execution=state.execution
+            )
+        supervisor.check(evaluated[0])
     state.position.next_epoch()
     state.meter.reset()
     supervisor.end_epoch(trained, evaluated)
-
-
-def _evaluate(
-    loader: BatchLoader, state: State, supervisor: Supervisor
-) -> tuple[dict[str, float], int]:
-    """Return the metrics after an epoch, and the number of examples."""
-    advance = supervisor.begin_evaluation(loader.steps(0))
-    device, mixture = state.meter.sums.device, fixed_mixture(state)
-    with state.evaluated_weights():
-        metrics, count = evaluate(
-            state.module, loader, mixture, device, advance, execution=state.execution
-        )
-    return supervisor.check(metrics), count

@@ -42,10 +42,12 @@ class Meter:
         """Return the means as of a moment ago, without waiting."""
         if self.sums.device.type != "cuda":
             return self.read()
+        # A query does not wait: it returns whether the copy has arrived.
         if self._copy is not None and self._copy[1].query():
             self._arrived = self._means(self._copy[0])
             self._copy = None
         if self._copy is None:
+            # Pinned, or the copy would wait for the device.
             host = torch.empty_like(self.sums, device="cpu", pin_memory=True)
             host.copy_(self.sums, non_blocking=True)
             event = torch.cuda.Event()

@@ -1,4 +1,4 @@
-"""Everything that changes during a run, and hence everything that a checkpoint holds."""
+"""The state of a run: all that changes in it, and hence all that a checkpoint holds."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -68,11 +68,11 @@ class State:
     val_losses: list[float] = field(default_factory=list)
     """Validation loss of every epoch so far, where the weights may be averaged."""
     execution: StepExecution = DEFAULT
-    """How steps are computed; a run may be resumed with another."""
+    """Execution of the passes; a run may be resumed with another one."""
     compilation: Compilation | None = None
     """Compiled regions of the network."""
     rollbacks: int = 0
-    """How often a divergence was answered by a rollback to the best checkpoint."""
+    """Number of rollbacks to the best checkpoint so far."""
 
     @property
     def network(self) -> nn.Module:
@@ -114,6 +114,7 @@ class State:
         tensors = list(self.network.state_dict().values())
         if self.architect is not None:
             tensors += self.architect.alphas.values()
+        # Stacked, so that the device is waited for once.
         if not torch.stack([tensor.isfinite().all() for tensor in tensors]).all():
             raise self.divergence("a weight is not a finite number any more")
 
@@ -128,6 +129,7 @@ class State:
     def reverted_on_write_error(self) -> Iterator[None]:
         """Undo the end of an epoch if a file cannot be written, so that it can end again."""
         before = replace(self.position), self.best, list(self.val_losses), self.average
+        # A copy, since the meter starts again from zero at the end of an epoch.
         sums = self.meter.sums.clone()
         try:
             yield
@@ -140,13 +142,12 @@ class State:
         """Return all tensors by the names of checkpoints; all ranks have to call it."""
         network, weights = self.network, self.weights
         tensors = with_prefix("network", to_reference_names(network, network.state_dict()))
-        for key, values in optimizers.state_dict(self.optimizer, weights).items():
-            tensors |= with_prefix(f"optimizer.{key}", to_reference_names(network, values))
+        tensors |= optimizers.state_dict(self.optimizer, "optimizer", weights, network)
         if self.architect is not None:
             tensors |= self.architect.state_dict()
         if self.average is not None:
-            means = self.average.state_dict()
-            tensors |= with_prefix("average", to_reference_names(network, means))
+            tensors |= with_prefix("average", to_reference_names(network, self.average.means))
+        # [b, D] of each rank -> [B, D]: a run may be resumed on another number of ranks.
         gather = self.execution.ranks.all_gather
         tensors |= with_prefix("hidden", {name: gather(rows) for name, rows in self.hidden.items()})
         if self.execution.grad_scaler is not None:
@@ -158,6 +159,7 @@ class State:
         """Return the rest of the state as JSON values, by the keys of checkpoints."""
         return {
             "position": asdict(self.position),
+            # JSON has no infinity.
             "best": self.best if math.isfinite(self.best) else None,
             "averaged": self.average.count if self.average is not None else None,
             "watched": self.val_losses,
@@ -180,13 +182,16 @@ class State:
         load_network(self.module, tensors)
         # Before its first step an optimizer has no state.
         stepped = metadata["position"]["total"] > 0
-        self._load_optimizer(tensors, stepped=stepped)
+        optimizers.load_state_dict(
+            self.optimizer, "optimizer", self.weights, tensors, self.network, stepped=stepped
+        )
         if self.architect is not None:
             self.architect.load_state_dict(tensors, stepped=stepped)
         else:
             take_all(tensors, "architect", {})
         self._load_average(tensors, metadata["averaged"])
         device, ranks = self.meter.sums.device, self.execution.ranks
+        # [B, D] -> [b, D] of this rank
         self.hidden = {
             name: rows[ranks.shard(len(rows))].to(device)
             for name, rows in below_prefix(tensors, "hidden").items()
@@ -198,26 +203,11 @@ class State:
         self.position = Position(**metadata["position"])
         self.best = math.inf if metadata["best"] is None else metadata["best"]
 
-    def _load_optimizer(self, tensors: Mapping[str, Tensor], *, stepped: bool) -> None:
-        weights = self.weights
-        found = optimizers.take_state(
-            self.optimizer,
-            tensors,
-            "optimizer",
-            to_reference_names(self.network, weights),
-            stepped=stepped,
-        )
-        own = {key: from_reference_names(self.network, values) for key, values in found.items()}
-        optimizers.load_state_dict(self.optimizer, weights, own)
-
     def _load_average(self, tensors: Mapping[str, Tensor], count: int | None) -> None:
-        weights = self.weights
-        expected = to_reference_names(self.network, weights) if count is not None else {}
-        means = take_all(tensors, "average", expected)
-        self.average = None
-        if count is not None:
-            self.average = Average(weights, count)
-            self.average.load_state_dict(from_reference_names(self.network, means))
+        network, weights = self.network, self.weights
+        expected = to_reference_names(network, weights) if count is not None else {}
+        means = from_reference_names(network, take_all(tensors, "average", expected))
+        self.average = Average(weights, count, means) if count is not None else None
 
 
 def build_optimizer(network: nn.Module, config: WeightsConfig) -> torch.optim.SGD:
@@ -247,6 +237,7 @@ def load_network(
     network = module.network
     named = take_all(tensors, "network", to_reference_names(network, network.state_dict()))
     if averaged and below_prefix(tensors, "average"):
+        # Means of the weights; buffers such as BatchNorm's statistics have none.
         weights = dict(network.named_parameters())
         named |= take_all(tensors, "average", to_reference_names(network, weights))
     network.load_state_dict(from_reference_names(network, named))

@@ -1,8 +1,9 @@
-"""The two steps of the alternating optimization, of alphas and of weights, and evaluation."""
+"""The two steps of DARTS's algorithm 1, of alphas and of weights, and evaluation."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from darts_cli.runtime.randomness import seed_for
 
 
 def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Tensor]:
-    """Update the alphas.
+    """Update the alphas by descending the validation loss (algorithm 1, step 1).
 
     Args:
         state: A search.
@@ -44,12 +45,15 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Ten
             final_states.append(execution.keep(output.hidden))
         return _weighted(module.loss(output, part), part)
 
+    # Text continues where the last segment of the same data ended: the training batch from the
+    # state of the weights' steps, the validation batch from that of the alphas' steps.
     train = _carry(train, state.hidden.get("weights"))
     valid = _carry(valid, state.hidden.get("alphas"))
     gradients = architect.step(
         train_losses=_micro_batches(partial(loss, "virtual"), train, execution),
         valid_losses=_micro_batches(partial(loss, "validation"), valid, execution),
         optimizer=state.optimizer,
+        # Restored after the step: only the weights' own pass updates BatchNorm's statistics.
         state=list(state.network.buffers()),
         execution=execution,
     )
@@ -58,7 +62,10 @@ def search_step(state: State, train: Batch, valid: Batch, seed: int) -> list[Ten
 
 
 def train_step(state: State, batch: Batch, config: Config) -> None:
-    """Update the weights, and add the batch to the training metrics."""
+    """Update the weights by descending the training loss (algorithm 1, step 2).
+
+    The batch is added to the training metrics.
+    """
     module, optimizer, execution = state.module, state.optimizer, state.execution
     mixture, seed = fixed_mixture(state), state.train_seed(config.seed)
     final_states: list[Tensor] = []
@@ -73,7 +80,8 @@ def train_step(state: State, batch: Batch, config: Config) -> None:
         return _weighted(module.training_loss(output, part), part)
 
     def along() -> list[Tensor]:
-        # Running statistics are averaged over ranks, so that all write the same checkpoint.
+        # Running statistics are averaged over ranks, so that all have the same state: each rank
+        # weights its own by its share of the batch, and their sum is the mean.
         statistics = [buffer for buffer in state.network.buffers() if buffer.is_floating_point()]
         if batch.weight != 1 and statistics:
             torch._foreach_mul_(statistics, batch.weight)
@@ -114,7 +122,7 @@ def _weighted(loss: Tensor, part: Batch) -> Tensor:
 def _seed(state: State, seed: int, purpose: str, part: int) -> None:
     """Seed torch's generators for one forward pass."""
     rank, position = state.execution.ranks.rank, state.position
-    # A single process with whole batches keeps the numbers that it has always drawn.
+    # A single process with whole batches draws the numbers of earlier versions.
     place = (rank, part) if rank or part else ()
     torch.manual_seed(seed_for(seed, purpose, position.epoch, position.step, *place))
 
@@ -127,8 +135,8 @@ def _carry(batch: Batch, hidden: Tensor | None) -> Batch:
 def _keep_hidden(final_states: Sequence[Tensor], state: State, name: str) -> None:
     """Keep the final hidden states of all micro-batches, `[B, D]`."""
     if final_states:
-        several = len(final_states) > 1
-        state.hidden[name] = torch.cat(list(final_states)) if several else final_states[0]
+        # [B / parts, D] of each micro-batch -> [B, D]
+        state.hidden[name] = torch.cat(list(final_states))
 
 
 def fixed_mixture(state: State) -> Mixture:
@@ -148,8 +156,9 @@ def evaluate(
     advance: Callable[[], object] = lambda: None,
     *,
     execution: StepExecution = DEFAULT,
+    limit: int | None = None,
 ) -> tuple[dict[str, float], int]:
-    """Evaluate a network on a whole split.
+    """Evaluate a network on a split.
 
     Args:
         module: The network.
@@ -158,6 +167,7 @@ def evaluate(
         device: Device of the network.
         advance: Called after every batch.
         execution: How passes are executed; each rank reads its own shard of every batch.
+        limit: Number of batches at most; None: the whole split.
 
     Returns:
         The metrics, and the number of examples.
@@ -165,12 +175,12 @@ def evaluate(
     meter = Meter(module.metric_names, device)
     module.network.eval()
     hidden = None
-    for batch in loader.batches(0):
+    for batch in islice(loader.batches(0), limit):
         output = execution.forward(module, _carry(batch, hidden), mixture)
         hidden = output.hidden
         meter.add(module.metric_sums(output, batch))
         advance()
     execution.ranks.all_reduce((), along=[meter.sums])
-    # A rank that is gone is noticed here; the device would be waited for in vain.
+    # A lost rank is noticed here; reading the meter would wait for the device without end.
     execution.ranks.barrier()
     return module.summarize(meter.read()), meter.count()

@@ -1,6 +1,6 @@
-"""How alphas become weights of the candidate operations."""
+"""Strategies: the relaxation that turns alphas into weights of the candidate operations."""
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from darts_cli.errors import ConfigError
 from darts_cli.space import SearchSpace
@@ -16,22 +16,11 @@ Alphas = dict[str, "torch.Tensor"]
 Mixture = dict[str, "torch.Tensor"]
 
 
-class Strategy(Protocol):
-    """The first alphas, and the weights that they stand for."""
+class Strategy:
+    """The continuous relaxation of DARTS: a softmax over the candidates of an edge (equation 2).
 
-    def initial(
-        self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
-    ) -> Alphas:
-        """Draw alphas with standard deviation `scale`."""
-        ...
-
-    def mixture(self, alphas: Alphas) -> Mixture:
-        """Return the weights of the candidates, differentiable in the alphas."""
-        ...
-
-
-class Darts:
-    """The continuous relaxation of DARTS: a softmax over the candidates of an edge (equation 2)."""
+    Another strategy derives from it.
+    """
 
     def initial(
         self, space: SearchSpace, scale: float, generator: "torch.Generator | None"
@@ -43,12 +32,12 @@ class Darts:
         return {cell: scale * torch.randn(shape, generator=generator) for cell in space.cells}
 
     def mixture(self, alphas: Alphas) -> Mixture:
-        """Return the softmax of every row."""
+        """Return the softmax of every row, `[E, O]` (equation 2)."""
         return {cell: tensor.softmax(dim=-1) for cell, tensor in alphas.items()}
 
 
 # What `--strategy` offers.
-STRATEGIES: dict[str, Strategy] = {"darts": Darts()}
+STRATEGIES: dict[str, Strategy] = {"darts": Strategy()}
 
 
 def find(name: str) -> Strategy:

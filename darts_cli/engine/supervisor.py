@@ -1,7 +1,7 @@
-"""What watches a run from outside: signals, checkpoints, divergence, rollbacks and reports.
+"""Supervision of a run: signals, checkpoints, divergence, rollbacks and reports.
 
-The method (`loop.py`) calls it between steps and epochs, and knows nothing of
-what it does there.
+The algorithm (`loop.py`) calls it between steps and epochs, and depends on
+nothing of what it does there.
 """
 
 import math
@@ -111,6 +111,7 @@ class Supervisor:
         if not self._clock.slow or self.ranks.size > 1:
             yield
             return
+        # To the CPU, since the device may have no room for a second state.
         before = self.state.copy_to_cpu()
         try:
             with self.request.interruptible():
@@ -125,12 +126,14 @@ class Supervisor:
         All ranks act alike: rank 0's clock and loss check decide, and a signal
         to any rank counts.
         """
+        # Examples of all ranks: `weight` is the share of this rank in the global batch.
         self.context.reporter.advance(round(batch.targets.numel() / batch.weight))
         due = self._clock.tick()
         trouble: DivergenceError | WriteError | None = None
         try:
             self._report_step()
         except (DivergenceError, WriteError) as error:
+            # Raised after the message below, which all other ranks wait for.
             trouble = error
         signal_number, save, diverged, unwritten = self.ranks.all_reduce_max(
             self.request.number,
@@ -173,8 +176,19 @@ class Supervisor:
             trained: Training metrics.
             evaluated: Metrics of the evaluation, and its number of examples.
         """
-        state, context = self.state, self.context
-        record, line = self._describe(trained, evaluated)
+        state, context, position = self.state, self.context, self.state.position
+        config, split = context.config, context.loaders.eval_split
+        record: dict[str, Any] = {
+            "epoch": position.epoch,
+            "step": position.total,
+            "lr": learning_rate(config.weights, position.epoch - 1, config.epochs),
+            "train": trained,
+        }
+        line = f"epoch {position.epoch}/{config.epochs}  train {format_metrics(trained)}"
+        if evaluated is not None:
+            metrics, examples = evaluated
+            record |= {"evaluated": examples, split: metrics}
+            line += f"  {split} {format_metrics(metrics)}"
         snapshot: SearchSnapshot | None = None
         with write_together(self.ranks):
             if state.architect is not None and self.ranks.is_main:
@@ -235,6 +249,33 @@ class Supervisor:
         except DivergenceError as error:
             self._roll_back(error)
 
+    def _roll_back(self, error: DivergenceError) -> None:
+        state, run, attempts = self.state, self.context.run, self.state.rollbacks
+        limit = self.context.config.weights.rollbacks
+        if not limit:
+            raise error
+        if attempts >= limit:
+            raise DivergenceError(
+                f"{error}; still diverging after {limit} rollbacks to the best checkpoint"
+            )
+        # Rank 0 decides, which may have written the best checkpoint a moment ago.
+        known = (file for file in (run.best, run.epoch_start) if file.is_file())
+        file = Path(self.ranks.broadcast(str(next(known, run.last))))
+        state.load_state_dict(*checkpoint.read(file))
+        self.ranks.barrier()
+        state.rollbacks = attempts + 1
+        # Saved first: a run that is killed after this drops the later records when it resumes.
+        artifacts.save(state, self.context)
+        # The lines of later epochs are written again.
+        with write_together(self.ranks):
+            if self.ranks.is_main:
+                run.keep_metrics(state.position.epoch)
+        self._recall()
+        self._say(
+            f"{error.problem}: back to {file.name}, epoch {state.position.epoch}, "
+            f"with other random numbers ({state.rollbacks} of {limit} times)"
+        )
+
     def stop(self) -> NoReturn:
         """Save, and raise `Interrupted`."""
         artifacts.save(self.state, self.context)
@@ -255,30 +296,9 @@ class Supervisor:
         if self.ranks.is_main and (due or state.meter.peeks_freely):
             metrics = self.check(state.module.summarize(state.meter.peek()))
             if due:
-                reporter.show(metrics, lr=self._rate(), device=self.context.device_status())
-
-    def _rate(self) -> float:
-        """Return the learning rate of the present epoch."""
-        config = self.context.config
-        return learning_rate(config.weights, self.state.position.epoch, config.epochs)
-
-    def _describe(
-        self, trained: dict[str, float], evaluated: tuple[dict[str, float], int] | None
-    ) -> tuple[dict[str, Any], str]:
-        """Return the record of the epoch that has ended for `metrics.jsonl`, and its line."""
-        config, position = self.context.config, self.state.position
-        split = self.context.loaders.eval_split
-        record: dict[str, Any] = {
-            "epoch": position.epoch,
-            "step": position.total,
-            "lr": learning_rate(config.weights, position.epoch - 1, config.epochs),
-            "train": trained,
-        }
-        line = f"epoch {position.epoch}/{config.epochs}  train {format_metrics(trained)}"
-        if evaluated is not None:
-            record |= {"evaluated": evaluated[1], split: evaluated[0]}
-            line += f"  {split} {format_metrics(evaluated[0])}"
-        return record, line
+                config = self.context.config
+                lr = learning_rate(config.weights, state.position.epoch, config.epochs)
+                reporter.show(metrics, lr=lr, device=self.context.device_status())
 
     def _judge(self, loss: float) -> None:
         """Save the best checkpoint, and average the weights once validation has stalled.
@@ -299,32 +319,6 @@ class Supervisor:
             state.start_averaging()
             self._say("validation has stalled: the weights are averaged from here on")
 
-    def _roll_back(self, error: DivergenceError) -> None:
-        state, context, run = self.state, self.context, self.context.run
-        limit, attempts = context.config.weights.rollbacks, state.rollbacks
-        if attempts >= limit:
-            if not limit:
-                raise error
-            raise DivergenceError(
-                f"{error}; still diverging after {limit} rollbacks to the best checkpoint"
-            )
-        # Rank 0 decides, which may have written the best checkpoint a moment ago.
-        known = (file for file in (run.best, run.epoch_start) if file.is_file())
-        file = Path(self.ranks.broadcast(str(next(known, run.last))))
-        state.load_state_dict(*checkpoint.read(file))
-        self.ranks.barrier()
-        state.rollbacks = attempts + 1
-        # Saved first: a run that is killed after this drops the later records when it resumes.
-        artifacts.save(state, context)
-        with write_together(self.ranks):
-            if self.ranks.is_main:
-                run.keep_metrics(state.position.epoch)
-        self._recall()
-        self._say(
-            f"{error.problem}: back to {file.name}, epoch {state.position.epoch}, "
-            f"with other random numbers ({state.rollbacks} of {limit} times)"
-        )
-
     def _say(self, text: str) -> None:
         with write_together(self.ranks):
             self.context.reporter.say(text)
@@ -337,7 +331,7 @@ class Supervisor:
         try:
             self._records = list(context.run.read_metrics())
         except CheckpointError:
-            # Whatever became of the file meanwhile: a run does not end by what it cannot show.
+            # A run must not end because of metrics that it cannot show.
             self._records = []
         if self.state.architect is not None:
             self._snapshots = [

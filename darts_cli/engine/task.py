@@ -1,4 +1,4 @@
-"""What a search space provides to the engine, and the values that travel between the two."""
+"""Interfaces between the engine and the search spaces, and the values that they exchange."""
 
 import math
 from abc import ABC, abstractmethod
@@ -15,8 +15,8 @@ from darts_cli.genotype.types import Genotype
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.space import SearchSpace
 
+# Facts about the data that a network needs, as JSON values: classes, sizes, statistics.
 DatasetInfo = Mapping[str, Any]
-"""What a network has to remember about its data, as JSON values: classes, sizes, statistics."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,12 @@ class Batch:
         parts = min(parts, max(1, (self.min_rank_size or self.examples) // 2))
         if parts == 1:
             return [self]
-        # Words are stacked along columns, [T, B]; images, classes and states along rows.
+        # The batch dimension is the last one of targets: 0 of classes [B], 1 of words [T, B].
         batch_dim = self.targets.dim() - 1
+        # [B, C, H, W] -> [b, C, H, W], or [T, B] -> [T, b]
         inputs = self.inputs.tensor_split(parts, batch_dim)
         targets = self.targets.tensor_split(parts, batch_dim)
+        # [B, D] -> [b, D]
         states = self.hidden.tensor_split(parts) if self.hidden is not None else [None] * parts
         return [
             replace(
@@ -69,7 +71,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """What a forward pass returns; each space adds the fields that its losses read."""
+    """The result of a forward pass; each space adds the fields that its losses read."""
 
     hidden: Tensor | None = None
     """Final state of a recurrent network, `[B, D]`."""
@@ -97,11 +99,9 @@ class BatchLoader(Protocol):
 
     def steps(self, epoch: int) -> int:
         """Return the number of batches in `epoch`, one or more."""
-        ...
 
     def batches(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Yield the batches of `epoch` from index `start`, on the network's device."""
-        ...
 
 
 class TrainingModule(ABC, Generic[OutputT]):
@@ -151,7 +151,7 @@ class Loaders:
     arch: BatchLoader | None = None
     """Batches that train the alphas; None in a training."""
     eval: BatchLoader | None = None
-    """What is evaluated after every epoch."""
+    """Batches that are evaluated after every epoch; None: nothing is evaluated."""
     eval_split: str = "valid"
     """Split of `eval`: `valid` or `test`. The best epoch is chosen by `valid` only."""
 
@@ -161,25 +161,20 @@ class Data(Protocol):
 
     def describe(self) -> DatasetInfo:
         """Return what a network made for this data has to remember."""
-        ...
 
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of examples by split."""
-        ...
 
     @property
     def fingerprints(self) -> Mapping[str, str]:
         """Digest of the content of each split that was read so far."""
-        ...
 
     def search_loaders(self, seed: int) -> Loaders:
         """Return loaders over disjoint training data for weights and alphas."""
-        ...
 
     def train_loaders(self, seed: int) -> Loaders:
         """Return loaders that train the weights on all training data."""
-        ...
 
     def evaluation_loader(self, split: str, batch_size: int) -> BatchLoader:
         """Return a loader over a split, in order and not augmented.
@@ -187,7 +182,6 @@ class Data(Protocol):
         Raises:
             DataError: if the data has no such split.
         """
-        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

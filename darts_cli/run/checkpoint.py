@@ -4,19 +4,18 @@ The JSON begins with a digest of all other bytes of the file, which detects alte
 Format 1, which can still be read, has none.
 """
 
-import errno
 import hashlib
 import json
 import os
 import re
 from collections.abc import Mapping
-from io import BufferedRandom, BufferedReader
+from io import BufferedReader
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from darts_cli.errors import ANOTHER, CheckpointError, ConfigError
@@ -33,11 +32,24 @@ _READABLE = {1, FORMAT}
 # Key of the JSON in a file's metadata.
 _KEY = "darts"
 
-# Of blake2b. Blanks of the same length stand in the file until the digest is known.
+# Bytes of the blake2b digest, and what holds its place in the header while it is computed.
 _DIGEST_BYTES = 32
 _BLANK = "0" * (2 * _DIGEST_BYTES)
-# As safetensors writes it: JSON as a string in JSON. The metadata precedes the tensors' names.
+# JSON as a string in JSON. The metadata precedes the tensors' names.
 _SEAL = re.compile(rb'"darts":"\{\\"digest\\": \\"([0-9a-f]{64})\\"')
+
+# Names of data types in safetensors, in the order by which it sorts them.
+_DTYPES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int32: "I32",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.int64: "I64",
+}
+_RANKS = {dtype: rank for rank, dtype in enumerate(_DTYPES)}
 
 
 def write(
@@ -49,6 +61,8 @@ def write(
 ) -> None:
     """Write a checkpoint whole or not at all.
 
+    The bytes are those of `safetensors.torch.save_file`, which takes no digest of what it writes.
+
     Args:
         path: The file, replaced if there is one.
         tensors: Tensors by name.
@@ -59,21 +73,47 @@ def write(
         ConfigError: if names and metadata take more than `HEADER_LIMIT` bytes.
         WriteError: if the disk is full or the folder cannot be written.
     """
-    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
-    text = f'{{"digest": "{_BLANK}", {text[1:]}'
-    # Copies, since safetensors refuses shared memory, and edges may share one BatchNorm.
-    copies = {
-        name: tensor.detach().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
+    # In the order of safetensors: wide types first, so that each tensor is aligned.
+    names = sorted(tensors, key=lambda name: (-_RANKS[tensors[name].dtype], name))
+    # Copied only if it is on another device or not contiguous: [...] -> [bytes]
+    data = [
+        tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+        for name in names
+    ]
+    ends = list(accumulate(map(len, data)))
+    header: dict[str, Any] = {
+        name: {
+            "dtype": _DTYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [end - len(content), end],
+        }
+        for name, content, end in zip(names, data, ends, strict=True)
     }
-    with replacing(path, previous) as temporary:
-        try:
-            save_file(copies, temporary, metadata={_KEY: text})
-        except SafetensorError as error:
-            # safetensors reports a full disk this way.
-            raise OSError(errno.EIO, str(error)) from None
-        with temporary.open("r+b") as file:
-            _seal(path, file)
+    before, after = _encode_header(path, header, metadata)
+    digest = hashlib.blake2b(before + after, digest_size=_DIGEST_BYTES)
+    for content in data:
+        digest.update(content)
+    with replacing(path, previous) as temporary, temporary.open("wb") as file:
+        file.writelines((before, digest.hexdigest().encode(), after, *data))
+
+
+def _encode_header(
+    path: Path, header: Mapping[str, Any], metadata: Mapping[str, Any]
+) -> tuple[bytes, bytes]:
+    """Return the bytes of a file before and after its digest, up to the data."""
+    text = json.dumps({"format": FORMAT, **metadata}, sort_keys=True)
+    sealed = {"__metadata__": {_KEY: f'{{"digest": "{_BLANK}", {text[1:]}'}, **header}
+    encoded = json.dumps(sealed, separators=(",", ":"), ensure_ascii=False).encode()
+    # Padded, so that the data are aligned to 8 bytes.
+    encoded += b" " * (-len(encoded) % 8)
+    if len(encoded) > HEADER_LIMIT:
+        raise ConfigError(
+            f"{path}: names and metadata would take {len(encoded):,} bytes, expected "
+            f"{HEADER_LIMIT:,} or less; use fewer words by --min-count, or fewer classes"
+        )
+    # The first blank is the digest's: the metadata comes first, and begins with it.
+    before, _, after = encoded.partition(_BLANK.encode())
+    return len(encoded).to_bytes(8, "little") + before, after
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
@@ -105,7 +145,11 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
             metadata = _metadata(path, opened.metadata())
             if tensors:
                 with path.open("rb") as file:
-                    _check_seal(path, file, metadata["format"])
+                    sound = _is_sound(file, metadata["format"])
+                if not sound:
+                    problem = "was altered since it was written, or damaged"
+                    raise CheckpointError(problem, where=path, remedy=ANOTHER)
+            # safetensors checks shapes and offsets against the length of the file.
             names = opened.keys() if tensors else ()
             return {name: opened.get_tensor(name) for name in names}, metadata
     except (SafetensorError, OSError) as error:
@@ -116,77 +160,30 @@ def _open(path: Path, *, tensors: bool) -> tuple[dict[str, Tensor], dict[str, An
         ) from None
 
 
-def _check_size(path: Path, file: BufferedReader | BufferedRandom) -> None:
+def _check_size(path: Path, file: BufferedReader) -> None:
     """Check that a file is small enough to be read, before memory is allocated for it."""
-    whole, header = os.fstat(file.fileno()).st_size, _header_bytes(file)
-    if HEADER_LIMIT < header <= whole:
-        raise CheckpointError(
-            f"found a header of {header:,} bytes, expected {HEADER_LIMIT:,} or less",
-            where=path,
-            remedy=ANOTHER,
-        )
+    whole, header = os.fstat(file.fileno()).st_size, int.from_bytes(file.read(8), "little")
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if whole > memory:
-        raise CheckpointError(
-            f"found {whole:,} bytes, expected no more than this machine's memory, {memory:,}",
-            where=path,
-            remedy=ANOTHER,
-        )
+    problem = ""
+    if HEADER_LIMIT < header <= whole:
+        problem = f"found a header of {header:,} bytes, expected {HEADER_LIMIT:,} or less"
+    elif whole > memory:
+        problem = f"found {whole:,} bytes, expected no more than this machine's memory, {memory:,}"
+    if problem:
+        raise CheckpointError(problem, where=path, remedy=ANOTHER)
 
 
-def _header_bytes(file: BufferedReader | BufferedRandom) -> int:
-    """Read the length of the header, in bytes; the file is positioned after that number then."""
-    file.seek(0)
-    return int.from_bytes(file.read(8), "little")
-
-
-def _find_seal(file: BufferedReader | BufferedRandom) -> re.Match[bytes] | None:
-    """Find the digest in the header; positions are relative to its beginning."""
-    return _SEAL.search(file.read(min(_header_bytes(file), HEADER_LIMIT)))
-
-
-def _digest(file: BufferedReader | BufferedRandom, start: int, end: int) -> bytes:
-    """Compute the digest of the file without bytes `start` to `end`."""
-    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    file.seek(0)
-    digest.update(file.read(start))
-    file.seek(end)
-    return hashlib.file_digest(file, lambda: digest).hexdigest().encode()
-
-
-def _seal(path: Path, file: BufferedReader | BufferedRandom) -> None:
-    """Write the digest over its blank in the header."""
-    if _header_bytes(file) > HEADER_LIMIT:
-        raise ConfigError(
-            f"{path}: names and metadata would take {_header_bytes(file):,} bytes, expected "
-            f"{HEADER_LIMIT:,} or less; use fewer words by --min-count, or fewer classes"
-        )
-    found = _find_seal(file)
+def _is_sound(file: BufferedReader, format_: int) -> bool:
+    """Return whether every byte of a file is as it was written; format 1 cannot tell."""
+    length = file.read(8)
+    header = length + file.read(int.from_bytes(length, "little"))
+    found = _SEAL.search(header)
     if found is None:
-        raise ValueError("safetensors has written metadata in a way of its own")
-    # The header follows the 8 bytes of its length.
-    start, end = (8 + place for place in found.span(1))
-    digest = _digest(file, start, end)
-    file.seek(start)
-    file.write(digest)
-
-
-def _check_seal(path: Path, file: BufferedReader | BufferedRandom, format_: int) -> None:
-    """Check that a file is as it was written.
-
-    Raises:
-        CheckpointError: if a byte of it was altered.
-    """
-    found = _find_seal(file)
-    if found is not None:
-        start, end = (8 + place for place in found.span(1))
-        sound = _digest(file, start, end) == found[1]
-    else:
-        sound = format_ == 1
-    if not sound:
-        raise CheckpointError(
-            "was altered since it was written, or damaged", where=path, remedy=ANOTHER
-        )
+        return format_ == 1
+    start, end = found.span(1)
+    digest = hashlib.blake2b(header[:start] + header[end:], digest_size=_DIGEST_BYTES)
+    # Continues with the data, after the header.
+    return hashlib.file_digest(file, lambda: digest).hexdigest().encode() == found[1]
 
 
 def _metadata(path: Path, raw: Mapping[str, str] | None) -> dict[str, Any]:

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from darts_cli.errors import ConfigError, DartsError
+from darts_cli.errors import ConfigError, FailureError
 
 
-class WriteError(DartsError):
+class WriteError(FailureError):
     """A file that could not be written; the previous one is untouched."""
-
-    exit_status = 1
 
 
 @contextmanager

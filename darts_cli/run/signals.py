@@ -5,13 +5,13 @@ in the supernet and poorly on their own (Zela et al., ICLR 2020; Chen et al., IC
 """
 
 import math
-import reprlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from darts_cli.genotype.derivation import Choice, derive, softmax
 from darts_cli.genotype.types import Alphas, Genotype
+from darts_cli.schema import Rule, find_misfit, is_count, is_mapping_of, is_number
 from darts_cli.space import SearchSpace
 
 # A margin of probability below which another seed may well choose another edge.
@@ -45,48 +45,31 @@ class Signals:
 
         A run reads its lines again after every epoch; a damaged one must not stop it.
         """
-        names = [field.name for field in fields(cls)]
-        if not record.keys() >= {*names} or misfit(record, space):
+        rules = _rules(space)
+        if find_misfit(record, rules) is not None:
             return None
-        return cls(**{name: record[name] for name in names})
+        return cls(**{name: record[name] for name in rules})
 
 
 def misfit(record: Mapping[str, Any], space: SearchSpace) -> str:
     """Describe the first invalid signal in a line of `metrics.jsonl`; empty if all are valid."""
-    for name, (is_valid, expected) in _SIGNALS.items():
-        if name in record and not is_valid(record[name], space):
-            cells = " and ".join(space.cells)
-            found = f"{name}: found {reprlib.repr(record[name])}"
-            return f"{found}, expected {expected.format(cells=cells)}"
-    return ""
+    # Records of a training, and of runs that an older version began, have no signals.
+    present = {name: rule for name, rule in _rules(space).items() if name in record}
+    return str(find_misfit(record, present) or "")
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < 2**63
-
-
-def _is_number(value: object) -> bool:
-    # A bound and not isfinite, which overflows on very large integers.
-    return type(value) in {int, float} and abs(value) < 1e300  # type: ignore[arg-type]
-
-
-def _has(space: SearchSpace, values: object, is_valid: Callable[[object], bool]) -> bool:
-    """Return whether there is a valid value for each cell, and no other."""
-    return (
-        isinstance(values, Mapping)
-        and values.keys() == {*space.cells}
-        and all(map(is_valid, values.values()))
-    )
-
-
-# For each signal, the check of its value and what is expected.
-_SIGNALS: dict[str, tuple[Callable[[Any, SearchSpace], bool], str]] = {
-    "epoch": (lambda value, _: _is_count(value) and value > 0, "a number from 1"),
-    "skip_connections": (lambda value, space: _has(space, value, _is_count), "counts of {cells}"),
-    "entropy": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
-    "weakest_margin": (lambda value, space: _has(space, value, _is_number), "numbers of {cells}"),
-    "unchanged_epochs": (lambda value, _: _is_count(value), "a number of epochs"),
-}
+def _rules(space: SearchSpace) -> dict[str, Rule]:
+    """Return the rule of each field of `Signals` in a line of `metrics.jsonl`."""
+    cells = " and ".join(space.cells)
+    counts = Rule(f"counts of {cells}", is_mapping_of(is_count, space.cells))
+    numbers = Rule(f"numbers of {cells}", is_mapping_of(is_number, space.cells))
+    return {
+        "epoch": Rule("a number from 1", lambda value: is_count(value) and value > 0),
+        "skip_connections": counts,
+        "entropy": numbers,
+        "weakest_margin": numbers,
+        "unchanged_epochs": Rule("a number of epochs", is_count),
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,37 +161,31 @@ def _warn_of_skips(space: SearchSpace, signals: Sequence[Signals]) -> str:
     if not has_collapsed(space, last):
         return ""
     kind = f"{space.skip.removesuffix('_connect')} connections"
-    sound = [one.epoch for one in signals if not has_collapsed(space, one)]
+    advice = "search with fewer epochs, or another seed"
     # The last epoch before the collapse.
-    advice = (
-        f"consider an earlier epoch with darts derive --epoch {sound[-1]}"
-        if sound
-        else ("search with fewer epochs, or another seed")
-    )
+    if sound := [one.epoch for one in signals if not has_collapsed(space, one)]:
+        advice = f"consider an earlier epoch with darts derive --epoch {sound[-1]}"
     count, edges = last.skip_connections[cell], space.nodes * space.edges_per_node
     return f"the {cell} cell is turning into {kind} ({count} of {edges} edges); {advice}"
 
 
 def _warn_of_indecision(signals: Signals) -> str:
-    cells = [cell for cell, entropy in signals.entropy.items() if entropy > UNDECIDED]
-    if not cells:
+    undecided = {cell: value for cell, value in signals.entropy.items() if value > UNDECIDED}
+    if not undecided:
         return ""
-    entropy = max(signals.entropy[cell] for cell in cells)
     return (
-        f"the alphas of {_cells(cells)} say hardly more than at the start (entropy "
-        f"{entropy:.3f} of 1); search for more epochs, or with a larger alphas.lr"
+        f"the alphas of {_cells([*undecided])} say hardly more than at the start (entropy "
+        f"{max(undecided.values()):.3f} of 1); search for more epochs, or with a larger alphas.lr"
     )
 
 
 def _warn_of_margins(signals: Signals) -> str:
-    margins = signals.weakest_margin
-    cells = [cell for cell, margin in margins.items() if margin < CLOSE]
-    if not cells:
+    close = {cell: value for cell, value in signals.weakest_margin.items() if value < CLOSE}
+    if not close:
         return ""
-    least = min(margins[cell] for cell in cells)
     return (
-        f"an edge of {_cells(cells)} was chosen by a margin of {least:.4f}: another seed may "
-        "choose otherwise; compare several"
+        f"an edge of {_cells([*close])} was chosen by a margin of {min(close.values()):.4f}: "
+        "another seed may choose otherwise; compare several"
     )
 
 

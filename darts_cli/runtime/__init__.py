@@ -1,1 +1,1 @@
-"""What the method runs on: devices, ranks, memory, precision, signals, random numbers, clocks."""
+"""The platform of a run: devices, ranks, memory, precision, signals, random numbers, clocks."""

@@ -37,23 +37,28 @@ def choose(gpu: int | None, name: str | None, *, local_rank: int | None = None) 
     """
     if gpu is not None and name is not None:
         raise ConfigError("--gpu and --device: found both, expected one of them")
+    flag = f"--gpu {gpu}" if gpu is not None else f"--device {name}"
     if local_rank is not None:
-        return _device_of_rank(local_rank, f"--gpu {gpu}" if gpu is not None else None, name)
+        if gpu is not None or name not in {None, "cpu", "cuda"}:
+            raise ConfigError(
+                f"{flag}: found several processes, each of which takes a GPU "
+                "of its own; choose them by CUDA_VISIBLE_DEVICES, or use --device cpu"
+            )
+        return _device_of_rank(local_rank, name)
     if gpu is not None:
-        return _cuda_device(gpu, f"--gpu {gpu}")
-    if name is None:
-        return _best_device()
+        return _cuda_device(gpu, flag)
+    available = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    available += ["mps"] if torch.backends.mps.is_available() else []
+    available += ["cpu"]
     try:
-        device = torch.device(name)
+        device = torch.device(available[0] if name is None else name)
     except RuntimeError:
         device = None
     if device is not None and device.type == "cuda":
-        return _cuda_device(device.index or 0, f"--device {name}")
-    if device is not None and device.type == "mps" and torch.backends.mps.is_available():
-        return device
-    if device is not None and device.type == "cpu":
-        return torch.device("cpu")
-    raise ConfigError(f"--device {name}: not here, expected one of {', '.join(_available_names())}")
+        return _cuda_device(device.index or 0, flag)
+    if device is not None and device.type in available:
+        return torch.device(device.type)
+    raise ConfigError(f"{flag}: not here, expected one of {', '.join(available)}")
 
 
 def _cuda_device(index: int, flag: str) -> torch.device:
@@ -68,12 +73,7 @@ def _cuda_device(index: int, flag: str) -> torch.device:
     )
 
 
-def _device_of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> torch.device:
-    if gpu_flag is not None or name not in {None, "cpu", "cuda"}:
-        raise ConfigError(
-            f"{gpu_flag or f'--device {name}'}: found several processes, each of which takes a GPU "
-            "of its own; choose them by CUDA_VISIBLE_DEVICES, or use --device cpu"
-        )
+def _device_of_rank(local_rank: int, name: str | None) -> torch.device:
     if name == "cpu" or not (name or torch.cuda.is_available()):
         return torch.device("cpu")
     number = torch.cuda.device_count()
@@ -84,17 +84,6 @@ def _device_of_rank(local_rank: int, gpu_flag: str | None, name: str | None) -> 
             f"use --nproc-per-node {max(1, number)}, or --device cpu"
         )
     return torch.device("cuda", local_rank)
-
-
-def _best_device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", 0)
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def _available_names() -> list[str]:
-    names = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-    return names + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
 
 
 def describe(device: torch.device) -> str:
@@ -134,10 +123,7 @@ def status(device: torch.device) -> Callable[[], tuple[str, ...]]:
     Args:
         device: Device of the run; memory of the CPU is that of this process.
     """
-    if device.type == "cuda":
-        read = _cuda_status_reader(device)
-    else:
-        read = partial(_read_process_status, device)
+    read = _cuda_status_reader(device) if device.type == "cuda" else partial(_cpu_status, device)
     latest: tuple[str, ...] = ()
     read_at = -math.inf
 
@@ -183,7 +169,7 @@ def _utilization_reader(device: torch.device) -> Callable[[], tuple[str, ...]]:
     return read if read() else tuple
 
 
-def _read_process_status(device: torch.device) -> tuple[str, ...]:
+def _cpu_status(device: torch.device) -> tuple[str, ...]:
     try:
         resident = int(_STATM.read_text(encoding="ascii").split()[1])
     except OSError:

@@ -4,7 +4,7 @@ A second Ctrl-C aborts the current operation where nothing is lost by that.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -57,6 +57,17 @@ class StopRequest:
 
 
 @contextmanager
+def _handlers(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Install a handler of all signals inside the block."""
+    previous = {number: signal.signal(number, handler) for number in _EXIT_STATUS}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+@contextmanager
 def graceful_signals() -> Iterator[StopRequest]:
     """Turn the first signal into a `StopRequest`; a second Ctrl-C aborts where that is allowed.
 
@@ -72,12 +83,8 @@ def graceful_signals() -> Iterator[StopRequest]:
             request.interrupt_now = False
             raise KeyboardInterrupt
 
-    previous_handlers = {number: signal.signal(number, record_signal) for number in _EXIT_STATUS}
-    try:
+    with _handlers(record_signal):
         yield request
-    finally:
-        for number, handler in previous_handlers.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -99,9 +106,9 @@ def exit_on_signal(where: str) -> Iterator[None]:
         # A KeyboardInterrupt, since libraries catch subclasses of Exception as their own errors.
         raise KeyboardInterrupt
 
-    previous_handlers = {number: signal.signal(number, raise_at_once) for number in _EXIT_STATUS}
     try:
-        yield
+        with _handlers(raise_at_once):
+            yield
     except KeyboardInterrupt as interrupt:
         if request.signal is None:
             raise
@@ -111,6 +118,3 @@ def exit_on_signal(where: str) -> Iterator[None]:
         raise Interrupted(
             f"stopped by {request.signal.name}; {where}", request.exit_status
         ) from None
-    finally:
-        for number, handler in previous_handlers.items():
-            signal.signal(number, handler)

@@ -60,6 +60,7 @@ class Ranks:
             return list(tensors)
         own = [*tensors, *along]
         sums = [torch.empty_like(tensor) for tensor in own]
+        # Sorted, so that all ranks send the data types in the same order.
         for kind in sorted({tensor.dtype for tensor in own}, key=str):
             indices = [index for index, tensor in enumerate(own) if tensor.dtype == kind]
             # [sum of their numel]
@@ -126,16 +127,12 @@ class Ranks:
         """
         if self.size == 1:
             return rows
-        (most,) = self.all_reduce_max(len(rows))
-        # Padded to the largest rank, `[most, ...]`: all_gather wants one shape on all ranks.
-        padded = rows.new_zeros(most, *rows.shape[1:])
-        padded[: len(rows)] = rows
-        gathered = [torch.empty_like(padded) for _ in range(self.size)]
-        counts = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        parts: list[Any] = [None] * self.size
         with _rank_errors():
-            dist.all_gather(counts, torch.tensor([len(rows)]))
-            dist.all_gather(gathered, padded)
-        return torch.cat([part[: int(count)] for part, count in zip(gathered, counts, strict=True)])
+            # On the CPU, as a checkpoint is written from there; ranks may differ in `n`.
+            dist.all_gather_object(parts, rows.cpu())
+        # [n, ...] of each rank -> [N, ...]
+        return torch.cat(parts).to(rows.device)
 
     def broadcast(self, text: str) -> str:
         """Return the text of rank 0 on every rank.

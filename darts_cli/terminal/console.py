@@ -66,10 +66,9 @@ def bar(console: Console, label: str, steps: int) -> Iterator[Callable[[], None]
         A function that counts a step.
     """
     columns = TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn()
-    time_left = TextColumn("left"), TimeRemainingColumn()
-    hidden = not redraws(console)
+    left = TextColumn("left"), TimeRemainingColumn()
     with Progress(
-        *columns, *time_left, console=console, transient=True, expand=True, disable=hidden
+        *columns, *left, console=console, transient=True, expand=True, disable=not redraws(console)
     ) as progress:
         task = progress.add_task(label, total=steps)
         yield lambda: progress.advance(task)

@@ -10,6 +10,7 @@ from typing import Self
 
 from rich.console import Console
 
+from darts_cli.errors import system_errors
 from darts_cli.genotype.types import Genotype
 from darts_cli.run.files import WriteError
 from darts_cli.run.metrics import format_metrics
@@ -28,7 +29,7 @@ _PLAIN_SECONDS = 30.0
 
 
 class Mode(Enum):
-    """How much is shown; the log has everything."""
+    """Amount of output on the console; the log has everything."""
 
     LIVE = "live"
     """A live display if the terminal can redraw, else lines."""
@@ -84,7 +85,7 @@ class Reporter:
             return
         self._display.stop()
         self._display = None
-        # The display had these of the newest epoch, and is gone.
+        # The display showed these of the newest epoch until now.
         for line in (*self._summary(), *map(_warning, self._frame.warnings)):
             self._print(line)
 
@@ -221,12 +222,12 @@ class Reporter:
         if self._log is None:
             return
         stamp = datetime.now().astimezone().isoformat(timespec="seconds")
-        try:
+        with (
+            system_errors(WriteError, self._log, "written"),
             # Paths may hold bytes that are not UTF-8.
-            with self._log.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
-        except OSError as error:
-            raise WriteError(f"{self._log}: cannot be written ({error.strerror})") from None
+            self._log.open("a", encoding="utf-8", errors="backslashreplace") as file,
+        ):
+            file.writelines(f"{stamp}  {line}\n" for line in text.splitlines())
 
 
 def _warning(text: str) -> str:

@@ -5,13 +5,11 @@ import sys
 from contextlib import suppress
 from typing import Any, TextIO
 
-from darts_cli.errors import DartsError
+from darts_cli.errors import FailureError
 
 
-class OutputError(DartsError):
+class OutputError(FailureError):
     """Results that cannot be printed; without a message if the reader of a pipe has gone."""
-
-    exit_status = 1
 
 
 class _Wrapper:
@@ -35,11 +33,11 @@ class CheckedStdout(_Wrapper):
             OutputError: if it cannot be written.
         """
         if self._stream is None:
-            raise _lost("it is closed")
+            raise _lost(OSError(None, "it is closed"))
         try:
             return self._stream.write(text)
         except OSError as error:
-            raise _lost_by(error) from None
+            raise _lost(error) from None
 
     def flush(self) -> None:
         """Flush the stream.
@@ -51,7 +49,7 @@ class CheckedStdout(_Wrapper):
             if self._stream is not None:
                 self._stream.flush()
         except OSError as error:
-            raise _lost_by(error) from None
+            raise _lost(error) from None
 
 
 class BestEffortStderr(_Wrapper):
@@ -81,10 +79,10 @@ def give_up_unwritten() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _lost_by(error: OSError) -> OutputError:
+def _lost(error: OSError) -> OutputError:
     # The reader of a pipe has closed it: it has read what it wanted.
-    return OutputError() if isinstance(error, BrokenPipeError) else _lost(str(error.strerror))
-
-
-def _lost(why: str) -> OutputError:
-    return OutputError(f"standard output: cannot be written ({why}); free some space or open it")
+    if isinstance(error, BrokenPipeError):
+        return OutputError()
+    return OutputError(
+        f"standard output: cannot be written ({error.strerror}); free some space or open it"
+    )

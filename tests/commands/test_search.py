@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -23,6 +24,7 @@ from darts_cli.engine import probe
 from darts_cli.genotype.derivation import derive
 from darts_cli.genotype.file import load
 from darts_cli.run import checkpoint
+from darts_cli.run.files import replacing
 from darts_cli.spaces import SPACES
 from darts_cli.spaces.cnn.task import ImageTrainingModule
 from tests.conftest import (
@@ -794,10 +796,13 @@ def test_weights_that_are_not_finite_are_never_saved(
 def test_a_full_disk_is_one_line_and_status_1(
     darts: Darts, pets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
+    @contextmanager
+    def fail(path: Path, previous: Path | None = None) -> Iterator[Path]:
+        with replacing(path, previous) as temporary:
+            yield temporary
+            raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "save_file", fail)
+    monkeypatch.setattr(checkpoint, "replacing", fail)
     result = darts("search", "cnn", "--data", pets, *QUICK, "--out", "run", "--max-steps", 1)
     assert result.status == 1
     assert result.err.splitlines()[-1] == (

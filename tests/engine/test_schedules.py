@@ -5,7 +5,7 @@ import math
 import pytest
 
 from darts_cli.config import WeightsConfig
-from darts_cli.engine.schedules import SCHEDULES, learning_rate
+from darts_cli.engine.schedules import learning_rate
 
 
 def test_the_cosine_goes_from_the_first_rate_to_the_last() -> None:
@@ -22,10 +22,6 @@ def test_the_exponential_loses_3_percent_an_epoch() -> None:
     config = WeightsConfig(lr=0.1, lr_min=0.0, schedule="exponential")
     assert learning_rate(config, 0, 250) == 0.1
     assert learning_rate(config, 2, 250) == pytest.approx(0.1 * 0.97**2)
-
-
-def test_every_schedule_of_the_settings_exists() -> None:
-    assert set(SCHEDULES) == {"cosine", "exponential", "constant"}
 
 
 def test_a_constant_rate_is_the_first_one_throughout() -> None:

@@ -115,6 +115,21 @@ def test_any_safetensors_reader_can_open_it(path: Path) -> None:
         assert torch.equal(file.get_tensor("a"), torch.ones(2))
 
 
+def test_the_bytes_are_those_that_safetensors_writes(path: Path) -> None:
+    kinds = (torch.bool, torch.uint8, torch.float16, torch.bfloat16, torch.int32, torch.float32)
+    tensors = {
+        f"{name}.{dtype}": torch.arange(count).to(dtype)
+        for name, count in (("b", 3), ("é", 0), ('"', 5))
+        for dtype in (*kinds, torch.float64, torch.int64)
+    }
+    checkpoint.write(path, tensors, METADATA)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    other = path.with_name("other")
+    save_file(tensors, other, metadata=metadata)
+    assert path.read_bytes() == other.read_bytes()
+
+
 def unreadable(path: Path) -> str:
     """Our error, around what safetensors says of the file."""
     with pytest.raises(SafetensorError) as caught, safe_open(path, framework="pt"):

@@ -1,11 +1,17 @@
 """Facts about the text that a network was trained on; stands on no other module here."""
 
-import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from darts_cli.errors import CheckpointError
+from darts_cli.schema import Rule, check, is_list_of, is_text
+
+_RULES = {
+    "facts.vocabulary": Rule(
+        "a list of words", lambda value: bool(value) and is_list_of(is_text)(value)
+    )
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,12 +28,8 @@ class TextInfo:
         Raises:
             CheckpointError: if there is no vocabulary, or it is not a list of different words.
         """
-        words = values.get("vocabulary")
-        is_list = isinstance(words, list | tuple) and all(isinstance(word, str) for word in words)
-        if not words or not is_list:
-            raise CheckpointError(
-                f"facts.vocabulary: found {reprlib.repr(words)}, expected a list of words"
-            )
+        check({"facts": values}, _RULES, CheckpointError)
+        words = values["vocabulary"]
         if len(set(words)) < len(words):
             raise CheckpointError("facts.vocabulary: found a word twice, expected each once")
         return cls(vocabulary=tuple(words))

@@ -1,11 +1,11 @@
 """Facts about a data set of images, before and after it is read; stands on no other module here."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from darts_cli.errors import CheckpointError
-from darts_cli.schema import Rule, find_misfit, is_list_of, is_name, is_number
+from darts_cli.schema import Rule, check, is_list_of, is_number, is_text
 
 # Channels (1 or 3) and side in pixels of square images: `C, S` of `[N, C, S, S]`.
 Shape = tuple[int, int]
@@ -46,32 +46,35 @@ class ImageInfo:
         Raises:
             CheckpointError: if a value is missing, unknown, or of the wrong kind.
         """
-        misfit = find_misfit(values, _RULES)
-        if misfit is not None:
-            raise CheckpointError(f"facts.{misfit}")
+        check({"facts": values}, _RULES, CheckpointError)
         for name in ("mean", "std"):
             if len(values[name]) != values["channels"]:
                 raise CheckpointError(
                     f"facts.{name}: found {len(values[name])} numbers, expected "
                     f"{values['channels']}, one a channel"
                 )
-        tuples = {name: tuple(values[name]) for name in ("classes", "mean", "std")}
-        return cls(**{name: values[name] for name in _RULES} | tuples)
+        plain = {field.name: values[field.name] for field in fields(cls)}
+        return cls(**plain | {name: tuple(plain[name]) for name in ("classes", "mean", "std")})
 
 
-_are_names, _are_numbers = is_list_of(is_name), is_list_of(is_number)
+def _are_classes(values: Any) -> bool:
+    return is_list_of(is_text)(values) and len(set(values)) == len(values) >= 2
 
-# Rule of each value of `ImageInfo`.
+
+_are_numbers = is_list_of(is_number)
+
+# Facts of a checkpoint of images, by dotted key.
 _RULES = {
-    "name": Rule("a name", is_name),
-    "classes": Rule(
-        "two or more different names",
-        lambda value: _are_names(value) and len(set(value)) == len(value) >= 2,
+    "facts.name": Rule("a name", is_text),
+    "facts.classes": Rule("two or more different names", _are_classes),
+    "facts.channels": Rule("1 or 3", lambda value: type(value) is int and value in {1, 3}),
+    "facts.size": Rule(
+        f"1 to {_MAX_SIZE}", lambda value: type(value) is int and 1 <= value <= _MAX_SIZE
     ),
-    "channels": Rule("1 or 3", lambda value: type(value) is int and value in {1, 3}),
-    "size": Rule(f"1 to {_MAX_SIZE}", lambda value: type(value) is int and 1 <= value <= _MAX_SIZE),
-    "mean": Rule("numbers", _are_numbers),
-    "std": Rule("numbers above 0", lambda value: _are_numbers(value) and min(value, default=1) > 0),
+    "facts.mean": Rule("numbers", _are_numbers),
+    "facts.std": Rule(
+        "numbers above 0", lambda value: _are_numbers(value) and min(value, default=1) > 0
+    ),
 }
 
 
