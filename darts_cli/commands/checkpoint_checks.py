@@ -3,8 +3,7 @@
 A few bytes of settings can ask for any amount of memory, and a number for any amount of time.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from darts_cli.commands.run_spec import RunSpec
 from darts_cli.engine.state import State
 from darts_cli.engine.task import DatasetInfo, Loaders
-from darts_cli.errors import ANOTHER, CheckpointError
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """A block whose errors name a checkpoint.
-
-    Raises:
-        CheckpointError: with the file before what was wrong in it.
-    """
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None
+from darts_cli.errors import CheckpointError
 
 
 def check_size(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], path: Path) -> None:
