@@ -30,8 +30,7 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
     Raises:
         DartsError: for whatever a user can mend.
     """
-    source, data_name, split = options.source, options.data, options.split
-    batch_size = options.batch_size
+    source, data_name = options.source, options.data
     device = choose_device(options.gpu, options.device)
     file = find_checkpoint(source)
     tensors, metadata = checkpoint.read(file)
@@ -46,10 +45,10 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
     splits = spec.task.evaluation_splits if data_name is None else ("test",)
-    splits = (split,) if split is not None else splits
+    splits = (options.split,) if options.split is not None else splits
     with process_group(device) as ranks:
         info = metadata["facts"]
-        batch_size = batch_size or spec.task.evaluation_batch(device, ranks)
+        batch_size = options.batch_size or spec.task.evaluation_batch(device, ranks)
         with ranks.local_main_first():
             data = spec.task.load(config, device, search=False, info=info, ranks=ranks)
             loaders = {name: data.evaluation_loader(name, batch_size) for name in splits}
@@ -63,9 +62,8 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
         unit = spec.task.describe(config, info).unit
         console = error_console() if ranks.is_main and not options.quiet else Console(quiet=True)
         for name, loader in loaders.items():
-            console.print(
-                f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"
-            )
+            where = devices.describe(device)
+            console.print(f"{file.name} on {name} of {config.data.name}, {where}")
             with devices.memory_errors(), bar(console, name, loader.steps(0)) as advance:
                 metrics, count = evaluate(module, loader, {}, device, advance, execution=execution)
             if not ranks.is_main:
