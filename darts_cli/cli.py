@@ -1,11 +1,11 @@
 """The commands, and what becomes of their errors. No torch is imported until a command needs it."""
 
-import inspect
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
 from dataclasses import MISSING, Field
+from inspect import Parameter, Signature
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar, cast, get_type_hints
 
 import typer
@@ -17,7 +17,6 @@ from darts_cli.terminal.stdio import CheckedStdout, OutputError, give_up_unwritt
 
 app = typer.Typer(
     name="darts",
-    help="Differentiable architecture search: search a cell, derive, train, evaluate and draw it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -35,27 +34,15 @@ def _command(
 
     def register(function: Callable[[RequestT], None]) -> Callable[[RequestT], None]:
         kind = get_type_hints(function)["request"]
-        hints = get_type_hints(kind)
-        parameters = [
-            inspect.Parameter(
-                declared.name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=inspect.Parameter.empty
-                if declared.default is MISSING
-                else declared.default,
-                annotation=Annotated[hints[declared.name], _parameter(declared, told)],
-            )
-            for declared, told in sorted(
-                options.flags(kind), key=lambda pair: _place_in_help(pair[1])
-            )
-        ]
+        declared = sorted(options.flags(kind), key=lambda pair: _place_in_help(pair[1]))
+        parameters = [_parameter(field, told, get_type_hints(kind)) for field, told in declared]
 
         def command(**values: Any) -> None:
             function(kind(**values))
 
         command.__doc__ = function.__doc__
         # What Typer makes the command's flags of.
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         epilog = "\n\n".join(["Examples:", *(f"  {example}" for example in examples)])
         app.command(name or function.__name__, epilog=epilog)(command)
@@ -69,7 +56,7 @@ def _place_in_help(told: options.Flag) -> int:
     return -1 if told.argument else (None, *options.PANELS).index(told.panel)
 
 
-def _parameter(declared: Field[Any], told: options.Flag) -> Any:
+def _parameter(field: Field[Any], told: options.Flag, hints: Mapping[str, Any]) -> Parameter:
     """Return what Typer has to know of a flag or argument."""
     shared: dict[str, Any] = {
         "help": told.help,
@@ -79,10 +66,14 @@ def _parameter(declared: Field[Any], told: options.Flag) -> Any:
         "min": told.minimum,
     }
     if told.argument:
-        return typer.Argument(**shared, show_default=told.default or False)
-    # A switch that is off has no --no-NAME.
-    names = (options.spelling(declared.name),) if declared.default is False else ()
-    return typer.Option(*names, **shared, show_default=told.default or True)
+        typed = typer.Argument(**shared, show_default=told.default or False)
+    else:
+        # A switch that is off has no --no-NAME.
+        names = (options.spelling(field.name),) if field.default is False else ()
+        typed = typer.Option(*names, **shared, show_default=told.default or True)
+    default = Parameter.empty if field.default is MISSING else field.default
+    annotation = Annotated[hints[field.name], typed]
+    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 @app.callback(invoke_without_command=True)

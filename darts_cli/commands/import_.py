@@ -1,17 +1,15 @@
 """`darts import`: published checkpoints and pasted genotypes become files of darts."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from darts_cli import config_file
 from darts_cli.commands.build import build_state
 from darts_cli.commands.run_spec import RunSpec, absolute_data, run_metadata
 from darts_cli.engine.capabilities import to_reference_names, training_only
-from darts_cli.engine.state import State, load_network
+from darts_cli.engine.state import load_network
 from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import CheckpointError, ConfigError, GenotypeError
 from darts_cli.genotype.file import dump, load, parse, shipped
@@ -122,13 +120,19 @@ def _import_checkpoint(request: ImportOptions) -> Path:
         if not spec.search:
             raise ConfigError("--alphas: for a supernet, leave it out for a discrete network")
         alphas = read_alphas_of(request.alphas, network)
-    state = _build(spec, info, network.state, source)
+    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS)
+    own = to_reference_names(state.module.network, state.module.network.state_dict())
+    try:
+        # Published weights may be in half or double precision.
+        given = {
+            f"network.{name}": item.to(own[name].dtype) for name, item in network.state.items()
+        }
+        load_network(state.module, given)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
     # Without alphas in the file, none are made up.
-    tensors = {
-        name: tensor
-        for name, tensor in state.state_dict().items()
-        if not name.startswith("alphas.")
-    }
+    held = state.state_dict().items()
+    tensors = {name: tensor for name, tensor in held if not name.startswith("alphas.")}
     tensors |= {f"alphas.{cell}": alpha for cell, alpha in (alphas or {}).items()}
     checkpoint.write(path, tensors, run_metadata(spec, info, {}, {}) | state.metadata())
     show_note(f"{source.name}: {detected.words}")
@@ -259,16 +263,3 @@ def _misfit(spec: RunSpec, network: ImportedNetwork, text: str) -> CheckpointErr
     if spec.genotype is None:
         return CheckpointError(f"{text} in a supernet")
     return CheckpointError(f"{text} in a network of {spec.genotype.name}; {_fitting(network)}")
-
-
-def _build(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], source: Path) -> State:
-    """Build the state of a run with the weights of a file."""
-    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS)
-    own = to_reference_names(state.module.network, state.module.network.state_dict())
-    # Published weights may be in half or double precision.
-    given = {f"network.{name}": tensor.to(own[name].dtype) for name, tensor in tensors.items()}
-    try:
-        load_network(state.module, given)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from None
-    return state

@@ -58,8 +58,7 @@ class ImageInterop:
         Raises:
             CheckpointError: naming the first tensor that is missing or cannot be.
         """
-        layers = _count_cells(shapes)
-        channels = _channels(shapes, layers)
+        layers, channels = _measure_cells(shapes)
         search = any(map(_MIXED.match, shapes))
         stem = "imagenet" if "stem0.0.weight" in shapes and not search else "cifar"
         first = "stem0.0.weight" if stem == "imagenet" else "stem.0.weight"
@@ -88,8 +87,7 @@ class ImageInterop:
 
     def fits(self, shapes: Shapes, genotype: Genotype) -> bool:
         """Return whether the first cell of each kind has the genotype's operations."""
-        layers = _count_cells(shapes)
-        channels = _channels(shapes, layers)
+        layers, channels = _measure_cells(shapes)
         for index in {0, layers // 3}:
             start = f"cells.{index}._ops."
             found = {
@@ -191,7 +189,8 @@ def _check(detected: DetectedNetwork, info: ImageInfo) -> None:
         )
 
 
-def _count_cells(shapes: Shapes) -> int:
+def _measure_cells(shapes: Shapes) -> tuple[int, int]:
+    """Return the number of cells, and the channels of the first if it were no reduction."""
     numbers = {int(match[1]) for match in map(_CELL.match, shapes) if match}
     if len(numbers) > _MOST_CELLS:
         raise CheckpointError(
@@ -202,13 +201,8 @@ def _count_cells(shapes: Shapes) -> int:
             raise CheckpointError(
                 f"cells.{number}: found no such cell before cells.{max(numbers)}, expected all"
             )
-    return len(numbers)
-
-
-def _channels(shapes: Shapes, layers: int) -> int:
-    """Return the channels of a network's first cells, were none of them a reduction."""
     channels = shape_of(shapes, "cells.0.preprocess1.op.1.weight", 4)[0]
-    return max(1, channels // 2) if is_reduction(0, layers) else channels
+    return len(numbers), max(1, channels // 2) if is_reduction(0, len(numbers)) else channels
 
 
 def _operation_shapes(genotype: Genotype, channels: int, *, reduction: bool) -> Shapes:

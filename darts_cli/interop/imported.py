@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,16 @@ def read_network(path: Path) -> ImportedNetwork:
             "names such as cells.0.preprocess1.op.1.weight or rnns.0._W0"
         )
     whole, published = torch_file.read(path), INTEROP[space]
-    state = _without_parallel(_find_state(whole, published, path))
-    inside = _find_alphas(state, published)
-    for cell_names in published.alphas:
-        for name in cell_names:
-            state.pop(name, None)
+    state = _find_state(whole, published, path)
+    found = _find_alphas(state, published)
+    for name in chain(*published.alphas):
+        state.pop(name, None)
     for name, tensor in state.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise CheckpointError(f"{path}: found a name that no tensor of a network has")
         _check_tensor(path, name, tensor)
-    beside = _find_alphas(whole, published) if inside is None else inside
-    alphas = _check_alphas(beside, SPACES[space], path) if beside is not None else None
+    found = found if found is not None else _find_alphas(whole, published)
+    alphas = _check_alphas(found, SPACES[space], path) if found is not None else None
     return ImportedNetwork(space=SPACES[space], published=published, state=state, alphas=alphas)
 
 
@@ -102,22 +102,22 @@ def _places(whole: object, keys: tuple[str, ...]) -> list[object]:
     )
 
 
-def _find_state(whole: object, published: Interop, path: Path) -> Mapping[Any, Any]:
+def _find_state(whole: object, published: Interop, path: Path) -> dict[Any, Any]:
+    """Return a copy of the state dictionary, without the prefix of DataParallel."""
     for place in _places(whole, _PLACES):
         if isinstance(place, dict):
             names = {name.removeprefix(_PARALLEL) for name in place if isinstance(name, str)}
             if published.holds(names):
-                return place
+                parallel = all(isinstance(key, str) and key.startswith(_PARALLEL) for key in place)
+                # On all names or on none: one of a mixture is a name that no tensor has.
+                return {
+                    key.removeprefix(_PARALLEL) if parallel else key: item
+                    for key, item in place.items()
+                }
     raise CheckpointError(
         f"{path}: found no state dictionary where one is looked for, expected it as the whole "
         f"file, or under one of {', '.join(_PLACES)}"
     )
-
-
-def _without_parallel(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    if not all(isinstance(name, str) and name.startswith(_PARALLEL) for name in state):
-        return dict(state)
-    return {name.removeprefix(_PARALLEL): item for name, item in state.items()}
 
 
 def _check_tensor(path: Path, name: str, tensor: object) -> Tensor:
