@@ -15,11 +15,7 @@ from darts_cli import __version__, options
 from darts_cli.errors import ConfigError, DartsError, DivergenceError, Interrupted
 from darts_cli.terminal.stdio import CheckedStdout, OutputError, give_up_unwritten
 
-app = typer.Typer(
-    name="darts",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="darts", no_args_is_help=True, pretty_exceptions_enable=False)
 
 # The status that Typer returns after a Ctrl-C that no run took as a request to stop.
 _INTERRUPTED = 130
@@ -71,9 +67,12 @@ def _parameter(field: Field[Any], told: options.Flag, hints: Mapping[str, Any]) 
         # A switch that is off has no --no-NAME.
         names = (options.spelling(field.name),) if field.default is False else ()
         typed = typer.Option(*names, **shared, show_default=told.default or True)
-    default = Parameter.empty if field.default is MISSING else field.default
-    annotation = Annotated[hints[field.name], typed]
-    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return Parameter(
+        field.name,
+        Parameter.KEYWORD_ONLY,
+        default=Parameter.empty if field.default is MISSING else field.default,
+        annotation=Annotated[hints[field.name], typed],
+    )
 
 
 @app.callback(invoke_without_command=True)

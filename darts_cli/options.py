@@ -63,6 +63,7 @@ argument = partial(flag, initial=MISSING, argument=True)
 _data = partial(flag, panel=DATA)
 _network = partial(flag, panel=NETWORK)
 _run = partial(flag, panel=RUN)
+_recipe = partial(_run, "Set of defaults.", default="named like the data, else cifar or ptb")
 _switch = partial(_run, initial=False, resumable=True)
 # What a computation runs on may change when it is resumed.
 _device = partial(flag, panel=DEVICE, resumable=True)
@@ -130,11 +131,7 @@ class RunOptions(_Execution, _DataShape, _DataName):
     out: Path | None = _run("New directory of the run.", default="runs/...")
     seed: int | None = _run("Seed of all random numbers.", default="0", setting="seed")
     epochs: int | None = _run("Passes over the training data.", setting="epochs", resumable=True)
-    recipe: str | None = _run(
-        "Set of defaults.",
-        default="named like the data, else cifar or ptb",
-        complete=completion.recipes,
-    )
+    recipe: str | None = _recipe(complete=completion.recipes)
     config: Path | None = _run("YAML file of settings, such as a run's config.yaml.")
     set: list[str] | None = _run("Change any setting; repeatable.", metavar="KEY=VALUE")
     resume: Path | None = _run(
@@ -315,11 +312,7 @@ class ImportOptions(_DataShape, _DataName):
         default="those of --data",
     )
     alphas: Path | None = flag("A .pt file with the alphas of a supernet.", metavar="FILE")
-    recipe: str | None = _run(
-        "Set of defaults.",
-        default="named like the data, else cifar or ptb",
-        complete=completion.recipes,
-    )
+    recipe: str | None = _recipe(complete=completion.recipes)
     name: str | None = flag("Which of several genotypes in a text to import.")
     output: Path | None = flag("File to write.", default="of the same name, in the present folder")
 

@@ -17,12 +17,7 @@ from darts_cli.genotype.pasted import MAX_BYTES, parse_pasted
 from darts_cli.genotype.types import Genotype
 from darts_cli.interop import torch_file
 from darts_cli.interop.detected import DetectedNetwork
-from darts_cli.interop.imported import (
-    ImportedNetwork,
-    check_finite,
-    read_alphas_of,
-    read_network,
-)
+from darts_cli.interop.imported import ImportedNetwork, check_finite, read_alphas_of, read_network
 from darts_cli.options import ImportOptions, spelling
 from darts_cli.run import checkpoint
 from darts_cli.run.files import write_text

@@ -182,9 +182,9 @@ def _with_absolute_paths(spec: RunSpec) -> Config:
 
 
 def _default_path(spec: RunSpec) -> Path:
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     what = spec.config.space if spec.genotype is None else spec.genotype.name
-    return Path("runs") / f"{spec.command}-{what}-{Path(spec.config.data.name).name}-{stamp}"
+    data, now = Path(spec.config.data.name).name, datetime.now().astimezone()
+    return Path("runs") / f"{spec.command}-{what}-{data}-{now:%Y%m%d-%H%M%S}"
 
 
 def _with_overrides(saved: Saved, options: RunOptions) -> RunSpec:
@@ -314,7 +314,12 @@ def _open_context(begin: _Start, data: Data, loaders: Loaders) -> RunContext:
     # Rank 0 alone speaks.
     console, log = (error_console(), run.log) if ranks.is_main else (Console(quiet=True), None)
     mode = Mode.QUIET if options.quiet else Mode.PLAIN if options.no_live else Mode.LIVE
-    first_epoch = len(run.read_metrics()) + 1
+    board = options.tensorboard and ranks.is_main
+    program, place = "darts", launched_by_torchrun()
+    if place is not None and ranks.size > 1:
+        # Starts as many processes on this machine.
+        program = f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
+    first = len(run.read_metrics()) + 1
     return RunContext(
         config=spec.config,
         space=space,
@@ -325,17 +330,7 @@ def _open_context(begin: _Start, data: Data, loaders: Loaders) -> RunContext:
         checkpoint_seconds=seconds,
         checkpoint_steps=steps,
         max_steps=options.max_steps,
-        callbacks=[TensorBoardWriter(run.path, space, spec.genotype, first=first_epoch)]
-        if options.tensorboard and ranks.is_main
-        else [],
-        resume_command=f"{_program(ranks)} {spec.words} --resume {shlex.quote(str(run.path))}",
+        callbacks=[TensorBoardWriter(run.path, space, spec.genotype, first=first)] if board else [],
+        resume_command=f"{program} {spec.words} --resume {shlex.quote(str(run.path))}",
         device_status=devices.status(begin.device),
     )
-
-
-def _program(ranks: Ranks) -> str:
-    """Return what starts as many processes on this machine."""
-    place = launched_by_torchrun()
-    if place is None or ranks.size == 1:
-        return "darts"
-    return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"

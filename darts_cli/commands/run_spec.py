@@ -30,10 +30,8 @@ _METADATA = {
         "epoch, step and total",
         lambda value: schema.is_mapping_of(schema.is_count)(value) and value.keys() == _POSITION,
     ),
-    "best": Rule("a loss or none", lambda value: value is None or schema.is_number(value)),
-    "averaged": Rule(
-        "a number of steps or none", lambda value: value is None or schema.is_count(value)
-    ),
+    "best": Rule("a loss or none", lambda loss: loss is None or schema.is_number(loss)),
+    "averaged": Rule("a number of steps or none", lambda of: of is None or schema.is_count(of)),
     "watched": Rule("losses of epochs", schema.is_list_of(schema.is_number)),
     "rollbacks": Rule("how often a run went back", schema.is_count),
     "fingerprints": Rule("a text for each split", schema.is_mapping, required=False),
@@ -73,10 +71,7 @@ def absolute_data(name: str, task: Task) -> str:
 
 
 def run_metadata(
-    spec: RunSpec,
-    info: DatasetInfo,
-    counts: Mapping[str, int],
-    fingerprints: Mapping[str, str],
+    spec: RunSpec, info: DatasetInfo, counts: Mapping[str, int], fingerprints: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return what a checkpoint holds besides the state; `read_spec` reads it back."""
     return {
