@@ -1,68 +1,44 @@
 """The commands, and what becomes of their errors. No torch is imported until a command needs it."""
 
-import inspect
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout, suppress
-from dataclasses import MISSING
+from dataclasses import MISSING, Field
+from inspect import Parameter, Signature
 from typing import Annotated, Any, NoReturn, TextIO, TypeVar, cast, get_type_hints
 
 import typer
 from typer.exceptions import TyperException
 
-from darts_cli import __version__
+from darts_cli import __version__, options
 from darts_cli.errors import ConfigError, DartsError, DivergenceError, Interrupted
-from darts_cli.options import (
-    PANELS,
-    DeriveOptions,
-    EvalOptions,
-    ExportOptions,
-    Flag,
-    ImportOptions,
-    ManualOptions,
-    SearchOptions,
-    TrainOptions,
-    VizOptions,
-    flags,
-)
 from darts_cli.terminal.stdio import CheckedStdout, OutputError, give_up_unwritten
 
-app = typer.Typer(
-    name="darts",
-    help="Differentiable architecture search: search a cell, derive, train, evaluate and draw it.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(name="darts", no_args_is_help=True, pretty_exceptions_enable=False)
 
 # The status that Typer returns after a Ctrl-C that no run took as a request to stop.
 _INTERRUPTED = 130
 
-OptionsT = TypeVar("OptionsT")
+RequestT = TypeVar("RequestT")
 
 
 def _command(
-    options: type[OptionsT], *, name: str | None = None, examples: Sequence[str]
-) -> Callable[[Callable[[OptionsT], None]], Callable[[OptionsT], None]]:
-    """Add a command whose flags are the fields of a dataclass, which it is called with."""
-    hints = get_type_hints(options)
-    parameters = [
-        inspect.Parameter(
-            declared.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=inspect.Parameter.empty if declared.default is MISSING else declared.default,
-            annotation=Annotated[hints[declared.name], _parameter(told)],
-        )
-        for declared, told in sorted(flags(options), key=lambda pair: _place_in_help(pair[1]))
-    ]
+    *examples: str, name: str | None = None
+) -> Callable[[Callable[[RequestT], None]], Callable[[RequestT], None]]:
+    """Add a command whose flags are the fields of its argument's dataclass."""
 
-    def register(function: Callable[[OptionsT], None]) -> Callable[[OptionsT], None]:
+    def register(function: Callable[[RequestT], None]) -> Callable[[RequestT], None]:
+        kind = get_type_hints(function)["request"]
+        declared = sorted(options.flags(kind), key=lambda pair: _place_in_help(pair[1]))
+        parameters = [_parameter(field, told, get_type_hints(kind)) for field, told in declared]
+
         def command(**values: Any) -> None:
-            function(options(**values))
+            function(kind(**values))
 
         command.__doc__ = function.__doc__
         # What Typer makes the command's flags of.
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {one.name: one.annotation for one in parameters}
         epilog = "\n\n".join(["Examples:", *(f"  {example}" for example in examples)])
         app.command(name or function.__name__, epilog=epilog)(command)
@@ -71,12 +47,12 @@ def _command(
     return register
 
 
-def _place_in_help(told: Flag) -> int:
+def _place_in_help(told: options.Flag) -> int:
     """Return where help lists a flag: arguments first, then panel by panel."""
-    return -1 if told.argument else (None, *PANELS).index(told.panel)
+    return -1 if told.argument else (None, *options.PANELS).index(told.panel)
 
 
-def _parameter(told: Flag) -> Any:
+def _parameter(field: Field[Any], told: options.Flag, hints: Mapping[str, Any]) -> Parameter:
     """Return what Typer has to know of a flag or argument."""
     shared: dict[str, Any] = {
         "help": told.help,
@@ -86,8 +62,17 @@ def _parameter(told: Flag) -> Any:
         "min": told.minimum,
     }
     if told.argument:
-        return typer.Argument(**shared, show_default=told.default or False)
-    return typer.Option(*told.names, **shared, show_default=told.default or True)
+        typed = typer.Argument(**shared, show_default=told.default or False)
+    else:
+        # A switch that is off has no --no-NAME.
+        names = (options.spelling(field.name),) if field.default is False else ()
+        typed = typer.Option(*names, **shared, show_default=told.default or True)
+    return Parameter(
+        field.name,
+        Parameter.KEYWORD_ONLY,
+        default=Parameter.empty if field.default is MISSING else field.default,
+        annotation=Annotated[hints[field.name], typed],
+    )
 
 
 @app.callback(invoke_without_command=True)
@@ -103,129 +88,101 @@ def root(
 
 
 @_command(
-    SearchOptions,
-    examples=(
-        "darts search cnn --gpu 0",
-        "darts search rnn --data letters --width 200 --lr 5 --out runs/search",
-    ),
+    "darts search cnn --gpu 0",
+    "darts search rnn --data letters --width 200 --lr 5 --out runs/search",
 )
-def search(options: SearchOptions) -> None:
+def search(request: options.SearchOptions) -> None:
     """Search a cell; without flags, the paper's second-order search on CIFAR-10 or PTB.
 
     Prints the directory of the run, which holds the genotype of the newest alphas.
     """
     from darts_cli.commands import search as command
 
-    command.search(options)
+    command.search(request)
 
 
-@_command(
-    DeriveOptions,
-    examples=(
-        "darts derive runs/search",
-        "darts derive runs/search --epoch 25 --output cell.yaml",
-    ),
-)
-def derive(options: DeriveOptions) -> None:
+@_command("darts derive runs/search", "darts derive runs/search --epoch 25 --output cell.yaml")
+def derive(request: options.DeriveOptions) -> None:
     """Derive the genotype of a search, and report how sure the choice is.
 
     Prints the genotype's file.
     """
     from darts_cli.commands import derive as command
 
-    command.derive_genotype(options)
+    command.derive_genotype(request)
 
 
 @_command(
-    TrainOptions,
-    examples=(
-        "darts train --genotype darts_v2 --gpu 0",
-        "darts train --genotype cell.yaml --data flowers --image-size 32",
-    ),
+    "darts train --genotype darts_v2 --gpu 0",
+    "darts train --genotype cell.yaml --data flowers --image-size 32",
 )
-def train(options: TrainOptions) -> None:
+def train(request: options.TrainOptions) -> None:
     """Train the network of a genotype; without other flags, as in the paper, on CIFAR-10 or PTB.
 
     Prints the directory of the run, which holds the checkpoint.
     """
     from darts_cli.commands import train as command
 
-    command.train(options)
+    command.train(request)
 
 
-@_command(
-    EvalOptions,
-    name="eval",
-    examples=("darts eval runs/train", "darts eval runs/train --data DIR --split test"),
-)
-def evaluate(options: EvalOptions) -> None:
+@_command("darts eval runs/train", "darts eval runs/train --data DIR --split test", name="eval")
+def evaluate(request: options.EvalOptions) -> None:
     """Measure a trained network on a split of its data, or of other data with its classes or words.
 
     Prints the metrics of each split, and the JSON file with them.
     """
     from darts_cli.commands import evaluate as command
 
-    command.evaluate_checkpoint(options)
+    command.evaluate_checkpoint(request)
 
 
 @_command(
-    VizOptions,
-    examples=(
-        "darts viz darts_v2 --output cell.svg",
-        "darts viz runs/search --show alphas --output alphas.png",
-    ),
+    "darts viz darts_v2 --output cell.svg",
+    "darts viz runs/search --show alphas --output alphas.png",
 )
-def viz(options: VizOptions) -> None:
+def viz(request: options.VizOptions) -> None:
     """Draw the cells of a genotype, compare two, or show what happened in a run.
 
     Prints the file.
     """
     from darts_cli.commands import viz as command
 
-    command.visualize(options)
+    command.visualize(request)
 
 
 @_command(
-    ImportOptions,
+    "darts import cifar10_model.pt --genotype darts_v2",
+    "darts import genotypes.py --name MY_CELL",
     name="import",
-    examples=(
-        "darts import cifar10_model.pt --genotype darts_v2",
-        "darts import genotypes.py --name MY_CELL",
-    ),
 )
-def import_(options: ImportOptions) -> None:
+def import_(request: options.ImportOptions) -> None:
     """Make a checkpoint of a published one, or a genotype's file of a pasted Genotype(...).
 
     Importing never executes code from the file. Prints what was made.
     """
     from darts_cli.commands import import_ as command
 
-    command.import_file(options)
+    command.import_file(request)
 
 
-@_command(
-    ExportOptions,
-    examples=(
-        "darts export runs/train --output network.pt",
-        "darts export runs/search/genotype.yaml",
-    ),
-)
-def export(options: ExportOptions) -> None:
+@_command("darts export runs/train --output network.pt", "darts export runs/search/genotype.yaml")
+def export(request: options.ExportOptions) -> None:
     """Make a .pt file with published names of a network, or print a genotype as code has it.
 
     Prints the file, or the genotype; a supernet's alphas are in another file beside it.
     """
     from darts_cli.commands import export as command
 
-    command.export(options.source, options.output)
+    command.export(request.source, request.output)
 
 
-@_command(ManualOptions, examples=("darts manual", "darts manual resume"))
-def manual(options: ManualOptions) -> None:
+@_command("darts manual", "darts manual resume")
+def manual(request: options.ManualOptions) -> None:
     """Show a page of the manual, or list its pages."""
     from darts_cli.commands import manual as command
 
-    command.show_manual(options.topic)
+    command.show_manual(request.topic)
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ field here, and for a new setting a field in `config.py`.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, Field, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,8 +36,6 @@ class Flag:
 
     help: str
     """A plain sentence or phrase."""
-    names: tuple[str, ...] = ()
-    """Spellings; none: the field's name with dashes."""
     argument: bool = False
     """Whether it is given by position."""
     panel: str | None = None
@@ -56,18 +55,18 @@ class Flag:
 
 
 def flag(help_: str, *, initial: Any = None, **facts: Any) -> Any:
-    """Declare a flag as a field of a dataclass, with the facts of a `Flag`."""
+    """Declare a flag or argument as a field of a dataclass, with the facts of a `Flag`."""
     return field(default=initial, metadata={"flag": Flag(help=help_, **facts)})
 
 
-def argument(help_: str, *, initial: Any = MISSING, **facts: Any) -> Any:
-    """Declare an argument as a field of a dataclass: a required one, unless it has a default."""
-    metadata = {"flag": Flag(help=help_, argument=True, **facts)}
-    return (
-        field(metadata=metadata)
-        if initial is MISSING
-        else field(default=initial, metadata=metadata)
-    )
+argument = partial(flag, initial=MISSING, argument=True)
+_data = partial(flag, panel=DATA)
+_network = partial(flag, panel=NETWORK)
+_run = partial(flag, panel=RUN)
+_recipe = partial(_run, "Set of defaults.", default="named like the data, else cifar or ptb")
+_switch = partial(_run, initial=False, resumable=True)
+# What a computation runs on may change when it is resumed.
+_device = partial(flag, panel=DEVICE, resumable=True)
 
 
 def flags(options: Any) -> Iterator[tuple[Field[Any], Flag]]:
@@ -83,162 +82,98 @@ def spelling(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _DataName:
-    data: str | None = flag(
+    data: str | None = _data(
         "Images: cifar10, cifar100, digits, or DIR with CLASS/* or train/CLASS/*. Text: ptb, "
         "wikitext2, pydoc, or DIR with train.txt, valid.txt, test.txt.",
         metavar="NAME|DIR",
-        panel=DATA,
         setting="data.name",
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _DataShape:
-    image_size: int | None = flag(
-        "Resize images to this side in pixels.", panel=DATA, setting="data.image_size"
+    image_size: int | None = _data(
+        "Resize images to this side in pixels.", setting="data.image_size"
     )
-    min_count: int | None = flag(
-        "Replace words that are rarer than this by <unk>.", panel=DATA, setting="data.min_count"
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Quiet:
-    quiet: bool = flag(
-        "Show nothing but results and errors.",
-        initial=False,
-        names=("--quiet",),
-        panel=RUN,
-        resumable=True,
+    min_count: int | None = _data(
+        "Replace words that are rarer than this by <unk>.", setting="data.min_count"
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Device:
-    gpu: int | None = flag(
-        "Compute on CUDA device N.",
-        metavar="N",
-        default="the best device there is",
-        panel=DEVICE,
-        resumable=True,
+class _Execution:
+    quiet: bool = _switch("Show nothing but results and errors.")
+    gpu: int | None = _device(
+        "Compute on CUDA device N.", metavar="N", default="the best device there is"
     )
-    device: str | None = flag(
+    device: str | None = _device(
         "Compute on this device: cpu, mps, cuda or cuda:N.",
         metavar="NAME",
-        panel=DEVICE,
-        resumable=True,
         complete=completion.devices,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunOptions(_Device, _Quiet, _DataShape, _DataName):
+class RunOptions(_Execution, _DataShape, _DataName):
     """What `search` and `train` take; None where the user said nothing."""
 
-    batch_size: int | None = flag("Examples in a step.", panel=DATA, setting="data.batch_size")
-    channels: int | None = flag(
-        "Channels of the first convolutional cells.", panel=NETWORK, setting="network.channels"
+    batch_size: int | None = _data("Examples in a step.", setting="data.batch_size")
+    channels: int | None = _network(
+        "Channels of the first convolutional cells.", setting="network.channels"
     )
-    layers: int | None = flag(
-        "Number of convolutional cells.", panel=NETWORK, setting="network.layers"
+    layers: int | None = _network("Number of convolutional cells.", setting="network.layers")
+    width: int | None = _network(
+        "Width of the embedding and of recurrent states.", setting="network.width"
     )
-    width: int | None = flag(
-        "Width of the embedding and of recurrent states.", panel=NETWORK, setting="network.width"
+    lr: float | None = _network(
+        "Learning rate of the weights in the first epoch.", setting="weights.lr"
     )
-    lr: float | None = flag(
-        "Learning rate of the weights in the first epoch.", panel=NETWORK, setting="weights.lr"
-    )
-    out: Path | None = flag("New directory of the run.", default="runs/...", panel=RUN)
-    seed: int | None = flag("Seed of all random numbers.", default="0", panel=RUN, setting="seed")
-    epochs: int | None = flag(
-        "Passes over the training data.", panel=RUN, setting="epochs", resumable=True
-    )
-    recipe: str | None = flag(
-        "Set of defaults.",
-        default="named like the data, else cifar or ptb",
-        panel=RUN,
-        complete=completion.recipes,
-    )
-    config: Path | None = flag("YAML file of settings, such as a run's config.yaml.", panel=RUN)
-    set: list[str] | None = flag("Change any setting; repeatable.", metavar="KEY=VALUE", panel=RUN)
-    resume: Path | None = flag(
+    out: Path | None = _run("New directory of the run.", default="runs/...")
+    seed: int | None = _run("Seed of all random numbers.", default="0", setting="seed")
+    epochs: int | None = _run("Passes over the training data.", setting="epochs", resumable=True)
+    recipe: str | None = _recipe(complete=completion.recipes)
+    config: Path | None = _run("YAML file of settings, such as a run's config.yaml.")
+    set: list[str] | None = _run("Change any setting; repeatable.", metavar="KEY=VALUE")
+    resume: Path | None = _run(
         "Resume the run in DIR under its own settings.",
         metavar="DIR",
-        panel=RUN,
         resumable=True,
         complete=completion.runs,
     )
-    max_steps: int | None = flag(
-        "Stop after this many steps in all, state saved.", panel=RUN, resumable=True
-    )
-    checkpoint_every: str = flag(
+    max_steps: int | None = _run("Stop after this many steps in all, state saved.", resumable=True)
+    checkpoint_every: str = _run(
         "Minutes between checkpoints within an epoch, or steps as in 500steps.",
         initial="10",
         metavar="N",
-        panel=RUN,
         resumable=True,
     )
-    dry_run: bool = flag(
-        "Print the plan as JSON and do nothing.",
-        initial=False,
-        names=("--dry-run",),
-        panel=RUN,
-        resumable=True,
+    dry_run: bool = _switch("Print the plan as JSON and do nothing.")
+    probe: bool = _switch(
+        "As --dry-run, with time, memory and the largest batch measured in a few steps."
     )
-    probe: bool = flag(
-        "As --dry-run, with time, memory and the largest batch measured in a few steps.",
-        initial=False,
-        names=("--probe",),
-        panel=RUN,
-        resumable=True,
-    )
-    tensorboard: bool = flag(
-        "Write every epoch for TensorBoard as well.",
-        initial=False,
-        names=("--tensorboard",),
-        panel=RUN,
-        resumable=True,
-    )
-    no_live: bool = flag(
-        "Print plain lines in place of the live display.",
-        initial=False,
-        names=("--no-live",),
-        panel=RUN,
-        resumable=True,
-    )
-    precision: PrecisionName | None = flag(
+    tensorboard: bool = _switch("Write every epoch for TensorBoard as well.")
+    no_live: bool = _switch("Print plain lines in place of the live display.")
+    precision: PrecisionName | None = _device(
         "Precision of products and convolutions: fp32, tf32 (CUDA), bf16 or fp16.",
         metavar="NAME",
         default="fp32",
-        panel=DEVICE,
         setting="compute.precision",
-        resumable=True,
     )
-    accumulate: int | None = flag(
+    accumulate: int | None = _device(
         "Compute a batch in N micro-batches, for less memory.",
         metavar="N",
         default="1",
-        panel=DEVICE,
         setting="compute.accumulate",
-        resumable=True,
     )
-    compile: bool | None = flag(
-        "Compile the cells, which takes minutes; for CUDA.",
-        panel=DEVICE,
-        setting="compute.compile",
-        resumable=True,
+    compile: bool | None = _device(
+        "Compile the cells, which takes minutes; for CUDA.", setting="compute.compile"
     )
-    deterministic: bool | None = flag(
+    deterministic: bool | None = _device(
         "Get the same bits again on the same GPU, by slower algorithms or an error.",
-        panel=DEVICE,
         setting="compute.deterministic",
-        resumable=True,
     )
-    sync_batchnorm: bool | None = flag(
-        "Compute BatchNorm over the images of all processes.",
-        panel=DEVICE,
-        setting="compute.sync_batchnorm",
-        resumable=True,
+    sync_batchnorm: bool | None = _device(
+        "Compute BatchNorm over the images of all processes.", setting="compute.sync_batchnorm"
     )
 
     def __post_init__(self) -> None:
@@ -271,28 +206,24 @@ class SearchOptions(RunOptions):
     """What `darts search` takes."""
 
     space: Space = argument("Space to search: convolutional or recurrent cells.")
-    order: Order | None = flag(
-        "Order of the hypergradient.", default="second", panel=NETWORK, setting="alphas.order"
+    order: Order | None = _network(
+        "Order of the hypergradient.", default="second", setting="alphas.order"
     )
-    hypergradient: Hypergradient | None = flag(
+    hypergradient: Hypergradient | None = _network(
         "Method for the product in the second order's hypergradient.",
         default="finite-difference",
-        panel=NETWORK,
         setting="alphas.hypergradient",
     )
-    strategy: str | None = flag(
+    strategy: str | None = _network(
         "How alphas become weights of the candidates.",
         default="darts",
-        panel=NETWORK,
         setting="alphas.strategy",
         complete=completion.strategies,
     )
-    memory: MemoryMode | None = flag(
+    memory: MemoryMode | None = _device(
         "With save, use less memory in a search of images, for more time.",
         default="fast",
-        panel=DEVICE,
         setting="compute.memory",
-        resumable=True,
     )
 
 
@@ -312,16 +243,14 @@ class DeriveOptions:
     """What `darts derive` takes."""
 
     source: Path = argument(
-        "A search, or one of its checkpoints.",
-        metavar="RUN|CHECKPOINT",
-        complete=completion.runs,
+        "A search, or one of its checkpoints.", metavar="RUN|CHECKPOINT", complete=completion.runs
     )
     epoch: int | None = flag("Derive from the alphas after this epoch.", default="the newest")
     output: Path | None = flag("File to write.", default="beside what is read")
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(_Device, _Quiet, _DataName):
+class EvalOptions(_Execution, _DataName):
     """What `darts eval` takes."""
 
     source: Path = argument(
@@ -329,15 +258,12 @@ class EvalOptions(_Device, _Quiet, _DataName):
         metavar="RUN|CHECKPOINT",
         complete=completion.runs,
     )
-    split: str | None = flag(
-        "Split to evaluate: train, valid or test.",
-        default="test; of a text's run valid and test",
-        panel=DATA,
+    split: str | None = _data(
+        "Split to evaluate: train, valid or test.", default="test; of a text's run valid and test"
     )
-    batch_size: int | None = flag(
+    batch_size: int | None = _data(
         "Examples at once; for text, positions that are read side by side.",
         default="256 images, 1 text",
-        panel=DATA,
         minimum=1,
     )
 
@@ -364,9 +290,7 @@ class VizOptions:
     )
     format: Literal["dot", "mermaid"] | None = flag("Print the cells for Graphviz or Mermaid.")
     theme: Literal["light", "dark"] = flag("Theme of pictures; a page has both.", initial="light")
-    legend: bool = flag(
-        "Explain the colours and boxes of cells.", initial=False, names=("--legend",)
-    )
+    legend: bool = flag("Explain the colours and boxes of cells.", initial=False)
     title: bool = flag("Write the names of genotype and cells.", initial=True)
 
 
@@ -382,19 +306,13 @@ class ImportOptions(_DataShape, _DataName):
         metavar="NAME|FILE",
         complete=completion.genotypes,
     )
-    classes: str | None = flag(
+    classes: str | None = _data(
         "Classes in the order of the logits: between commas, or a file with one a line.",
         metavar="NAMES|FILE",
         default="those of --data",
-        panel=DATA,
     )
     alphas: Path | None = flag("A .pt file with the alphas of a supernet.", metavar="FILE")
-    recipe: str | None = flag(
-        "Set of defaults.",
-        default="named like the data, else cifar or ptb",
-        panel=RUN,
-        complete=completion.recipes,
-    )
+    recipe: str | None = _recipe(complete=completion.recipes)
     name: str | None = flag("Which of several genotypes in a text to import.")
     output: Path | None = flag("File to write.", default="of the same name, in the present folder")
 
@@ -430,18 +348,21 @@ def check_resumable(options: RunOptions) -> None:
     Raises:
         ConfigError: naming the first that does not.
     """
-    for declared, told in flags(options):
-        if not told.resumable and getattr(options, declared.name) is not None:
-            name = spelling(declared.name)
-            if declared.name == "genotype":
-                raise ConfigError(f"{name}: not with --resume, which goes on with the run's own")
-            if declared.name != "space":
-                allowed = ", ".join(
-                    spelling(other.name)
-                    for other, of in flags(options)
-                    if of.resumable and of.panel != DEVICE and other.name != "resume"
-                )
-                raise ConfigError(
-                    f"{name}: not with --resume, which goes on under the run's own settings; "
-                    f"only {allowed} and what is under Device in --help may change"
-                )
+    given = [
+        declared.name
+        for declared, told in flags(options)
+        if not told.resumable and getattr(options, declared.name) is not None
+    ]
+    name = next((name for name in given if name != "space"), None)
+    if name == "genotype":
+        raise ConfigError("--genotype: not with --resume, which goes on with the run's own")
+    if name is not None:
+        allowed = ", ".join(
+            spelling(declared.name)
+            for declared, told in flags(options)
+            if told.resumable and told.panel != DEVICE and declared.name != "resume"
+        )
+        raise ConfigError(
+            f"{spelling(name)}: not with --resume, which goes on under the run's own settings; "
+            f"only {allowed} and what is under Device in --help may change"
+        )

@@ -3,7 +3,7 @@
 import torch
 
 from darts_cli.commands.run_spec import RunSpec
-from darts_cli.config import AlphasConfig, Config
+from darts_cli.config import AlphasConfig
 from darts_cli.engine import strategies
 from darts_cli.engine.architect import Architect
 from darts_cli.engine.capabilities import regions, save_memory, synchronize_batchnorm
@@ -24,8 +24,13 @@ def build_state(spec: RunSpec, info: DatasetInfo, device: torch.device, ranks: R
     Raises:
         ConfigError: if it cannot be computed as the settings say.
     """
-    config, compute = spec.config, spec.config.compute
-    execution = _build_execution(config, device, ranks)
+    config, compute, alphas = spec.config, spec.config.compute, spec.config.alphas
+    execution = StepExecution(
+        ranks=ranks,
+        accumulation_steps=compute.accumulate,
+        precision=Precision(compute.precision, device),
+        grad_scaler=GradScaler(device) if compute.precision == "fp16" else None,
+    )
     torch.manual_seed(seed_for(config.seed, "initial weights"))
     module = spec.task.build(config, info, spec.genotype)
     network = module.network
@@ -34,33 +39,21 @@ def build_state(spec: RunSpec, info: DatasetInfo, device: torch.device, ranks: R
     if compute.sync_batchnorm and ranks.size > 1:
         synchronize_batchnorm(network)
     network.to(device)
-    return State(
-        module=module,
-        optimizer=build_optimizer(network, config.weights),
-        architect=_build_architect(spec, config.alphas, device) if config.alphas else None,
-        meter=Meter(module.metric_names, device),
-        execution=execution,
-        compilation=_compile(config, network) if compute.compile else None,
-    )
-
-
-def _build_execution(config: Config, device: torch.device, ranks: Ranks) -> StepExecution:
-    precision = config.compute.precision
-    return StepExecution(
-        ranks=ranks,
-        accumulation_steps=config.compute.accumulate,
-        precision=Precision(precision, device),
-        grad_scaler=GradScaler(device) if precision == "fp16" else None,
-    )
-
-
-def _compile(config: Config, network: torch.nn.Module) -> Compilation:
-    if config.alphas is not None and config.alphas.hypergradient == "exact":
+    optimizer = build_optimizer(network, config.weights)
+    architect = _build_architect(spec, alphas, device) if alphas is not None else None
+    if compute.compile and alphas is not None and alphas.hypergradient == "exact":
         raise ConfigError(
             "--compile: found --hypergradient exact, whose double backward cannot be compiled; "
             "expected finite-difference, or leave --compile out"
         )
-    return Compilation(regions(network))
+    return State(
+        module=module,
+        optimizer=optimizer,
+        architect=architect,
+        meter=Meter(module.metric_names, device),
+        execution=execution,
+        compilation=Compilation(regions(network)) if compute.compile else None,
+    )
 
 
 def _build_architect(spec: RunSpec, config: AlphasConfig, device: torch.device) -> Architect:

@@ -1,10 +1,9 @@
-"""What a checkpoint claims of its network and of how far it is, held against what there is.
+"""Check a checkpoint's metadata against its tensors before building anything.
 
 A few bytes of settings can ask for any amount of memory, and a number for any amount of time.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from darts_cli.commands.run_spec import RunSpec
 from darts_cli.engine.state import State
 from darts_cli.engine.task import DatasetInfo, Loaders
-from darts_cli.errors import ANOTHER, CheckpointError
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """A block whose errors name a checkpoint.
-
-    Raises:
-        CheckpointError: with the file before what was wrong in it.
-    """
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None
+from darts_cli.errors import CheckpointError
 
 
 def check_size(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Make sure, before a network is built, that it is no larger than what its file holds of it.
+    """Check that the network of a checkpoint is no larger than the tensors in its file.
 
-    It is built without memory for that, and no further than the file goes.
+    It is built on the meta device, which takes no memory, and no further than the file goes.
 
     Raises:
         CheckpointError: if it is larger.
@@ -63,7 +49,7 @@ def check_size(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], 
 def check_hidden(
     spec: RunSpec, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], path: Path
 ) -> None:
-    """Make sure that the states that batches leave behind are those of this run.
+    """Check that the carried hidden states are those of this run.
 
     Raises:
         CheckpointError: naming the first that is missing, unknown, or another.
@@ -85,7 +71,7 @@ def check_hidden(
 def check_position(
     spec: RunSpec, state: State, loaders: Loaders, counts: Mapping[str, int], path: Path
 ) -> None:
-    """Make sure that a run is where it can be.
+    """Check that the position of a run is one that it can have.
 
     Raises:
         CheckpointError: naming the first number that is too large.
@@ -93,9 +79,10 @@ def check_position(
     config, position = spec.config, state.position
     _bound("position.epoch", position.epoch, config.epochs, path)
     _bound("rollbacks", state.rollbacks, config.weights.rollbacks, path)
-    # Another number of processes may have had one more.
+    # Only now, since the steps of so large an epoch could take any time to count. Another number
+    # of processes may have had one step more.
     _bound("position.step", position.step, loaders.train.steps(state.data_epoch) + 1, path)
-    # Those of a text are drawn: on average far fewer than this, which ends all the same.
+    # Steps of a text are drawn: on average far fewer than this, which ends all the same.
     steps = 4 * spec.task.steps(config, counts, search=spec.search) + 16
     _bound("position.total", position.total, (position.epoch + 1) * steps, path)
 

@@ -25,24 +25,18 @@ def derive_genotype(options: DeriveOptions) -> None:
         RunError: if another process writes to the run whose own genotype this would write.
         WriteError: if the genotype cannot be written.
     """
-    source, output = options.source, options.output
-    file, default = _locate(source, options.epoch)
-    run = Run(source)
-    with run.locked() if output is None and default == run.genotype else nullcontext():
-        choices = _derive(file, output or default)
+    file, default = _locate(options.source, options.epoch)
+    run, path = Run(options.source), options.output or default
+    with run.locked() if options.output is None and path == run.genotype else nullcontext():
+        space, alphas, metadata = read_alphas(file)
+        folder, after = file.resolve().parent, metadata["position"]["epoch"]
+        name = folder.parent.name if folder.name == "alphas" else folder.name
+        genotype, choices = derive(
+            space, alphas, name=f"{name}-epoch-{after}", origin=origin(metadata, name, after)
+        )
+        write_text(path, dump(genotype))
     error_console().print(_table(choices))
-    print(output or default)
-
-
-def _derive(file: Path, path: Path) -> list[Choice]:
-    """Write the genotype of the alphas in a file; return its choices."""
-    space, alphas, metadata = read_alphas(file)
-    run, after = _run_of(file), metadata["position"]["epoch"]
-    genotype, choices = derive(
-        space, alphas, name=f"{run}-epoch-{after}", origin=origin(metadata, run, after)
-    )
-    write_text(path, dump(genotype))
-    return choices
+    print(path)
 
 
 def _locate(source: Path, epoch: int | None) -> tuple[Path, Path]:
@@ -64,12 +58,6 @@ def _locate(source: Path, epoch: int | None) -> tuple[Path, Path]:
     if not run.last.is_file():
         raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")
     return run.last, run.genotype
-
-
-def _run_of(file: Path) -> str:
-    """Return the name of the run that a checkpoint lies in."""
-    folder = file.resolve().parent
-    return folder.parent.name if folder.name == "alphas" else folder.name
 
 
 def _table(choices: list[Choice]) -> Table:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from darts_cli.commands.checkpoint_checks import check_size, naming
+from darts_cli.commands.checkpoint_checks import check_size
 from darts_cli.commands.pipeline import choose_device
-from darts_cli.commands.run_spec import check_fingerprints, read_spec, with_own_root
+from darts_cli.commands.reading import find_checkpoint
+from darts_cli.commands.run_spec import check_fingerprints, naming, read_spec, with_own_root
 from darts_cli.config_file import override
 from darts_cli.engine.execution import StepExecution
 from darts_cli.engine.state import load_network
@@ -15,7 +16,6 @@ from darts_cli.engine.steps import evaluate
 from darts_cli.errors import CheckpointError
 from darts_cli.options import EvalOptions
 from darts_cli.run import checkpoint
-from darts_cli.run.directory import Run
 from darts_cli.run.files import write_text
 from darts_cli.run.metrics import format_metrics
 from darts_cli.runtime import devices
@@ -30,10 +30,9 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
     Raises:
         DartsError: for whatever a user can mend.
     """
-    source, data_name, split = options.source, options.data, options.split
-    batch_size = options.batch_size
+    source, data_name = options.source, options.data
     device = choose_device(options.gpu, options.device)
-    file = _locate(source)
+    file = find_checkpoint(source)
     tensors, metadata = checkpoint.read(file)
     spec = read_spec(metadata, file)
     if spec.search:
@@ -46,10 +45,10 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
     if data_name is not None:
         config = override(config, {"data": {"name": data_name}}, "--data")
     splits = spec.task.evaluation_splits if data_name is None else ("test",)
-    splits = (split,) if split is not None else splits
+    splits = (options.split,) if options.split is not None else splits
     with process_group(device) as ranks:
         info = metadata["facts"]
-        batch_size = batch_size or spec.task.evaluation_batch(device, ranks)
+        batch_size = options.batch_size or spec.task.evaluation_batch(device, ranks)
         with ranks.local_main_first():
             data = spec.task.load(config, device, search=False, info=info, ranks=ranks)
             loaders = {name: data.evaluation_loader(name, batch_size) for name in splits}
@@ -63,9 +62,8 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
         unit = spec.task.describe(config, info).unit
         console = error_console() if ranks.is_main and not options.quiet else Console(quiet=True)
         for name, loader in loaders.items():
-            console.print(
-                f"{file.name} on {name} of {config.data.name}, {devices.describe(device)}"
-            )
+            where = devices.describe(device)
+            console.print(f"{file.name} on {name} of {config.data.name}, {where}")
             with devices.memory_errors(), bar(console, name, loader.steps(0)) as advance:
                 metrics, count = evaluate(module, loader, {}, device, advance, execution=execution)
             if not ranks.is_main:
@@ -86,14 +84,3 @@ def evaluate_checkpoint(options: EvalOptions) -> None:
             }
             write_text(path, json.dumps(result, indent=2) + "\n")
             print(path)
-
-
-def _locate(source: Path) -> Path:
-    """The checkpoint of a run that was chosen by validation, else its newest one."""
-    if source.is_file():
-        return source
-    run = Run.open(source)
-    for file in (run.best, run.last):
-        if file.is_file():
-            return file
-    raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")

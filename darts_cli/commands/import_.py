@@ -1,19 +1,15 @@
 """`darts import`: published checkpoints and pasted genotypes become files of darts."""
 
-from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from darts_cli import config_file
 from darts_cli.commands.build import build_state
-from darts_cli.commands.run_spec import RunSpec
-from darts_cli.engine.artifacts import versions
+from darts_cli.commands.run_spec import RunSpec, absolute_data, run_metadata
 from darts_cli.engine.capabilities import to_reference_names, training_only
-from darts_cli.engine.state import State, load_network
+from darts_cli.engine.state import load_network
 from darts_cli.engine.task import DatasetInfo
 from darts_cli.errors import CheckpointError, ConfigError, GenotypeError
 from darts_cli.genotype.file import dump, load, parse, shipped
@@ -21,27 +17,19 @@ from darts_cli.genotype.pasted import MAX_BYTES, parse_pasted
 from darts_cli.genotype.types import Genotype
 from darts_cli.interop import torch_file
 from darts_cli.interop.detected import DetectedNetwork
-from darts_cli.interop.imported import (
-    ImportedNetwork,
-    check_finite,
-    read_alphas_of,
-    read_network,
-)
-from darts_cli.options import ImportOptions
+from darts_cli.interop.imported import ImportedNetwork, check_finite, read_alphas_of, read_network
+from darts_cli.options import ImportOptions, spelling
 from darts_cli.run import checkpoint
 from darts_cli.run.files import write_text
 from darts_cli.runtime.ranks import SINGLE_PROCESS
 from darts_cli.spaces import SPACES, TABLE, load_task, recipe
 from darts_cli.terminal.console import error_console
 
+# Counter of BatchNorm, which PyTorch 0.3 did not have.
 _COUNTER = "num_batches_tracked"
-"""Of BatchNorm; PyTorch 0.3 had none."""
 
+# Recipes that go with data, not with a kind of network.
 _DATA_RECIPES = ("digits", "wikitext2", "pydoc")
-"""Defaults that go with data, not with a kind of network."""
-
-_ALWAYS = {"source", "output"}
-_OF_TEXT = {"name"}
 
 
 def import_file(request: ImportOptions) -> None:
@@ -52,18 +40,22 @@ def import_file(request: ImportOptions) -> None:
     """
     is_torch = torch_file.is_torch_file(request.source)
     for field in fields(request):
-        if getattr(request, field.name) is None or field.name in _ALWAYS:
-            continue
-        if is_torch == (field.name in _OF_TEXT):
+        given = getattr(request, field.name) is not None
+        if given and field.name not in {"source", "output"} and is_torch == (field.name == "name"):
             what = "a text with genotypes" if is_torch else "a checkpoint"
-            flag = field.name.replace("_", "-")
-            raise ConfigError(f"--{flag}: for {what}, leave it out for {request.source}")
-    path = _import_checkpoint(request) if is_torch else _import_text(request)
-    print(path)
+            raise ConfigError(
+                f"{spelling(field.name)}: for {what}, leave it out for {request.source}"
+            )
+    print(_import_checkpoint(request) if is_torch else _import_text(request))
+
+
+def show_note(text: str) -> None:
+    """Print a line about a result on standard error."""
+    error_console().print(text, soft_wrap=True, markup=False)
 
 
 def choose_output(output: Path | None, default: Path, source: Path) -> Path:
-    """Where a result goes, without overwriting anything that was not named.
+    """Return where a result goes, without overwriting anything that was not named.
 
     Raises:
         ConfigError: if there is something already, or the result would replace its source.
@@ -79,7 +71,7 @@ def choose_output(output: Path | None, default: Path, source: Path) -> Path:
 
 
 def _import_text(request: ImportOptions) -> Path:
-    """A genotype's file, made of a pasted one."""
+    """Write the file of a pasted genotype, and return its path."""
     source = request.source
     try:
         size = source.stat().st_size
@@ -106,7 +98,7 @@ def _import_text(request: ImportOptions) -> Path:
 
 
 def _import_checkpoint(request: ImportOptions) -> Path:
-    """A checkpoint, made of a published one."""
+    """Write a checkpoint of published weights, and return its path."""
     source = request.source
     stem = source.name.removesuffix(".tar").rsplit(".", 1)[0] or source.name
     path = choose_output(request.output, Path(f"{stem}.safetensors"), source)
@@ -114,7 +106,6 @@ def _import_checkpoint(request: ImportOptions) -> Path:
     try:
         detected = network.published.detect(network.shapes)
         spec, info, note = _settle(request, network, detected)
-        _untie(network)
         _check_names(spec, info, network)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
@@ -124,61 +115,58 @@ def _import_checkpoint(request: ImportOptions) -> Path:
         if not spec.search:
             raise ConfigError("--alphas: for a supernet, leave it out for a discrete network")
         alphas = read_alphas_of(request.alphas, network)
-    state = _build(spec, info, network.state, source)
-    checkpoint.write(path, _tensors(state, alphas), _metadata(spec, info, state))
-    console = error_console()
-    console.print(f"{source.name}: {detected.words}", soft_wrap=True, markup=False)
+    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS)
+    own = to_reference_names(state.module.network, state.module.network.state_dict())
+    try:
+        # Published weights may be in half or double precision.
+        given = {
+            f"network.{name}": item.to(own[name].dtype) for name, item in network.state.items()
+        }
+        load_network(state.module, given)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    # Without alphas in the file, none are made up.
+    held = state.state_dict().items()
+    tensors = {name: tensor for name, tensor in held if not name.startswith("alphas.")}
+    tensors |= {f"alphas.{cell}": alpha for cell, alpha in (alphas or {}).items()}
+    checkpoint.write(path, tensors, run_metadata(spec, info, {}, {}) | state.metadata())
+    show_note(f"{source.name}: {detected.words}")
     if spec.search and alphas is None:
         note = "no alphas in it: give their file by --alphas to derive a genotype"
     if note:
-        console.print(note, soft_wrap=True, markup=False)
+        show_note(note)
     return path
 
 
 def _settle(
     request: ImportOptions, network: ImportedNetwork, detected: DetectedNetwork
 ) -> tuple[RunSpec, DatasetInfo, str]:
-    """What the network is of, as a run of darts would have it."""
+    """Return the network as a run of darts would have it, its dataset info, and a note."""
     genotype = _choose_genotype(request, network, detected)
-    space = network.space.name
-    config = recipe(
-        detected.command, space, request.recipe or _recipe(request, detected, space), None
-    )
-    given: dict[str, Any] = {
-        "image_size": request.image_size,
-        "min_count": request.min_count,
-        "name": _located(request.data, space) if request.data is not None else None,
-    }
-    settings = {name: value for name, value in given.items() if value is not None}
+    command, space, data = detected.command, network.space.name, request.data
+    named = data in _DATA_RECIPES and data in TABLE[space].recipes[command]
+    config = recipe(command, space, request.recipe or (data if named else detected.recipe), None)
     try:
         config = config_file.override(config, {"network": detected.network}, "")
     except ConfigError as error:
         raise CheckpointError(error.problem) from None
+    given = {
+        "image_size": request.image_size,
+        "min_count": request.min_count,
+        "name": absolute_data(data, load_task(space)) if data is not None else None,
+    }
+    settings = {name: value for name, value in given.items() if value is not None}
     config = config_file.override(config, {"data": settings}, "darts import")
     config, info, note = network.published.describe(
-        detected, config, given=request.data is not None, classes=_classes(request.classes)
+        detected, config, given=data is not None, classes=_classes(request.classes)
     )
-    spec = RunSpec(command=detected.command, config=config, genotype=genotype)
+    spec = RunSpec(command=command, config=config, genotype=genotype)
     spec.task.check_info(info)
     return spec, info, note
 
 
-def _recipe(request: ImportOptions, detected: DetectedNetwork, space: str) -> str:
-    """The defaults that are named like the data, or else those of this kind of network."""
-    named = request.data in _DATA_RECIPES and request.data in TABLE[space].recipes[detected.command]
-    return str(request.data) if named else detected.recipe
-
-
-def _located(name: str, space: str) -> str:
-    """Data by a path that is the same from everywhere."""
-    folder = Path(name).expanduser()
-    if name not in load_task(space).data_names and folder.is_dir():
-        return str(folder.resolve())
-    return name
-
-
 def _classes(text: str | None) -> tuple[str, ...] | None:
-    """Names between commas, or in the lines of a file."""
+    """Return the names between commas, or in the lines of a file."""
     if text is None:
         return None
     path = Path(text)
@@ -195,7 +183,7 @@ def _classes(text: str | None) -> tuple[str, ...] | None:
 def _choose_genotype(
     request: ImportOptions, network: ImportedNetwork, detected: DetectedNetwork
 ) -> Genotype | None:
-    """That of a discrete network, which has to fit.
+    """Return the genotype of a discrete network; None for a supernet.
 
     Raises:
         CheckpointError: if there is none and should be, or the other way round.
@@ -221,7 +209,7 @@ def _choose_genotype(
 
 
 def _fitting(network: ImportedNetwork) -> str:
-    """Which of the genotypes that come with darts a network may be of."""
+    """Say which of the genotypes that come with darts a network may be of."""
     found = [
         name
         for name in shipped()
@@ -233,24 +221,16 @@ def _fitting(network: ImportedNetwork) -> str:
     return f"{' and '.join(found)} fit{'s' if len(found) == 1 else ''}"
 
 
-def _untie(network: ImportedNetwork) -> None:
-    """Leave out what is in a file a second time, by another name.
+def _check_names(spec: RunSpec, info: DatasetInfo, network: ImportedNetwork) -> None:
+    """Check that a file has the network's tensors and no others; add counters, drop tied tensors.
 
     Raises:
-        CheckpointError: if it is not the same.
+        CheckpointError: naming the first tensor that does not fit.
     """
     for second, first in network.published.tied:
         tensor = network.state.pop(second, None)
         if tensor is not None and not torch.equal(tensor, network.state[first]):
             raise CheckpointError(f"{second}: differs from {first}, expected a tied embedding")
-
-
-def _check_names(spec: RunSpec, info: DatasetInfo, network: ImportedNetwork) -> None:
-    """Make sure that a file has the tensors of the network, and no others; counters are added.
-
-    Raises:
-        CheckpointError: naming the first tensor that does not fit.
-    """
     with torch.device("meta"):
         module = spec.task.build(spec.config, info, spec.genotype)
     expected = to_reference_names(module.network, module.network.state_dict())
@@ -263,8 +243,7 @@ def _check_names(spec: RunSpec, info: DatasetInfo, network: ImportedNetwork) -> 
             state[name] = torch.zeros((), dtype=torch.int64)
         elif name not in state:
             raise _misfit(spec, network, f"{name}: found no such tensor, expected shape {shape}")
-        elif list(shapes[name]) != shape:
-            found = list(shapes[name])
+        elif (found := list(shapes[name])) != shape:
             raise _misfit(spec, network, f"{name}: found shape {found}, expected {shape}")
         elif state[name].is_floating_point() != tensor.is_floating_point():
             raise CheckpointError(f"{name}: found {state[name].dtype}, expected {tensor.dtype}")
@@ -275,43 +254,7 @@ def _check_names(spec: RunSpec, info: DatasetInfo, network: ImportedNetwork) -> 
 
 
 def _misfit(spec: RunSpec, network: ImportedNetwork, text: str) -> CheckpointError:
-    """A tensor that does not fit, with the genotypes that do."""
+    """Return the error of a tensor that does not fit, with the genotypes that do."""
     if spec.genotype is None:
         return CheckpointError(f"{text} in a supernet")
     return CheckpointError(f"{text} in a network of {spec.genotype.name}; {_fitting(network)}")
-
-
-def _build(spec: RunSpec, info: DatasetInfo, tensors: Mapping[str, Tensor], source: Path) -> State:
-    """The network with the weights of a file, as a run would have it."""
-    state = build_state(spec, info, torch.device("cpu"), SINGLE_PROCESS)
-    own = to_reference_names(state.module.network, state.module.network.state_dict())
-    # Published weights may be in half or double precision.
-    given = {f"network.{name}": tensor.to(own[name].dtype) for name, tensor in tensors.items()}
-    try:
-        load_network(state.module, given)
-    except CheckpointError as error:
-        raise CheckpointError(f"{source}: {error}") from None
-    return state
-
-
-def _tensors(state: State, alphas: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
-    """What a checkpoint holds; without alphas in the file none are made up."""
-    tensors = {
-        name: tensor
-        for name, tensor in state.state_dict().items()
-        if not name.startswith("alphas.")
-    }
-    return tensors | {f"alphas.{cell}": alpha for cell, alpha in (alphas or {}).items()}
-
-
-def _metadata(spec: RunSpec, info: DatasetInfo, state: State) -> dict[str, Any]:
-    return {
-        "kind": spec.command,
-        "config": config_file.as_mapping(spec.config),
-        "facts": info,
-        "counts": {},
-        "fingerprints": {},
-        "genotype": dump(spec.genotype) if spec.genotype is not None else None,
-        "versions": versions(),
-        **state.metadata(),
-    }

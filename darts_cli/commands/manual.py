@@ -1,7 +1,6 @@
 """`darts manual`: list the topics of the manual, or show the page of one of them."""
 
 import re
-from collections.abc import Mapping
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markdown import CodeBlock, Heading, Markdown
@@ -28,15 +27,17 @@ def show_manual(topic: str | None) -> None:
     Raises:
         ConfigError: if there is no such topic.
     """
-    pages = find_pages()
+    pages = {name: page.read_text(encoding="utf-8") for name, page in find_pages().items()}
     if topic is None:
-        _print_topics({name: page.read_text(encoding="utf-8") for name, page in pages.items()})
-        return
-    if topic not in pages:
+        width = max(map(len, pages), default=0)
+        for name, text in pages.items():
+            print(f"{name:{width}}  {first_sentence(text)}")
+    elif topic in pages:
+        _print_page(pages[topic])
+    else:
         raise ConfigError(
             f"manual: found no page {topic!r}, expected one of {', '.join(pages) or 'none'}"
         )
-    _print_page(pages[topic].read_text(encoding="utf-8"))
 
 
 def first_sentence(text: str) -> str:
@@ -45,21 +46,11 @@ def first_sentence(text: str) -> str:
     return " ".join(sentence.replace("`", "").split())
 
 
-def _print_topics(texts: Mapping[str, str]) -> None:
-    """Print a line a topic, with the first sentence of its page."""
-    width = max(map(len, texts), default=0)
-    for topic, text in texts.items():
-        print(f"{topic:{width}}  {first_sentence(text)}")
-
-
 def _print_page(text: str) -> None:
     """Render a page for the terminal; without colours where standard output is none."""
     console = Console(highlight=False, emoji=False, theme=_THEME)
-    page = _Page(
-        _for_terminal(text),
-        # A terminal hides the address in the link; elsewhere it is written out.
-        hyperlinks=console.is_terminal,
-    )
+    # A terminal hides the address in the link; elsewhere it is written out.
+    page = _Page(_for_terminal(text), hyperlinks=console.is_terminal)
     with console.capture() as capture:
         console.print(page, width=min(console.width, _MAX_WIDTH))
     for line in capture.get().splitlines():
@@ -98,8 +89,4 @@ class _Code(CodeBlock):
 class _Page(Markdown):
     """Markdown as rich renders it, but for headings and code."""
 
-    elements = Markdown.elements | {
-        "heading_open": _Heading,
-        "fence": _Code,
-        "code_block": _Code,
-    }
+    elements = Markdown.elements | {"heading_open": _Heading, "fence": _Code, "code_block": _Code}

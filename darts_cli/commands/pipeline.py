@@ -5,8 +5,8 @@ from, and in the checks that its checkpoint needs (`resume.py`).
 """
 
 import shlex
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +19,7 @@ from darts_cli.commands import plan
 from darts_cli.commands.build import build_state
 from darts_cli.commands.plan import Plan
 from darts_cli.commands.resume import Saved
-from darts_cli.commands.run_spec import RunSpec
+from darts_cli.commands.run_spec import RunSpec, absolute_data, run_metadata
 from darts_cli.commands.settings import override_on_resume
 from darts_cli.commands.tensorboard import TensorBoardWriter, check_installed
 from darts_cli.config import Config
@@ -28,7 +28,7 @@ from darts_cli.engine.artifacts import RunContext, versions
 from darts_cli.engine.loop import fit
 from darts_cli.engine.probe import take
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Data, Loaders
+from darts_cli.engine.task import Data, DatasetInfo, Loaders
 from darts_cli.errors import ConfigError, DataError
 from darts_cli.genotype.file import dump
 from darts_cli.options import RunOptions, check_resumable
@@ -44,15 +44,23 @@ from darts_cli.terminal.reporter import Mode, Reporter
 from darts_cli.viz.style import colour
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Start:
-    """What a run starts from."""
+    """A run that begins or is resumed, and where it is computed."""
 
     spec: RunSpec
     path: Path
     """Directory of the run."""
+    options: RunOptions
+    device: torch.device
+    ranks: Ranks
     saved: Saved | None = None
     """Checkpoint of a resumed run."""
+
+    @property
+    def info(self) -> DatasetInfo | None:
+        """Dataset info of a resumed run, to which its data is held."""
+        return self.saved.metadata["facts"] if self.saved is not None else None
 
 
 def start(spec: RunSpec, options: RunOptions) -> None:
@@ -67,7 +75,7 @@ def start(spec: RunSpec, options: RunOptions) -> None:
         located = replace(spec, config=_with_absolute_paths(spec))
         with process_group(device) as ranks:
             path = Path(ranks.broadcast(str(options.out or _default_path(spec))))
-            _carry_out(_Start(spec=located, path=path), options, device, ranks)
+            _carry_out(_Start(spec=located, path=path, options=options, device=device, ranks=ranks))
 
 
 def resume(words: str, options: RunOptions) -> None:
@@ -92,67 +100,91 @@ def resume(words: str, options: RunOptions) -> None:
             with run.locked() if writes else nullcontext():
                 saved = Saved.read(run, words)
                 spec = _with_overrides(saved, options)
-                _carry_out(_Start(spec=spec, path=run.path, saved=saved), options, device, ranks)
+                _carry_out(_Start(spec, run.path, options, device, ranks, saved))
 
 
-def _carry_out(begin: _Start, options: RunOptions, device: torch.device, ranks: Ranks) -> None:
+def _carry_out(begin: _Start) -> None:
     """Load the data, build the state, and train; or print what that would take."""
-    spec, saved, config = begin.spec, begin.saved, begin.spec.config
-    _check_options(config, options, ranks)
-    with deterministically(config.compute.deterministic):
+    spec, saved, options, ranks = begin.spec, begin.saved, begin.options, begin.ranks
+    _check_options(spec.config, options, ranks)
+    with deterministically(spec.config.compute.deterministic):
         if options.dry_run and not options.probe:
-            _print_outline(begin, device, ranks)
+            _print_outline(begin)
             return
         if saved is None and ranks.is_main:
             Run.check_new(begin.path)
         with ranks.local_main_first():
-            data = _load(begin, device, ranks)
+            data = _load(begin)
             loaders = open_loaders(spec, data, ranks)
             if saved is not None:
                 saved.check_content(data)
         # Before anything is written: settings or data that are of no use leave nothing behind.
-        info = data.describe() if saved is None else saved.metadata["facts"]
-        planned = plan.make(spec, info, data.counts, device=device, path=begin.path, ranks=ranks)
-        state = build_state(spec, info, device, ranks)
+        info = begin.info or data.describe()
+        planned = _plan(begin, info, data.counts)
+        state = build_state(spec, info, begin.device, ranks)
         if saved is not None:
             saved.load_into(spec, state, loaders, data.counts)
         if options.probe:
-            _print_probe(planned, state, loaders, ranks)
-            return
-        with _open_directory(begin, state, ranks) as run:
-            context = _open_context(spec, run, data, loaders, options, device, ranks)
-            if saved is not None and spec != saved.spec:
-                # First of all, since a run that is killed resumes as its checkpoint says.
-                artifacts.save(state, context)
+            with devices.memory_errors():
+                probe = take(state, loaders, spec.config, MemoryMeter(begin.device))
             if ranks.is_main:
-                _write_settings(run, begin, planned, options)
-            _train(state, context)
+                plan.print_json(planned, probe)
+            return
+        _run(begin, planned, state, data, loaders)
+
+
+def _run(begin: _Start, planned: Plan, state: State, data: Data, loaders: Loaders) -> None:
+    """Train to the last epoch or step in the run's directory, and print where that is.
+
+    Raises:
+        DartsError: as `fit` does, or if a device has too little memory, or the disk is full.
+        Interrupted: if a signal came.
+    """
+    spec, saved, ranks, path = begin.spec, begin.saved, begin.ranks, begin.path
+    with ExitStack() as stack:
+        if saved is not None:
+            saved.rewind(state, ranks)
+        elif ranks.is_main:
+            stack.enter_context(Run.create(path).locked())
+        context = _open_context(begin, data, loaders)
+        if saved is not None and spec != saved.spec:
+            # First of all, since a run that is killed resumes as its checkpoint says.
+            artifacts.save(state, context)
+        if ranks.is_main:
+            _write_settings(begin, planned)
+        with devices.memory_errors():
+            finished = fit(state, context)
+        if not finished:
+            done = state.position.total
+            context.reporter.say(
+                f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
+                f"go on with: {context.resume_command}",
+                always=True,
+            )
+        if ranks.is_main:
+            print(path)
 
 
 def choose_device(gpu: int | None, name: str | None) -> torch.device:
     """Return the device that was asked for, or the best one there is: see `devices.choose`."""
     place = launched_by_torchrun()
-    local_rank = place.local_rank if place is not None else None
-    return devices.choose(gpu, name, local_rank=local_rank)
+    return devices.choose(gpu, name, local_rank=place.local_rank if place is not None else None)
 
 
 def _with_absolute_paths(spec: RunSpec) -> Config:
     """Name data by absolute paths, so that a run can be resumed from any folder."""
-    config = spec.config
-    name, root = config.data.name, config.data.root
-    folder = Path(name).expanduser()
-    if name not in spec.task.data_names and folder.is_dir():
-        name = str(folder.resolve())
+    data = spec.config.data
     # A path that begins with ~ is the same from everywhere.
-    if not root.startswith("~"):
-        root = str(Path(root).resolve())
-    return replace(config, data=replace(config.data, name=name, root=root))
+    root = data.root if data.root.startswith("~") else str(Path(data.root).resolve())
+    return replace(
+        spec.config, data=replace(data, name=absolute_data(data.name, spec.task), root=root)
+    )
 
 
 def _default_path(spec: RunSpec) -> Path:
-    stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S")
     what = spec.config.space if spec.genotype is None else spec.genotype.name
-    return Path("runs") / f"{spec.command}-{what}-{Path(spec.config.data.name).name}-{stamp}"
+    data, now = Path(spec.config.data.name).name, datetime.now().astimezone()
+    return Path("runs") / f"{spec.command}-{what}-{data}-{now:%Y%m%d-%H%M%S}"
 
 
 def _with_overrides(saved: Saved, options: RunOptions) -> RunSpec:
@@ -161,11 +193,13 @@ def _with_overrides(saved: Saved, options: RunOptions) -> RunSpec:
     Raises:
         ConfigError: if one of them is not possible.
     """
-    config, done = override_on_resume(saved.spec.config, options), saved.metadata["position"]
-    if options.epochs is not None and options.epochs < done["epoch"]:
+    config, done = (
+        override_on_resume(saved.spec.config, options),
+        saved.metadata["position"]["epoch"],
+    )
+    if options.epochs is not None and options.epochs < done:
         raise ConfigError(
-            f"--epochs {options.epochs}: the run has done {done['epoch']} already, "
-            f"expected {done['epoch']} or more"
+            f"--epochs {options.epochs}: the run has done {done} already, expected {done} or more"
         )
     return replace(saved.spec, config=config)
 
@@ -178,17 +212,8 @@ def _check_options(config: Config, options: RunOptions, ranks: Ranks) -> None:
     """
     if options.tensorboard:
         check_installed()
-    _check_micro_batches(config, ranks)
-    _check_memory(config, ranks)
-
-
-def _check_micro_batches(config: Config, ranks: Ranks) -> None:
-    """Check that every micro-batch has two examples, which BatchNorm needs.
-
-    Raises:
-        ConfigError: if it has not.
-    """
-    parts, size = config.compute.accumulate, config.data.batch_size
+    compute, parts, size = config.compute, config.compute.accumulate, config.data.batch_size
+    # BatchNorm needs two examples in every micro-batch.
     needed = 2 * parts * ranks.size
     if parts * ranks.size > 1 and size < needed:
         raise ConfigError(
@@ -196,15 +221,7 @@ def _check_micro_batches(config: Config, ranks: Ranks) -> None:
             f"{parts} part{'' if parts == 1 else 's'} on each of {ranks.size} "
             f"process{'' if ranks.size == 1 else 'es'}; use a larger one, or fewer of them"
         )
-
-
-def _check_memory(config: Config, ranks: Ranks) -> None:
-    """Check that `--memory save` would save memory.
-
-    Raises:
-        ConfigError: if it would not, since torch differentiates plain formulas.
-    """
-    compute = config.compute
+    # Under these torch differentiates plain formulas, which keep all activations.
     others = {
         f"--precision {compute.precision}": compute.precision in {"bf16", "fp16"},
         "--compile": compute.compile,
@@ -218,29 +235,41 @@ def _check_memory(config: Config, ranks: Ranks) -> None:
             )
 
 
-def _print_outline(begin: _Start, device: torch.device, ranks: Ranks) -> None:
+def _plan(begin: _Start, info: DatasetInfo, counts: Mapping[str, int]) -> Plan:
+    """Return what a run will take.
+
+    Raises:
+        ConfigError: if the strategy is unknown, or memory cannot be saved.
+    """
+    spec, ranks = begin.spec, begin.ranks
+    size = plan.measure(spec.task, spec.config, info, spec.genotype, ranks=ranks)
+    return Plan(spec, info, counts, begin.device, begin.path, size, ranks)
+
+
+def _print_outline(begin: _Start) -> None:
     """Print the plan, reading as little of the data as that takes."""
-    spec = begin.spec
-    if begin.saved is None:
-        if not ranks.is_main:
-            return
-        info, counts = spec.task.outline(spec.config, search=spec.search)
-    else:
+    spec, ranks = begin.spec, begin.ranks
+    if begin.saved is not None:
         with ranks.local_main_first():
-            data = _load(begin, device, ranks)
+            data = _load(begin)
             begin.saved.check_content(data)
         info, counts = begin.saved.metadata["facts"], data.counts
-    planned = plan.make(spec, info, counts, device=device, path=begin.path, ranks=ranks)
+    elif ranks.is_main:
+        info, counts = spec.task.outline(spec.config, search=spec.search)
+    else:
+        return
+    planned = _plan(begin, info, counts)
     if ranks.is_main:
         plan.print_json(planned)
 
 
-def _load(begin: _Start, device: torch.device, ranks: Ranks) -> Data:
-    spec, saved = begin.spec, begin.saved
-    info = saved.metadata["facts"] if saved is not None else None
-    data = spec.task.load(spec.config, device, search=spec.search, info=info, ranks=ranks)
-    if saved is not None:
-        saved.check_counts(data)
+def _load(begin: _Start) -> Data:
+    spec = begin.spec
+    data = spec.task.load(
+        spec.config, begin.device, search=spec.search, info=begin.info, ranks=begin.ranks
+    )
+    if begin.saved is not None:
+        begin.saved.check_counts(data)
     return data
 
 
@@ -261,40 +290,14 @@ def open_loaders(spec: RunSpec, data: Data, ranks: Ranks) -> Loaders:
     return loaders
 
 
-def _print_probe(planned: Plan, state: State, loaders: Loaders, ranks: Ranks) -> None:
-    """Take a few steps on all ranks, and print the plan with what they tell.
-
-    Raises:
-        DeviceMemoryError: if a step does not fit.
-    """
-    memory = MemoryMeter(planned.device)
-    with devices.memory_errors():
-        probe = take(state, loaders, planned.spec.config, memory)
-    if ranks.is_main:
-        plan.print_json(planned, probe)
-
-
-@contextmanager
-def _open_directory(begin: _Start, state: State, ranks: Ranks) -> Iterator[Run]:
-    """Create and lock the directory of a new run; rewind that of a resumed one."""
-    run = Run(begin.path)
-    with ExitStack() as stack:
-        if begin.saved is not None:
-            begin.saved.rewind(state, ranks)
-        elif ranks.is_main:
-            run = Run.create(begin.path)
-            stack.enter_context(run.locked())
-        yield run
-
-
-def _write_settings(run: Run, begin: _Start, planned: Plan, options: RunOptions) -> None:
+def _write_settings(begin: _Start, planned: Plan) -> None:
     """Show the plan, and write the run's settings and the genotype that is trained.
 
     Raises:
         WriteError: if the disk is full or the directory cannot be written.
     """
-    spec = begin.spec
-    if not options.quiet:
+    spec, run = begin.spec, Run(begin.path)
+    if not begin.options.quiet:
         plan.show(planned)
     notes = {"command": spec.command, "versions": versions()}
     write_text(run.config, config_file.dump(spec.config, notes))
@@ -302,77 +305,32 @@ def _write_settings(run: Run, begin: _Start, planned: Plan, options: RunOptions)
         write_text(run.genotype, dump(spec.genotype))
 
 
-def _open_context(
-    spec: RunSpec,
-    run: Run,
-    data: Data,
-    loaders: Loaders,
-    options: RunOptions,
-    device: torch.device,
-    ranks: Ranks,
-) -> RunContext:
+def _open_context(begin: _Start, data: Data, loaders: Loaders) -> RunContext:
     """Return what `fit` works with."""
-    info = data.describe()
+    spec, options, ranks, run = begin.spec, begin.options, begin.ranks, Run(begin.path)
+    info, space = data.describe(), spec.task.space
     unit = spec.task.describe(spec.config, info).unit
     seconds, steps = options.checkpoint_interval()
     # Rank 0 alone speaks.
     console, log = (error_console(), run.log) if ranks.is_main else (Console(quiet=True), None)
-    first_epoch = len(run.read_metrics()) + 1
+    mode = Mode.QUIET if options.quiet else Mode.PLAIN if options.no_live else Mode.LIVE
+    board = options.tensorboard and ranks.is_main
+    program, place = "darts", launched_by_torchrun()
+    if place is not None and ranks.size > 1:
+        # Starts as many processes on this machine.
+        program = f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
+    first = len(run.read_metrics()) + 1
     return RunContext(
         config=spec.config,
-        space=spec.task.space,
+        space=space,
         loaders=loaders,
         run=run,
-        reporter=Reporter(console, log, unit, mode=_mode(options), colour=colour),
-        metadata={
-            "kind": spec.command,
-            "config": config_file.as_mapping(spec.config),
-            "facts": info,
-            "counts": dict(data.counts),
-            "fingerprints": dict(data.fingerprints),
-            "genotype": dump(spec.genotype) if spec.genotype is not None else None,
-            "versions": versions(),
-        },
+        reporter=Reporter(console, log, unit, mode=mode, colour=colour),
+        metadata=run_metadata(spec, info, data.counts, data.fingerprints),
         checkpoint_seconds=seconds,
         checkpoint_steps=steps,
         max_steps=options.max_steps,
-        callbacks=[TensorBoardWriter(run.path, spec.task.space, spec.genotype, first=first_epoch)]
-        if options.tensorboard and ranks.is_main
-        else [],
-        resume_command=f"{_program(ranks)} {spec.words} --resume {shlex.quote(str(run.path))}",
-        device_status=devices.status(device),
+        callbacks=[TensorBoardWriter(run.path, space, spec.genotype, first=first)] if board else [],
+        resume_command=f"{program} {spec.words} --resume {shlex.quote(str(run.path))}",
+        device_status=devices.status(begin.device),
     )
-
-
-def _mode(options: RunOptions) -> Mode:
-    if options.quiet:
-        return Mode.QUIET
-    return Mode.PLAIN if options.no_live else Mode.LIVE
-
-
-def _program(ranks: Ranks) -> str:
-    """Return what starts as many processes on this machine."""
-    place = launched_by_torchrun()
-    if place is None or ranks.size == 1:
-        return "darts"
-    return f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
-
-
-def _train(state: State, context: RunContext) -> None:
-    """Train to the last epoch or step, and print where the run is.
-
-    Raises:
-        DartsError: as `fit` does, or if a device has too little memory.
-        Interrupted: if a signal came.
-    """
-    with devices.memory_errors():
-        finished = fit(state, context)
-    if not finished:
-        done = state.position.total
-        context.reporter.say(
-            f"stopped after {done} step{'' if done == 1 else 's'}, state saved; "
-            f"go on with: {context.resume_command}",
-            always=True,
-        )
-    if state.execution.ranks.is_main:
-        print(context.run.path)

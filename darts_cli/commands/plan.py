@@ -1,4 +1,4 @@
-"""What a run will take, worked out without running it: parameters, MACs, steps, memory."""
+"""The plan of a run, without running it: parameters, MACs, steps and memory."""
 
 import json
 import math
@@ -28,7 +28,7 @@ _FLOAT_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
-    """The size of a network and of a training step."""
+    """Size of a network and of a training step."""
 
     parameters: int
     """Weights in evaluation, without an auxiliary head."""
@@ -50,42 +50,35 @@ def measure(
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Size:
     """Build the network on the meta device, where nothing is computed, and count."""
+    mixture: Mixture = {}
     with torch.device("meta"):
         module = task.build(config, info, genotype)
         if config.compute.memory == "save":
             capabilities.save_memory(module.network)
-        mixture: Mixture = {}
         if config.alphas is not None:
             strategy = strategies.find(config.alphas.strategy)
             mixture = strategy.mixture(strategy.initial(task.space, 0.0, None))
         single = task.example(config, info, single=True)
         batch = task.example(_part(config, ranks), info, single=False)
-    weights = sum(weight.numel() for weight in module.network.parameters())
+    sizes = {name: weight.numel() for name, weight in module.network.named_parameters()}
+    training_only = capabilities.training_only(module.network)
+    weights = sum(sizes.values())
     return Size(
-        parameters=_evaluation_parameters(module),
+        parameters=sum(n for name, n in sizes.items() if not name.startswith(training_only)),
         training_parameters=weights,
-        alphas=sum(weights.numel() for weights in mixture.values()),
+        alphas=sum(rows.numel() for rows in mixture.values()),
         macs=_macs(module, single, mixture),
         memory_bytes=_memory(config, module, batch, mixture, weights),
     )
 
 
 def _part(config: Config, ranks: Ranks) -> Config:
-    """The settings with a batch of what one process computes at once."""
+    """Return the settings with the batch that one process computes at once."""
     parts = ranks.size * config.compute.accumulate
-    batch_size = max(2, -(-config.data.batch_size // parts))
-    return (
-        replace(config, data=replace(config.data, batch_size=batch_size)) if parts > 1 else config
-    )
-
-
-def _evaluation_parameters(module: TrainingModule[Any]) -> int:
-    training_only = capabilities.training_only(module.network)
-    return sum(
-        weight.numel()
-        for name, weight in module.network.named_parameters()
-        if not name.startswith(training_only)
-    )
+    if parts == 1:
+        return config
+    size = max(2, math.ceil(config.data.batch_size / parts))
+    return replace(config, data=replace(config.data, batch_size=size))
 
 
 def _macs(module: TrainingModule[Any], single: Batch, mixture: Mixture) -> int:
@@ -99,7 +92,7 @@ def _macs(module: TrainingModule[Any], single: Batch, mixture: Mixture) -> int:
 def _memory(
     config: Config, module: TrainingModule[Any], batch: Batch, mixture: Mixture, weights: int
 ) -> int:
-    """Bytes of a training step; what autograd keeps is counted as it keeps it."""
+    """Estimate the bytes of a training step; counts the storages that autograd saves."""
     kept: dict[int, int] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -119,19 +112,14 @@ def _memory(
 
 
 def format_bytes(number: float) -> str:
-    """`1.5 GiB`."""
+    """Format a number of bytes in its largest unit: `1.5 GiB`."""
     exponent = min(int(math.log(max(number, 1), 1024)), 4)
-    return f"{number / 1024**exponent:.1f} {['B', 'KiB', 'MiB', 'GiB', 'TiB'][exponent]}"
+    return f"{number / 1024**exponent:.1f} {('B', 'KiB', 'MiB', 'GiB', 'TiB')[exponent]}"
 
 
-def as_json(size: Size) -> dict[str, Any]:
-    """The size as JSON values."""
-    return {name: getattr(size, name) for name in Size.__slots__}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run is about to do."""
+    """Plan of a run: what it computes, on which data, and how large that is."""
 
     spec: RunSpec
     info: DatasetInfo
@@ -139,11 +127,11 @@ class Plan:
     device: torch.device
     path: Path
     size: Size
-    ranks: Ranks = SINGLE_PROCESS
+    ranks: Ranks
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps that train the weights."""
+        """Number of steps of an epoch that train the weights."""
         spec = self.spec
         return spec.task.steps(
             spec.config, self.counts, search=spec.search, processes=self.ranks.size
@@ -151,28 +139,8 @@ class Plan:
 
     @property
     def description(self) -> Description:
-        """In the words of the space."""
+        """Texts of the space about the run."""
         return self.spec.task.describe(self.spec.config, self.info)
-
-
-def make(
-    spec: RunSpec,
-    info: DatasetInfo,
-    counts: Mapping[str, int],
-    *,
-    device: torch.device,
-    path: Path,
-    ranks: Ranks = SINGLE_PROCESS,
-) -> Plan:
-    """Work out what a run will take.
-
-    Raises:
-        ConfigError: if the strategy is unknown, or memory cannot be saved.
-    """
-    size = measure(spec.task, spec.config, info, spec.genotype, ranks=ranks)
-    return Plan(
-        spec=spec, info=info, counts=counts, device=device, path=path, size=size, ranks=ranks
-    )
 
 
 def print_json(plan: Plan, probe: Probe | None = None) -> None:
@@ -188,7 +156,7 @@ def print_json(plan: Plan, probe: Probe | None = None) -> None:
         "epochs": config.epochs,
         "steps_per_epoch": plan.steps_per_epoch,
         "steps": plan.steps_per_epoch * config.epochs,
-        **as_json(plan.size),
+        **asdict(plan.size),
         **({"probe": asdict(probe)} if probe is not None else {}),
         "out": str(plan.path),
         "config": config_file.as_mapping(config),
@@ -197,7 +165,7 @@ def print_json(plan: Plan, probe: Probe | None = None) -> None:
 
 
 def _describe_parts(config: Config, ranks: Ranks) -> str:
-    """What is said where a step is computed otherwise than by one process, whole, in float32."""
+    """Describe how a step is split and its precision, where not whole in one float32 process."""
     parts, precision = config.compute.accumulate, config.compute.precision
     notes = [f"{ranks.size} processes"] if ranks.size > 1 else []
     notes += [f"{parts} parts of a batch"] if parts > 1 else []
@@ -206,20 +174,16 @@ def _describe_parts(config: Config, ranks: Ranks) -> str:
 
 
 def _describe_probe(probe: Probe, batch: int) -> dict[str, str]:
-    """What a few steps told."""
-    step, epoch, run = probe.step_seconds, probe.epoch_seconds, probe.run_seconds
-    of_all, largest = "", "not known"
+    """Return the table's rows of what a few steps measured."""
+    epoch, run = format_seconds(probe.epoch_seconds), format_seconds(probe.run_seconds)
+    peak, largest = format_bytes(probe.peak_bytes), "not known"
     if probe.available_bytes is not None:
-        of_all = f" of {format_bytes(probe.available_bytes)}"
+        peak += f" of {format_bytes(probe.available_bytes)}"
     if probe.largest_batch is not None:
         largest = f"about {probe.largest_batch:,}"
         largest += "; this one does not fit" if probe.largest_batch < batch else ""
-    return {
-        "time": f"{step:.3g} s a step, {format_seconds(epoch)} an epoch, {format_seconds(run)} in "
-        "all",
-        "peak": f"{format_bytes(probe.peak_bytes)}{of_all}",
-        "largest batch": largest,
-    }
+    time = f"{probe.step_seconds:.3g} s a step, {epoch} an epoch, {run} in all"
+    return {"time": time, "peak": peak, "largest batch": largest}
 
 
 def show(plan: Plan, probe: Probe | None = None) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from darts_cli import config_file
+from darts_cli.commands.run_spec import naming
 from darts_cli.engine.artifacts import checked_alphas, origin
-from darts_cli.errors import ANOTHER, CheckpointError
+from darts_cli.errors import CheckpointError
 from darts_cli.genotype.file import load
 from darts_cli.genotype.types import Alphas, Genotype
 from darts_cli.run import checkpoint
@@ -30,10 +31,27 @@ _ALPHAS_METADATA = {
 _SETTINGS = {
     "command": Rule("search or train", lambda value: value in ("search", "train")),
     "space": one_of(SPACES),
-    "epochs": Rule(
-        f"1 to {MAX_EPOCHS:,}", lambda value: type(value) is int and 1 <= value <= MAX_EPOCHS
-    ),
+    "epochs": Rule(f"1 to {MAX_EPOCHS:,}", lambda value: EPOCH.is_valid(value) and value > 0),
 }
+
+
+def find_checkpoint(source: Path) -> Path:
+    """Return the checkpoint of a run to use: of a training the best one, else the newest.
+
+    Args:
+        source: The directory of a run, or a checkpoint, which is returned.
+
+    Raises:
+        CheckpointError: if there is none yet.
+    """
+    if source.is_file():
+        return source
+    run = Run.open(source)
+    if run.best.is_file() and checkpoint.read_metadata(run.best).get("kind") == "train":
+        return run.best
+    if run.last.is_file():
+        return run.last
+    raise CheckpointError(f"{run.path}: found no checkpoint in it yet, let the run save one")
 
 
 def read_alphas(file: Path) -> tuple[SearchSpace, Alphas, dict[str, Any]]:
@@ -47,10 +65,8 @@ def read_alphas(file: Path) -> tuple[SearchSpace, Alphas, dict[str, Any]]:
         raise CheckpointError(f"{file}: found no alphas in it, expected a checkpoint of a search")
     check(metadata, _ALPHAS_METADATA, CheckpointError, where=file)
     space = SPACES[metadata["config"]["space"]]
-    try:
+    with naming(file):
         alphas = checked_alphas(tensors, space)
-    except CheckpointError as error:
-        raise CheckpointError(error.problem, where=file, remedy=ANOTHER) from None
     return space, {cell: alpha.tolist() for cell, alpha in alphas.items()}, metadata
 
 
@@ -114,15 +130,10 @@ def _read_snapshots(run: Run, space: SearchSpace) -> list[SearchSnapshot]:
     snapshots: list[SearchSnapshot] = []
     for file in sorted(run.alphas.glob("epoch-*.safetensors")):
         epoch, alphas, metadata = read_epoch(run, space, file)
+        name, before = run.path.resolve().name, snapshots[-1] if snapshots else None
+        label, facts = f"{name}-epoch-{epoch}", origin(metadata, name, epoch)
         snapshots.append(
-            take_snapshot(
-                space,
-                alphas,
-                epoch=epoch,
-                name=f"{run.path.resolve().name}-epoch-{epoch}",
-                before=snapshots[-1] if snapshots else None,
-                origin=origin(metadata, run.path.resolve().name, epoch),
-            )
+            take_snapshot(space, alphas, epoch=epoch, name=label, before=before, origin=facts)
         )
     return snapshots
 

@@ -8,9 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from darts_cli.commands.checkpoint_checks import check_hidden, check_position, check_size, naming
+from darts_cli.commands.checkpoint_checks import check_hidden, check_position, check_size
 from darts_cli.commands.reading import read_epoch, read_records
-from darts_cli.commands.run_spec import RunSpec, check_fingerprints, read_spec, with_own_root
+from darts_cli.commands.run_spec import (
+    RunSpec,
+    check_fingerprints,
+    naming,
+    read_spec,
+    with_own_root,
+)
 from darts_cli.engine.state import State
 from darts_cli.engine.task import Data, Loaders
 from darts_cli.errors import CheckpointError, ConfigError, DataError
@@ -116,17 +122,14 @@ class Saved:
             return
         if self.damage is not None:
             run.put_previous_first()
-            self._report_damage(self.damage, state)
+            where = f"epoch {state.position.epoch + 1}, step {state.position.step}"
+            error_console().print(
+                f"{self.damage.located}; kept as {run.damaged.name}, "
+                f"and gone on from the checkpoint before it: {where}",
+                soft_wrap=True,
+                markup=False,
+            )
         run.keep_metrics(epochs)
-
-    def _report_damage(self, damage: CheckpointError, state: State) -> None:
-        where = f"epoch {state.position.epoch + 1}, step {state.position.step}"
-        error_console().print(
-            f"{damage.located}; kept as "
-            f"{self.run.damaged.name}, and gone on from the checkpoint before it: {where}",
-            soft_wrap=True,
-            markup=False,
-        )
 
 
 def _read_newest(

@@ -1,47 +1,40 @@
 """What a run is: its command, settings and genotype, and how a checkpoint holds them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from darts_cli import config_file
+from darts_cli import config_file, schema
 from darts_cli.config import Config, DataConfig
-from darts_cli.engine.task import Data, Task
+from darts_cli.engine.artifacts import versions
+from darts_cli.engine.task import Data, DatasetInfo, Task
 from darts_cli.errors import ANOTHER, CheckpointError, ConfigError, DataError
-from darts_cli.genotype.file import parse
+from darts_cli.genotype.file import dump, parse
 from darts_cli.genotype.types import Genotype
 from darts_cli.run.directory import Run
-from darts_cli.schema import (
-    Rule,
-    check,
-    is_count,
-    is_list_of,
-    is_mapping,
-    is_mapping_of,
-    is_name,
-    is_number,
-)
+from darts_cli.schema import Rule
 from darts_cli.spaces import SPACES, TABLE, load_task
 
 _POSITION = {"epoch", "step", "total"}
 
 # What the metadata of a whole checkpoint has; fingerprints are new in format 2.
 _METADATA = {
-    "kind": Rule("a command's name", is_name),
-    "config": Rule("settings", is_mapping),
-    "facts": Rule("facts about the data", is_mapping),
-    "counts": Rule("numbers of examples", is_mapping_of(is_count)),
+    "kind": Rule("a command's name", schema.is_name),
+    "config": Rule("settings", schema.is_mapping),
+    "facts": Rule("facts about the data", schema.is_mapping),
+    "counts": Rule("numbers of examples", schema.is_mapping_of(schema.is_count)),
     "genotype": Rule("a genotype or none", lambda value: value is None or isinstance(value, str)),
     "position": Rule(
         "epoch, step and total",
-        lambda value: is_mapping_of(is_count)(value) and value.keys() == _POSITION,
+        lambda value: schema.is_mapping_of(schema.is_count)(value) and value.keys() == _POSITION,
     ),
-    "best": Rule("a loss or none", lambda value: value is None or is_number(value)),
-    "averaged": Rule("a number of steps or none", lambda value: value is None or is_count(value)),
-    "watched": Rule("losses of epochs", is_list_of(is_number)),
-    "rollbacks": Rule("how often a run went back", is_count),
-    "fingerprints": Rule("a text for each split", is_mapping, required=False),
+    "best": Rule("a loss or none", lambda loss: loss is None or schema.is_number(loss)),
+    "averaged": Rule("a number of steps or none", lambda of: of is None or schema.is_count(of)),
+    "watched": Rule("losses of epochs", schema.is_list_of(schema.is_number)),
+    "rollbacks": Rule("how often a run went back", schema.is_count),
+    "fingerprints": Rule("a text for each split", schema.is_mapping, required=False),
 }
 
 
@@ -69,6 +62,40 @@ class RunSpec:
     def words(self) -> str:
         """The command with its argument, as a user types it."""
         return f"search {self.config.space}" if self.search else "train"
+
+
+def absolute_data(name: str, task: Task) -> str:
+    """Return a folder of data by its absolute path, any other data by its name."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if name not in task.data_names and folder.is_dir() else name
+
+
+def run_metadata(
+    spec: RunSpec, info: DatasetInfo, counts: Mapping[str, int], fingerprints: Mapping[str, str]
+) -> dict[str, Any]:
+    """Return what a checkpoint holds besides the state; `read_spec` reads it back."""
+    return {
+        "kind": spec.command,
+        "config": config_file.as_mapping(spec.config),
+        "facts": info,
+        "counts": dict(counts),
+        "fingerprints": dict(fingerprints),
+        "genotype": dump(spec.genotype) if spec.genotype is not None else None,
+        "versions": versions(),
+    }
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name a checkpoint in the errors of a block.
+
+    Raises:
+        CheckpointError: with the file before what was wrong in it.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None
 
 
 def check_fingerprints(spec: RunSpec, data: Data, metadata: Mapping[str, Any], remedy: str) -> None:
@@ -109,26 +136,23 @@ def read_spec(metadata: Mapping[str, Any], path: Path) -> RunSpec:
             raise CheckpointError(
                 f"{path}: found no {name!r} in it, expected a checkpoint of a search or training"
             )
-    check(metadata, _METADATA, CheckpointError, where=path, remedy=ANOTHER)
-    command, settings, text = (metadata[name] for name in ("kind", "config", "genotype"))
+    schema.check(metadata, _METADATA, CheckpointError, where=path, remedy=ANOTHER)
+    command, text = metadata["kind"], metadata["genotype"]
     genotype = parse(text, SPACES, f"the genotype in {path}") if text is not None else None
-    spec = RunSpec(
-        command=command, config=_saved_config(command, settings, path), genotype=genotype
-    )
+    config = _saved_config(command, metadata["config"], path)
     if (genotype is None) != (command == "search"):
         raise CheckpointError(
             f"{path}: genotype: found {'none' if genotype is None else genotype.name!r} in a "
             f"checkpoint of {command}; use another checkpoint"
         )
-    if genotype is not None and genotype.space != spec.config.space:
+    if genotype is not None and genotype.space != config.space:
         raise CheckpointError(
             f"{path}: genotype: found one of space {genotype.space!r}, expected "
-            f"{spec.config.space!r}; use another checkpoint"
+            f"{config.space!r}; use another checkpoint"
         )
-    try:
+    spec = RunSpec(command=command, config=config, genotype=genotype)
+    with naming(path):
         spec.task.check_info(metadata["facts"])
-    except CheckpointError as error:
-        raise CheckpointError(error.problem, where=path, remedy=ANOTHER) from None
     return spec
 
 

@@ -1,10 +1,8 @@
-"""How large the network of a run's genotype is, for the run's page."""
+"""Size of the network of a run's genotype, for the run's page."""
 
 from darts_cli.commands.checkpoint_checks import check_size
 from darts_cli.commands.plan import measure
-from darts_cli.commands.run_spec import RunSpec, read_spec
-from darts_cli.config import Config
-from darts_cli.engine.task import DatasetInfo
+from darts_cli.commands.run_spec import read_spec
 from darts_cli.errors import DartsError
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
@@ -14,10 +12,10 @@ from darts_cli.viz.page.data import NetworkSize
 
 
 def derived_size(history: History) -> NetworkSize | None:
-    """The size of the network that `darts train` makes of a run's genotype.
+    """Return the size of the network that `darts train` makes of a run's genotype.
 
-    That of a training is the one that it trains, that of a search what the
-    default recipe for its data would make.
+    For a training this is the trained network, for a search the network of the default recipe for
+    its data.
 
     Returns:
         None where there is no genotype yet, or no checkpoint that knows the data.
@@ -29,26 +27,15 @@ def derived_size(history: History) -> NetworkSize | None:
         tensors, metadata = checkpoint.read(last)
         spec, info = read_spec(metadata, last), metadata["facts"]
         check_size(spec, info, tensors, last)
-        config = _training(spec)
+        config = spec.config
+        if spec.search:
+            config = recipe("train", config.space, None, config.data.name)
         size = measure(spec.task, config, info, history.genotype)
     except DartsError:
         # A page without a size is better than none.
         return None
-    return NetworkSize(
-        parameters=size.parameters, macs=size.macs, example=_example(spec, config, info)
-    )
-
-
-def _training(spec: RunSpec) -> Config:
-    config = spec.config
-    return recipe("train", config.space, None, config.data.name) if spec.search else config
-
-
-def _example(spec: RunSpec, config: Config, info: DatasetInfo) -> str:
-    unit = spec.task.describe(config, info).unit
+    example = spec.task.describe(config, info).unit
     # A word is a word; of an image one wants to know how large it is.
-    return (
-        f"{unit} of {info['channels']} x {info['size']} x {info['size']}"
-        if ("size" in info)
-        else unit
-    )
+    if "size" in info:
+        example += f" of {info['channels']} x {info['size']} x {info['size']}"
+    return NetworkSize(parameters=size.parameters, macs=size.macs, example=example)

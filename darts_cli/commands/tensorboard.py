@@ -1,4 +1,4 @@
-"""`--tensorboard`: every epoch of a run as scalars and pictures that TensorBoard shows."""
+"""`--tensorboard`: scalars and pictures of every epoch of a run, for TensorBoard."""
 
 import importlib.util
 import io
@@ -13,12 +13,9 @@ from darts_cli.run.files import WriteError
 from darts_cli.run.signals import SearchSnapshot
 from darts_cli.space import SearchSpace
 
-_FOLDER = "tensorboard"
-"""In the run directory."""
-
 
 def check_installed() -> None:
-    """Make sure that what writes the files is there.
+    """Check that tensorboard is installed, which writes the files.
 
     Raises:
         ConfigError: if it is not.
@@ -39,10 +36,10 @@ class TensorBoardWriter:
         """Begin with epoch `first`; what an earlier process wrote of later ones is hidden.
 
         Args:
-            run: Its directory.
-            space: Of its cells.
-            genotype: That is trained; None in a search.
-            first: Counted from 1.
+            run: Directory of the run.
+            space: Space of its cells.
+            genotype: Genotype that is trained; None in a search.
+            first: Number of the first epoch, from 1.
 
         Raises:
             WriteError: if the folder cannot be made.
@@ -53,7 +50,7 @@ class TensorBoardWriter:
         self.space = space
         self.genotype = genotype
         self.drawn = False
-        self.folder = run / _FOLDER
+        self.folder = run / "tensorboard"
         try:
             self.writer = SummaryWriter(str(self.folder), purge_step=first)
         except OSError as error:
@@ -78,7 +75,10 @@ class TensorBoardWriter:
                 self.genotype = snapshot.genotype
             changed = snapshot is not None and not snapshot.signals.unchanged_epochs
             if self.genotype is not None and (changed or not self.drawn):
-                self._add_picture(self.genotype, epoch)
+                # At the first epoch and whenever the cells changed.
+                picture = _picture(self.genotype)
+                self.writer.add_image("genotype", picture, epoch, dataformats="HWC")
+                self.drawn = True
             self.writer.flush()
         except OSError as error:
             raise self._unwritten(error) from None
@@ -87,21 +87,16 @@ class TensorBoardWriter:
         return WriteError(f"{self.folder}: cannot be written ({error.strerror})")
 
     def _add_alphas(self, snapshot: SearchSnapshot) -> None:
-        """The candidates' softmax."""
+        """Write the softmax of each edge's candidates."""
         for cell, rows in snapshot.alphas.items():
             for (node, source), row in zip(self.space.edges, rows, strict=True):
                 edge = f"{source} to {node + self.space.inputs}"
                 for name, share in zip(self.space.primitives, softmax(row), strict=True):
                     self.writer.add_scalar(f"alphas {cell}, {edge}/{name}", share, snapshot.epoch)
 
-    def _add_picture(self, genotype: Genotype, epoch: int) -> None:
-        """The cells, at the first epoch and whenever they changed."""
-        self.writer.add_image("genotype", _picture(genotype), epoch, dataformats="HWC")
-        self.drawn = True
-
 
 def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """All numbers of a line, those of a group by the group's name."""
+    """Yield all numbers of a line, those of a group by the group's name."""
     for name, value in record.items():
         if isinstance(value, Mapping):
             yield from ((f"{name}/{key}", number) for key, number in value.items())
@@ -110,7 +105,7 @@ def _scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _picture(genotype: Genotype) -> Any:
-    """The cells as pixels `[H, W, 3]`."""
+    """Draw the cells as pixels `[H, W, 3]`."""
     # Drawing imports matplotlib.
     import numpy as np
     from PIL import Image

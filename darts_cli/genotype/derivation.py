@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from darts_cli.genotype.types import Alphas, CellGenotype, Edge, Genotype
@@ -20,7 +20,7 @@ class Choice:
     """Probability of the chosen operation on this edge."""
     operation_margin: float
     """Margin over the next best operation of the same edge."""
-    edge_margin: float | None
+    edge_margin: float | None = None
     """Margin over the strongest edge that the node dropped; None if it dropped none."""
 
     @property
@@ -55,39 +55,25 @@ def derive(
     for cell in space.cells:
         rows = iter(alphas[cell])
         nodes = []
-        for node in range(space.nodes):
+        for node in range(space.inputs, space.inputs + space.nodes):
             candidates = [
-                _strongest(space, next(rows), source) for source in range(node + space.inputs)
+                _strongest(space, next(rows), cell, node, source) for source in range(node)
             ]
             # sorted is stable: of equally strong edges the lower one stays in front.
             ranked = sorted(candidates, key=lambda candidate: -candidate.probability)
             kept, dropped = ranked[: space.edges_per_node], ranked[space.edges_per_node :]
-            nodes.append(tuple(candidate.edge for candidate in kept))
-            choices += [
-                Choice(
-                    cell=cell,
-                    node=node + space.inputs,
-                    edge=candidate.edge,
-                    probability=candidate.probability,
-                    operation_margin=candidate.margin,
-                    edge_margin=(
-                        candidate.probability - dropped[0].probability if dropped else None
-                    ),
-                )
-                for candidate in kept
-            ]
+            if dropped:
+                limit = dropped[0].probability
+                kept = [replace(edge, edge_margin=edge.probability - limit) for edge in kept]
+            nodes.append(tuple(choice.edge for choice in kept))
+            choices += kept
         cells[cell] = CellGenotype(tuple(nodes), concat)
     return Genotype(space=space.name, name=name, cells=cells, origin=dict(origin or {})), choices
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    edge: Edge
-    probability: float
-    margin: float
-
-
-def _strongest(space: SearchSpace, row: Sequence[float], source: int) -> _Candidate:
+def _strongest(
+    space: SearchSpace, row: Sequence[float], cell: str, node: int, source: int
+) -> Choice:
     """Return the best operation of one edge, with its margin over the next best."""
     probabilities = softmax(row)
     ranked = sorted(
@@ -100,7 +86,13 @@ def _strongest(space: SearchSpace, row: Sequence[float], source: int) -> _Candid
         key=lambda pair: -pair[0],
     )
     (best, operation), (second, _) = ranked[:2]
-    return _Candidate(Edge(operation, source), best, best - second)
+    return Choice(
+        cell=cell,
+        node=node,
+        edge=Edge(operation, source),
+        probability=best,
+        operation_margin=best - second,
+    )
 
 
 def softmax(row: Sequence[float]) -> list[float]:

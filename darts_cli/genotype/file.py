@@ -1,6 +1,6 @@
 """Genotype files: find, read and write them. Errors name file, line and allowed values."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import yaml
 from darts_cli import yaml_text
 from darts_cli.errors import GenotypeError
 from darts_cli.genotype.types import CellGenotype, Edge, Genotype
+from darts_cli.schema import one_of
 from darts_cli.space import SearchSpace
 
 # The format number that genotype files carry.
@@ -42,10 +43,8 @@ def load(name_or_path: str | Path, spaces: Spaces) -> Genotype:
     Raises:
         GenotypeError: if there is none, or the file is not a valid genotype.
     """
-    path = Path(name_or_path)
     known = shipped()
-    if str(name_or_path) in known:
-        path = known[str(name_or_path)]
+    path = known.get(str(name_or_path), Path(name_or_path))
     try:
         if not path.is_file():
             raise GenotypeError(
@@ -73,16 +72,17 @@ def parse(text: str, spaces: Spaces, file: str) -> Genotype:
     """
     # Genotypes inside checkpoints come here too, and no file size bounds those.
     yaml_text.check_size(len(text), file, GenotypeError, what="a genotype")
-    root = _Reader.open(text, file)
-    fields = root.mapping(
-        "genotype", required=("format", "space", "name", "cells"), optional=("origin",)
-    )
+    root = yaml_text.compose(text, file, GenotypeError)
+    if root is None:
+        raise GenotypeError(f"{file}: empty, expected a genotype")
+    keys = ("format", "space", "name", "cells")
+    fields = _Reader(root, file).mapping("genotype", required=keys, optional=("origin",))
     format_ = fields["format"].integer("format")
     if format_ != FORMAT:
         raise fields["format"].error(f"format {format_}", f"format {FORMAT}")
     space_name = fields["space"].string("space")
     if space_name not in spaces:
-        raise fields["space"].error(f"space {space_name!r}", _one_of(spaces))
+        raise fields["space"].error(f"space {space_name!r}", one_of(spaces).expected)
     space = spaces[space_name]
     cells = fields["cells"].mapping("cells", required=space.cells)
     return Genotype(
@@ -95,14 +95,11 @@ def parse(text: str, spaces: Spaces, file: str) -> Genotype:
 
 def dump(genotype: Genotype) -> str:
     """Return the YAML text of a genotype, which `parse` reads back."""
-    lines = [
-        f"format: {FORMAT}",
-        f"space: {genotype.space}",
-        f"name: {_scalar(genotype.name)}",
-        "cells:",
-    ]
-    for name, cell in genotype.cells.items():
-        lines += [f"  {name}:", "    nodes:"]
+    # A scalar that reads back as the same text; PyYAML ends a plain one with the document.
+    name = yaml.safe_dump(genotype.name).removesuffix("...\n").strip()
+    lines = [f"format: {FORMAT}", f"space: {genotype.space}", f"name: {name}", "cells:"]
+    for kind, cell in genotype.cells.items():
+        lines += [f"  {kind}:", "    nodes:"]
         for node in cell.nodes:
             edges = ", ".join(f"[{edge.operation}, {edge.source}]" for edge in node)
             lines.append(f"      - [{edges}]")
@@ -111,11 +108,6 @@ def dump(genotype: Genotype) -> str:
     if genotype.origin:
         text += yaml.safe_dump({"origin": dict(genotype.origin)}, sort_keys=False)
     return text
-
-
-def _scalar(text: str) -> str:
-    """Return a YAML scalar that reads back as the same string."""
-    return yaml.safe_dump(text, default_style=None).removesuffix("...\n").strip()
 
 
 def _cell(reader: "_Reader", name: str, space: SearchSpace) -> CellGenotype:
@@ -138,27 +130,21 @@ def _cell(reader: "_Reader", name: str, space: SearchSpace) -> CellGenotype:
 
 def _node(reader: "_Reader", state: int, space: SearchSpace) -> tuple[Edge, ...]:
     edges = []
-    items = reader.sequence(f"node {state}", most=MAX_EDGES)
-    for item in items:
+    for item in reader.sequence(f"node {state}", most=MAX_EDGES):
         pair = item.sequence("an edge")
         if len(pair) != 2:
             raise item.error(f"an edge of {len(pair)} items", "[operation, source]")
         operation = pair[0].string("an operation")
         if operation not in space.operations:
-            raise pair[0].error(f"operation {operation!r}", _one_of(space.operations))
+            raise pair[0].error(f"operation {operation!r}", one_of(space.operations).expected)
         source = pair[1].integer("a source")
         if not 0 <= source < state:
-            raise pair[1].error(
-                f"source {source} of node {state}", f"an earlier state, 0 to {state - 1}"
-            )
+            found = f"source {source} of node {state}"
+            raise pair[1].error(found, f"an earlier state, 0 to {state - 1}")
         edges.append(Edge(operation, source))
     if space.fixed_edges not in (None, len(edges)):
         raise reader.error(f"{len(edges)} edges in node {state}", f"{space.fixed_edges}")
     return tuple(edges)
-
-
-def _one_of(choices: Iterable[str]) -> str:
-    return "one of " + ", ".join(choices)
 
 
 class _Reader:
@@ -168,23 +154,14 @@ class _Reader:
         self.node = node
         self.file = file
 
-    @classmethod
-    def open(cls, text: str, file: str) -> "_Reader":
-        """Read the root node of a document; aliases are refused."""
-        node = yaml_text.compose(text, file, GenotypeError)
-        if node is None:
-            raise GenotypeError(f"{file}: empty, expected a genotype")
-        return cls(node, file)
-
     def error(self, found: str, expected: str) -> GenotypeError:
         line = self.node.start_mark.line + 1
         return GenotypeError(f"{self.file}, line {line}: found {found}, expected {expected}")
 
     def mapping(
-        self, what: str, required: Iterable[str], optional: Iterable[str] = ()
+        self, what: str, required: tuple[str, ...], optional: tuple[str, ...] = ()
     ) -> dict[str, "_Reader"]:
         """Return the values of a mapping by key; refuse unknown, missing and repeated keys."""
-        required, optional = tuple(required), tuple(optional)
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error(self._kind(), f"{what} as a mapping")
         values: dict[str, _Reader] = {}
@@ -192,7 +169,7 @@ class _Reader:
             key = _Reader(key_node, self.file)
             name = key.string("a key")
             if name not in required + optional:
-                raise key.error(f"key {name!r} in {what}", _one_of(required + optional))
+                raise key.error(f"key {name!r} in {what}", one_of(required + optional).expected)
             if name in values:
                 raise key.error(f"key {name!r} twice in {what}", "each key once")
             values[name] = _Reader(value_node, self.file)

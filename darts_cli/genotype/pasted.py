@@ -8,11 +8,14 @@ import keyword
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from darts_cli.errors import GenotypeError
 from darts_cli.genotype.types import CellGenotype, Edge, Genotype
+from darts_cli.schema import one_of
 from darts_cli.space import SearchSpace
 
 # Limit of a text with genotypes; in the log of a search each takes some three hundred bytes.
@@ -26,10 +29,10 @@ _DEEPEST = 20
 # Limit of what is taken of a line before a call, of names in errors, and of states of a range.
 _LONGEST = 100
 
-# In their published order.
+# Arguments for the edges and for the concat of each cell, in their published order.
 _ARGUMENTS = {
-    "cnn": ("normal", "normal_concat", "reduce", "reduce_concat"),
-    "rnn": ("recurrent", "concat"),
+    "cnn": (("normal", "normal_concat"), ("reduce", "reduce_concat")),
+    "rnn": (("recurrent", "concat"),),
 }
 
 # Edges of a node of an image cell, in genotypes whose edges do not name their node.
@@ -77,8 +80,7 @@ def write_pasted(genotype: Genotype, space: SearchSpace) -> str:
     if not name.isidentifier() or keyword.iskeyword(name):
         name = f"_{name}"
     parts = []
-    for cell, keys in zip(space.cells, _cell_arguments(space.name), strict=True):
-        edges, concat = keys
+    for cell, (edges, concat) in zip(space.cells, _ARGUMENTS[space.name], strict=True):
         parts.append(f"{edges}=[{_write_edges(genotype.cells[cell], space)}]")
         parts.append(f"{concat}={list(genotype.cells[cell].concat)}")
     return f"{name} = Genotype({', '.join(parts)})\n"
@@ -95,14 +97,7 @@ def _write_edges(cell: CellGenotype, space: SearchSpace) -> str:
     )
 
 
-def _cell_arguments(space: str) -> Iterator[tuple[str, str]]:
-    """Return the names of the arguments for the edges and for the concat of each cell."""
-    arguments = iter(_ARGUMENTS[space])
-    return zip(arguments, arguments, strict=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """A call `Genotype(...)` in the text."""
 
     name: str | None
@@ -131,10 +126,8 @@ def _end_of_call(text: str, place: int, where: str) -> int:
     """Return the position after the bracket that closes the one right before `place`."""
     depth = 1
     for token in _TOKEN.finditer(text, place):
-        if token[0] in {"(", "["}:
-            depth += 1
-        elif token[0] in {")", "]"}:
-            depth -= 1
+        # Strings and comments change nothing.
+        depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(token[0], 0)
         if depth > _DEEPEST:
             raise GenotypeError(f"{where}: found nesting deeper than {_DEEPEST}, expected lists")
         if not depth:
@@ -172,29 +165,29 @@ class _Reader:
     def genotype(self, call: ast.Call, spaces: Mapping[str, SearchSpace]) -> Genotype:
         """Return the genotype of a call, with an empty name."""
         given = {keyword.arg for keyword in call.keywords}
-        recurrent = given & {*_ARGUMENTS["rnn"]} or len(call.args) + len(given) <= 2
+        recurrent = given & {*chain(*_ARGUMENTS["rnn"])} or len(call.args) + len(given) <= 2
         space = spaces["rnn" if recurrent and "normal" not in given else "cnn"]
         values = self._arguments(call, space.name)
         cells = {
             cell: self._cell(values[edges], values[concat], space, cell)
-            for cell, (edges, concat) in zip(space.cells, _cell_arguments(space.name), strict=True)
+            for cell, (edges, concat) in zip(space.cells, _ARGUMENTS[space.name], strict=True)
         }
         return Genotype(space=space.name, name="", cells=cells)
 
     def _arguments(self, call: ast.Call, space: str) -> dict[str, ast.expr]:
-        names = _ARGUMENTS[space]
+        names = tuple(chain(*_ARGUMENTS[space]))
         if len(call.args) > len(names):
-            raise self.error(call, f"{len(call.args)} arguments", f"{', '.join(names)}")
+            raise self.error(call, f"{len(call.args)} arguments", ", ".join(names))
         values = dict(zip(names, call.args, strict=False))
         for argument in call.keywords:
             if argument.arg not in names:
-                raise self.error(argument, f"argument {argument.arg!r}", _one_of(names))
+                raise self.error(argument, f"argument {argument.arg!r}", one_of(names).expected)
             if argument.arg in values:
                 raise self.error(argument, f"argument {argument.arg!r} twice", "each once")
             values[argument.arg] = argument.value
         for name in names:
             if name not in values:
-                raise self.error(call, f"a genotype without {name!r}", f"{', '.join(names)}")
+                raise self.error(call, f"a genotype without {name!r}", ", ".join(names))
         return values
 
     def _cell(
@@ -224,9 +217,8 @@ class _Reader:
         if not isinstance(operation, str):
             raise self.error(parts[0], _kind(parts[0]), "an operation as text")
         if operation not in space.operations:
-            raise self.error(
-                parts[0], f"operation {operation[:_LONGEST]!r}", _one_of(space.operations)
-            )
+            found = f"operation {operation[:_LONGEST]!r}"
+            raise self.error(parts[0], found, one_of(space.operations).expected)
         return operation, [self._state(part) for part in parts[1:]]
 
     def _deal(
@@ -249,17 +241,14 @@ class _Reader:
             node = max(states) if len(states) == 2 else space.inputs + number // each
             source = min(states)
             if source >= node or node < space.inputs:
-                raise self.error(
-                    item, f"source {source} of node {node}", "an earlier state of a later node"
-                )
+                found = f"source {source} of node {node}"
+                raise self.error(item, found, "an earlier state of a later node")
             nodes.setdefault(node, []).append(Edge(operation, source))
         for node in range(space.inputs, max(nodes, default=space.inputs) + 1):
             if node not in nodes:
-                raise self.error(
-                    whole,
-                    f"no edge that ends in node {node} of {cell}",
-                    "one or more; leave that node out, and count those behind it anew",
-                )
+                found = f"no edge that ends in node {node} of {cell}"
+                remedy = "leave that node out, and count those behind it anew"
+                raise self.error(whole, found, f"one or more; {remedy}")
             if space.fixed_edges not in {None, len(nodes[node])}:
                 found = f"{len(nodes[node])} edges in node {node}"
                 raise self.error(whole, found, f"{space.fixed_edges}")
@@ -287,10 +276,6 @@ class _Reader:
         if type(value) is not int or value > 10**6:
             raise self.error(node, _kind(node), "a state as a whole number")
         return value
-
-
-def _one_of(choices: tuple[str, ...]) -> str:
-    return "one of " + ", ".join(choices)
 
 
 def _kind(node: ast.expr) -> str:

@@ -1,4 +1,4 @@
-"""What the names and shapes of published tensors tell of the network that they are of."""
+"""A network that was detected by the names and shapes of published tensors."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from typing import Any
 
 from darts_cli.errors import CheckpointError
 
+# Shapes of tensors by name.
 Shapes = Mapping[str, tuple[int, ...]]
-"""Of tensors, by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -15,21 +15,21 @@ class DetectedNetwork:
     """A network that was recognised."""
 
     command: str
-    """What made it: `search` or `train`."""
+    """Command that made it: `search` or `train`."""
     recipe: str
-    """The set of defaults that fits it best."""
+    """Recipe that fits it best."""
     network: Mapping[str, Any]
     """Settings of the network that follow from shapes."""
     outputs: int
     """Classes or words."""
     words: str
-    """What it is, for people."""
+    """Description for the user."""
     channels: int = 0
-    """Of the images that it reads; 0: none."""
+    """Channels of the images that it reads; 0: none."""
 
 
 def shape_of(shapes: Shapes, name: str, dimensions: int) -> tuple[int, ...]:
-    """The shape of a tensor that a network of its kind has.
+    """Return the shape of a tensor that a network of its kind has.
 
     Raises:
         CheckpointError: if it is not there, or is of other dimensions.

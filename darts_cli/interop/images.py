@@ -1,7 +1,7 @@
-"""Published state dictionaries of image networks: what they are of, and of which images."""
+"""Published state dictionaries of image networks: the network, and its images."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from darts_cli.genotype.types import Genotype
 from darts_cli.interop.detected import DetectedNetwork, Shapes, shape_of
 from darts_cli.spaces.cnn.data import datasets, folder
 from darts_cli.spaces.cnn.data.augment import IMAGENET
-from darts_cli.spaces.cnn.data.info import ImageInfo, Statistics
+from darts_cli.spaces.cnn.data.info import ImageInfo
 from darts_cli.spaces.cnn.operations import build, is_reduction
 from darts_cli.spaces.cnn.primitives import find_primitive
 
@@ -35,8 +35,8 @@ _CIFAR100 = """
     snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
     tiger tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm
 """
+# Classes in the order of the data sets' numbers, which is that of the alphabet.
 CIFAR_NAMES = {"cifar10": tuple(_CIFAR10.split()), "cifar100": tuple(_CIFAR100.split())}
-"""Classes in the order of the data sets' numbers, which is that of the alphabet."""
 
 _PHOTOGRAPH_SIZE = 224
 
@@ -45,21 +45,20 @@ class ImageInterop:
     """State dictionaries of the convolutional space."""
 
     alphas = (("alphas_normal", "normal"), ("alphas_reduce", "reduce"))
-    """What the alphas of each cell are called, the usual name first."""
+    """Names of the alphas of each cell, the usual one first."""
     tied: tuple[tuple[str, str], ...] = ()
 
     def holds(self, names: set[str]) -> bool:
-        """Whether these are names of such a network."""
+        """Return whether these are names of such a network."""
         return "cells.0.preprocess1.op.1.weight" in names
 
     def detect(self, shapes: Shapes) -> DetectedNetwork:
-        """What the network is.
+        """Return the network that tensors of these shapes belong to.
 
         Raises:
             CheckpointError: naming the first tensor that is missing or cannot be.
         """
-        layers = _count_cells(shapes)
-        channels = _channels(shapes, layers)
+        layers, channels = _measure_cells(shapes)
         search = any(map(_MIXED.match, shapes))
         stem = "imagenet" if "stem0.0.weight" in shapes and not search else "cifar"
         first = "stem0.0.weight" if stem == "imagenet" else "stem.0.weight"
@@ -87,19 +86,18 @@ class ImageInterop:
         )
 
     def fits(self, shapes: Shapes, genotype: Genotype) -> bool:
-        """Whether the first cell of each kind has the genotype's operations."""
-        layers = _count_cells(shapes)
-        channels = _channels(shapes, layers)
-        for index in sorted({0, layers // 3}):
-            reduction = is_reduction(index, layers)
-            expected = dict(_operations(genotype, index, channels, reduction=reduction))
+        """Return whether the first cell of each kind has the genotype's operations."""
+        layers, channels = _measure_cells(shapes)
+        for index in {0, layers // 3}:
             start = f"cells.{index}._ops."
             found = {
-                name: shape
+                name.removeprefix(start): shape
                 for name, shape in shapes.items()
                 if name.startswith(start) and not name.endswith(_COUNTER)
             }
-            if found != expected:
+            if found != _operation_shapes(
+                genotype, channels, reduction=is_reduction(index, layers)
+            ):
                 return False
         return True
 
@@ -111,7 +109,7 @@ class ImageInterop:
         given: bool,
         classes: Sequence[str] | None,
     ) -> tuple[Config, DatasetInfo, str]:
-        """What the network has to remember of its images, none of which is in the file.
+        """Find what the network has to remember of its images, which is not in the file.
 
         Args:
             detected: The network.
@@ -130,18 +128,21 @@ class ImageInterop:
         if not isinstance(settings, ImageDataConfig):
             raise TypeError("settings of another space given to the convolutional one")
         stem = detected.network.get("stem", "cifar")
-        names = self._names(detected, settings, given=given, stem=stem)
-        known = next(
-            (cifar for cifar, of in CIFAR_NAMES.items() if set(of) == set(names or ())), ""
-        )
+        names = _class_names(detected, settings, given=given, stem=stem)
+        known = next((name for name, of in CIFAR_NAMES.items() if set(of) == set(names or ())), "")
         if known and not given:
             settings = replace(settings, name=known)
         if stem != "imagenet" and given and not known:
             # How these were augmented is not known; as CIFAR's they may be too small for.
             settings = replace(settings, crop_padding=0, cutout=0)
-            info = _measure(settings)
+            info = datasets.load(settings, device=torch.device("cpu"), search=False).info
         else:
-            mean, std = _published_statistics(detected, stem, known)
+            if detected.channels == 1:
+                raise CheckpointError(
+                    "found a network of grey images, whose mean and deviation nobody has "
+                    "published; name the images by --data DIR"
+                )
+            mean, std = IMAGENET if stem == "imagenet" else datasets.CIFAR[known or "cifar10"]
             usual = _PHOTOGRAPH_SIZE if stem == "imagenet" else datasets.CIFAR_SIZE
             info = ImageInfo(
                 name=settings.name,
@@ -159,33 +160,20 @@ class ImageInterop:
         note = "classes are numbered: name them by --data DIR or --classes" if not names else ""
         return replace(config, data=settings), asdict(info), "" if classes else note
 
-    def _names(
-        self, detected: DetectedNetwork, settings: ImageDataConfig, *, given: bool, stem: str
-    ) -> Sequence[str] | None:
-        """The classes' names, where they can be known without reading an image."""
-        if not given:
-            found = [names for names in CIFAR_NAMES.values() if len(names) == detected.outputs]
-            return found[0] if found and stem == "cifar" else None
-        if settings.name in CIFAR_NAMES:
-            return CIFAR_NAMES[settings.name]
-        place = Path(settings.name).expanduser()
-        if settings.name not in datasets.DATASETS and place.is_dir():
-            return folder.find_images(place).classes
-        return datasets.find(settings, search=False).classes
 
-
-def _measure(settings: ImageDataConfig) -> ImageInfo:
-    """As a training on these images does."""
-    return datasets.load(settings, device=torch.device("cpu"), search=False).info
-
-
-def _published_statistics(detected: DetectedNetwork, stem: str, known: str) -> Statistics:
-    if detected.channels == 1:
-        raise CheckpointError(
-            "found a network of grey images, whose mean and deviation nobody has published; "
-            "name the images by --data DIR"
-        )
-    return IMAGENET if stem == "imagenet" else datasets.CIFAR[known or "cifar10"]
+def _class_names(
+    detected: DetectedNetwork, settings: ImageDataConfig, *, given: bool, stem: str
+) -> Sequence[str] | None:
+    """Return the names of the classes, where they can be known without reading an image."""
+    if not given:
+        found = [names for names in CIFAR_NAMES.values() if len(names) == detected.outputs]
+        return found[0] if found and stem == "cifar" else None
+    if settings.name in CIFAR_NAMES:
+        return CIFAR_NAMES[settings.name]
+    place = Path(settings.name).expanduser()
+    if settings.name not in datasets.DATASETS and place.is_dir():
+        return folder.find_images(place).classes
+    return datasets.find(settings, search=False).classes
 
 
 def _check(detected: DetectedNetwork, info: ImageInfo) -> None:
@@ -201,7 +189,8 @@ def _check(detected: DetectedNetwork, info: ImageInfo) -> None:
         )
 
 
-def _count_cells(shapes: Shapes) -> int:
+def _measure_cells(shapes: Shapes) -> tuple[int, int]:
+    """Return the number of cells, and the channels of the first if it were no reduction."""
     numbers = {int(match[1]) for match in map(_CELL.match, shapes) if match}
     if len(numbers) > _MOST_CELLS:
         raise CheckpointError(
@@ -212,26 +201,19 @@ def _count_cells(shapes: Shapes) -> int:
             raise CheckpointError(
                 f"cells.{number}: found no such cell before cells.{max(numbers)}, expected all"
             )
-    return len(numbers)
-
-
-def _channels(shapes: Shapes, layers: int) -> int:
-    """Of a network's first cells, were none of them a reduction."""
     channels = shape_of(shapes, "cells.0.preprocess1.op.1.weight", 4)[0]
-    return max(1, channels // 2) if is_reduction(0, layers) else channels
+    return len(numbers), max(1, channels // 2) if is_reduction(0, len(numbers)) else channels
 
 
-def _operations(
-    genotype: Genotype, index: int, channels: int, *, reduction: bool
-) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Names and shapes of a cell's operations."""
-    cell = genotype.cells["reduce" if reduction else "normal"]
-    # Only the first cells are asked for, before which nothing is reduced.
+def _operation_shapes(genotype: Genotype, channels: int, *, reduction: bool) -> Shapes:
+    """Return the shapes of the operations of the first normal or reduction cell."""
+    shapes = {}
     channels *= 2 if reduction else 1
-    for number, edge in enumerate(cell.edges):
+    for number, edge in enumerate(genotype.cells["reduce" if reduction else "normal"].edges):
         stride = 2 if reduction and edge.source < 2 else 1
         with torch.device("meta"):
             module = build(find_primitive(edge.operation), channels, stride)
         for name, tensor in module.state_dict().items():
             if not name.endswith(_COUNTER):
-                yield f"cells.{index}._ops.{number}.{name}", tuple(tensor.shape)
+                shapes[f"{number}.{name}"] = tuple(tensor.shape)
+    return shapes

@@ -1,8 +1,9 @@
-"""What a published file holds: a network's tensors by name, and alphas."""
+"""Contents of a published file: a network's tensors by name, and alphas."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,40 +13,46 @@ from torch import Tensor
 from darts_cli.errors import CheckpointError
 from darts_cli.interop import torch_file
 from darts_cli.interop.detected import Shapes
-from darts_cli.interop.spaces import INTEROP, Interop
+from darts_cli.interop.images import ImageInterop
+from darts_cli.interop.text import TextInterop
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
 
+Interop = ImageInterop | TextInterop
+
+# What each space knows of published state dictionaries.
+INTEROP: dict[str, Interop] = {"cnn": ImageInterop(), "rnn": TextInterop()}
+
+# Keys under which a dictionary of more than a network holds it.
 _PLACES = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
-"""Where a dictionary of more than a network holds it."""
 
+# Keys under which it holds alphas side by side.
 _LISTS = ("alphas", "arch_parameters", "_arch_parameters")
-"""Where it holds alphas side by side."""
 
+# Prefix that torch's DataParallel puts before all names.
 _PARALLEL = "module."
-"""What torch's DataParallel puts before all names."""
 
 _NAME = re.compile(r"[\w.]{1,200}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportedNetwork:
-    """The tensors of a network of a known space."""
+    """Tensors of a network of a known space."""
 
     space: SearchSpace
     published: Interop
     state: dict[str, Tensor]
     alphas: dict[str, Tensor] | None
-    """By cell, where they are in the file as well."""
+    """Alphas by cell, `[E, O]`; None where the file has none."""
 
     @property
     def shapes(self) -> Shapes:
-        """Of all tensors."""
+        """Shapes of all tensors by name."""
         return {name: tuple(tensor.shape) for name, tensor in self.state.items()}
 
 
 def read_network(path: Path) -> ImportedNetwork:
-    """The network in a file of `torch.save`.
+    """Read the network in a file of `torch.save`.
 
     Raises:
         CheckpointError: if the file cannot be read, or holds no network of DARTS.
@@ -59,22 +66,21 @@ def read_network(path: Path) -> ImportedNetwork:
             "names such as cells.0.preprocess1.op.1.weight or rnns.0._W0"
         )
     whole, published = torch_file.read(path), INTEROP[space]
-    state = _without_parallel(_find_state(whole, published, path))
-    inside = _find_alphas(state, published)
-    for cell_names in published.alphas:
-        for name in cell_names:
-            state.pop(name, None)
+    state = _find_state(whole, published, path)
+    found = _find_alphas(state, published)
+    for name in chain(*published.alphas):
+        state.pop(name, None)
     for name, tensor in state.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise CheckpointError(f"{path}: found a name that no tensor of a network has")
-        check_tensor(path, name, tensor)
-    beside = _find_alphas(whole, published) if inside is None else inside
-    alphas = _check_alphas(beside, SPACES[space], path) if beside is not None else None
+        _check_tensor(path, name, tensor)
+    found = found if found is not None else _find_alphas(whole, published)
+    alphas = _check_alphas(found, SPACES[space], path) if found is not None else None
     return ImportedNetwork(space=SPACES[space], published=published, state=state, alphas=alphas)
 
 
 def read_alphas_of(path: Path, network: ImportedNetwork) -> dict[str, Tensor]:
-    """The alphas in a file of their own, by cell.
+    """Read the alphas in a file of their own, by cell.
 
     Raises:
         CheckpointError: if there are none, or not those of the network's space.
@@ -87,29 +93,35 @@ def read_alphas_of(path: Path, network: ImportedNetwork) -> dict[str, Tensor]:
     return _check_alphas(found, network.space, path)
 
 
-def _find_state(whole: object, published: Interop, path: Path) -> Mapping[Any, Any]:
-    places = [whole]
-    if isinstance(whole, dict):
-        places += [whole[name] for name in _PLACES if name in whole]
-    for place in places:
+def _places(whole: object, keys: tuple[str, ...]) -> list[object]:
+    """Return what may hold a network or alphas: the whole file, and its values of some keys."""
+    return (
+        [whole, *(whole[key] for key in keys if key in whole)]
+        if isinstance(whole, dict)
+        else [whole]
+    )
+
+
+def _find_state(whole: object, published: Interop, path: Path) -> dict[Any, Any]:
+    """Return a copy of the state dictionary, without the prefix of DataParallel."""
+    for place in _places(whole, _PLACES):
         if isinstance(place, dict):
             names = {name.removeprefix(_PARALLEL) for name in place if isinstance(name, str)}
             if published.holds(names):
-                return place
+                parallel = all(isinstance(key, str) and key.startswith(_PARALLEL) for key in place)
+                # On all names or on none: one of a mixture is a name that no tensor has.
+                return {
+                    key.removeprefix(_PARALLEL) if parallel else key: item
+                    for key, item in place.items()
+                }
     raise CheckpointError(
         f"{path}: found no state dictionary where one is looked for, expected it as the whole "
         f"file, or under one of {', '.join(_PLACES)}"
     )
 
 
-def _without_parallel(state: Mapping[Any, Any]) -> dict[Any, Any]:
-    if not all(isinstance(name, str) and name.startswith(_PARALLEL) for name in state):
-        return dict(state)
-    return {name.removeprefix(_PARALLEL): item for name, item in state.items()}
-
-
-def check_tensor(path: Path, name: str, tensor: object) -> None:
-    """Make sure that what a file has under a name is a tensor that can be used.
+def _check_tensor(path: Path, name: str, tensor: object) -> Tensor:
+    """Return what a file has under a name, if it is a tensor that can be used.
 
     Raises:
         CheckpointError: if it is not.
@@ -123,10 +135,11 @@ def check_tensor(path: Path, name: str, tensor: object) -> None:
         )
     if tensor.dtype == torch.bool:
         raise CheckpointError(f"{path}: {name}: found {tensor.dtype}, expected numbers")
+    return tensor
 
 
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Make sure that all numbers are numbers.
+    """Check that all numbers are finite.
 
     Raises:
         CheckpointError: naming the first tensor that holds others.
@@ -139,35 +152,31 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
             )
 
 
-def _find_alphas(place: object, published: Interop) -> list[object] | None:
-    """The alphas of each cell, by name or side by side; None if they are not there."""
-    places = [place]
-    if isinstance(place, dict):
-        places += [place[name] for name in _LISTS if name in place]
-    for inner in places:
-        if isinstance(inner, dict):
+def _find_alphas(whole: object, published: Interop) -> list[object] | None:
+    """Return the alphas of each cell, by name or side by side; None if they are not there."""
+    for place in _places(whole, _LISTS):
+        if isinstance(place, dict):
             named = [
-                next((inner[name] for name in names if name in inner), None)
+                next((place[name] for name in names if name in place), None)
                 for names in published.alphas
             ]
             if all(isinstance(alpha, Tensor) for alpha in named):
                 return list(named)
-        if isinstance(inner, list | tuple) and len(inner) == len(published.alphas):
-            return list(inner)
-        if isinstance(inner, Tensor) and len(published.alphas) == 1:
-            return [inner]
+        if isinstance(place, list | tuple) and len(place) == len(published.alphas):
+            return list(place)
+        if isinstance(place, Tensor) and len(published.alphas) == 1:
+            return [place]
     return None
 
 
 def _check_alphas(found: list[object], space: SearchSpace, path: Path) -> dict[str, Tensor]:
     shape, alphas = [len(space.edges), len(space.primitives)], {}
-    for cell, alpha in zip(space.cells, found, strict=True):
-        check_tensor(path, f"alphas of {cell}", alpha)
-        if not isinstance(alpha, Tensor) or list(alpha.shape) != shape:
-            size = list(alpha.shape) if isinstance(alpha, Tensor) else "none"
+    for cell, value in zip(space.cells, found, strict=True):
+        alpha = _check_tensor(path, f"alphas of {cell}", value)
+        if list(alpha.shape) != shape:
             raise CheckpointError(
-                f"{path}: alphas of {cell}: found shape {size}, expected {shape}, a row an edge "
-                "and a column a primitive"
+                f"{path}: alphas of {cell}: found shape {list(alpha.shape)}, expected {shape}, "
+                "a row an edge and a column a primitive"
             )
         alphas[cell] = alpha.detach().float()
     check_finite(path, {f"alphas of {cell}": alpha for cell, alpha in alphas.items()})

@@ -1,4 +1,4 @@
-"""What reading a pickle would make, found out without reading it: nothing of it is built.
+"""Scan of a pickle: which values reading it would make, without making any.
 
 torch's own reader, with `weights_only`, runs no code from a file either. It can be made to take
 hours or all memory, though, by keys that are tuples of tuples, or by sizes that nothing backs.
@@ -9,15 +9,16 @@ import io
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from darts_cli.errors import CheckpointError
 
+# Bytes of one pickle; the paper's supernet with the state of its optimizer has a fifth of that.
 MAX_BYTES = 2**22
-"""Of one pickle; the paper's supernet with the state of its optimizer has a fifth of that."""
 
 _MAX_STEPS = 500_000
 
+# What a state dictionary is made by.
 _FUNCTIONS = {
     "torch._utils _rebuild_tensor",
     "torch._utils _rebuild_tensor_v2",
@@ -26,23 +27,21 @@ _FUNCTIONS = {
     "torch Size",
     "collections OrderedDict",
 }
-"""What a state dictionary is made by."""
 
 _KINDS = ("Double", "Float", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _STORAGES = {f"{module} {kind}Storage" for module in ("torch", "torch.cuda") for kind in _KINDS}
 
 
-@dataclass(frozen=True, slots=True)
-class _Global:
+class _Global(NamedTuple):
     """A function or class by its name."""
 
     name: str
 
 
-# What stands on the stack besides texts, names and tuples.
+# What stands on the stack besides texts, globals and tuples.
 _NUMBER, _MAPPING, _OTHER = object(), object(), object()
 
-_Step = Callable[["_Machine", Any], None]
+_Step = Callable[["_Machine", Any], object]
 
 
 class UnsafeError(CheckpointError):
@@ -54,10 +53,10 @@ class DamageError(CheckpointError):
 
 
 def scan(content: bytes) -> tuple[set[str], int]:
-    """The texts that are keys in a pickle, and how long it is.
+    """Return the texts that are keys in a pickle, and its length in bytes.
 
     Args:
-        content: What begins with it.
+        content: Bytes that begin with it.
 
     Raises:
         UnsafeError: naming what it would call, if that is more than tensors are made of.
@@ -91,36 +90,21 @@ class _Machine:
     def push(self, value: object) -> None:
         self.stack.append(value)
 
-    def text(self, argument: str) -> None:
-        self.push(argument)
-
-    def number(self, _argument: object) -> None:
-        self.push(_NUMBER)
-
-    def mapping(self, _argument: object) -> None:
-        self.push(_MAPPING)
-
-    def other(self, _argument: object) -> None:
-        self.push(_OTHER)
-
-    def nothing(self, _argument: object) -> None:
-        """Leave the stack as it is."""
-
-    def mark(self, _argument: object) -> None:
+    def mark(self) -> None:
         self.marks.append(self.stack)
         self.stack = []
 
     def unmark(self) -> list[object]:
-        """What was put on the stack since the mark."""
+        """Return what was put on the stack since the mark, and drop it."""
         items, self.stack = self.stack, self.marks.pop()
         return items
 
     def group(self, count: int | None) -> None:
-        """A tuple; what is in its tuples is of no account."""
-        items = self.unmark() if count is None else self._take(count)
+        """Push a tuple; tuples in it count as any other value."""
+        items = self.unmark() if count is None else self.take(count)
         self.push(tuple([_OTHER if type(item) is tuple else item for item in items]))
 
-    def _take(self, count: int) -> list[object]:
+    def take(self, count: int) -> list[object]:
         return [self.stack.pop() for _ in range(count)][::-1]
 
     def remember(self, place: int) -> None:
@@ -135,7 +119,7 @@ class _Machine:
             raise UnsafeError(shown.replace(" ", "."))
         self.push(_Global(argument))
 
-    def call(self, _argument: object) -> None:
+    def call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(function, _Global) or function.name not in _FUNCTIONS:
             raise DamageError("a call of no function")
@@ -144,15 +128,12 @@ class _Machine:
             raise DamageError("a mapping made of others")
         self.push(_OTHER)
 
-    def build(self, _argument: object) -> None:
+    def build(self) -> None:
         if self.stack.pop() is not _MAPPING:
             raise DamageError("a state that is no mapping")
 
-    def drop(self, _argument: object) -> None:
-        self.stack.pop()
-
-    def storage(self, _argument: object) -> None:
-        """A storage by what torch calls it, which has to be plain: it is looked up."""
+    def storage(self) -> None:
+        """Replace the name of a storage by the storage; torch looks the name up, so it is plain."""
         group = self.stack.pop()
         if type(group) is not tuple or _OTHER in group:
             raise DamageError("a storage without a plain name")
@@ -165,45 +146,32 @@ class _Machine:
             elif key is not _NUMBER:
                 raise DamageError("a key that is no text")
 
-    def set_one(self, _argument: object) -> None:
-        self.set_items(self._take(2))
 
-    def set_many(self, _argument: object) -> None:
-        self.set_items(self.unmark())
+_NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE")
 
-    def drop_many(self, _argument: object) -> None:
-        self.unmark()
-
-
+# The operations that torch writes, of the many that there are; each takes its argument.
 _STEPS: dict[str, _Step] = {
-    "PROTO": _Machine.nothing,
-    "STOP": _Machine.drop,
-    "MARK": _Machine.mark,
-    "BINUNICODE": _Machine.text,
-    "SHORT_BINSTRING": _Machine.text,
-    **dict.fromkeys(
-        ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "NONE", "NEWTRUE", "NEWFALSE"),
-        _Machine.number,
-    ),
-    "EMPTY_DICT": _Machine.mapping,
-    "EMPTY_LIST": _Machine.other,
+    "PROTO": lambda _machine, _: None,
+    "STOP": lambda machine, _: machine.stack.pop(),
+    "MARK": lambda machine, _: machine.mark(),
+    "BINUNICODE": _Machine.push,
+    "SHORT_BINSTRING": _Machine.push,
+    **dict.fromkeys(_NUMBERS, lambda machine, _: machine.push(_NUMBER)),
+    "EMPTY_DICT": lambda machine, _: machine.push(_MAPPING),
+    "EMPTY_LIST": lambda machine, _: machine.push(_OTHER),
     "EMPTY_TUPLE": lambda machine, _: machine.group(0),
     "TUPLE": lambda machine, _: machine.group(None),
     "TUPLE1": lambda machine, _: machine.group(1),
     "TUPLE2": lambda machine, _: machine.group(2),
     "TUPLE3": lambda machine, _: machine.group(3),
-    "BINPUT": _Machine.remember,
-    "LONG_BINPUT": _Machine.remember,
-    "BINGET": _Machine.recall,
-    "LONG_BINGET": _Machine.recall,
+    **dict.fromkeys(("BINPUT", "LONG_BINPUT"), _Machine.remember),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), _Machine.recall),
     "GLOBAL": _Machine.name,
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
-    "BUILD": _Machine.build,
-    "BINPERSID": _Machine.storage,
-    "SETITEM": _Machine.set_one,
-    "SETITEMS": _Machine.set_many,
-    "APPEND": _Machine.drop,
-    "APPENDS": _Machine.drop_many,
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda machine, _: machine.call()),
+    "BUILD": lambda machine, _: machine.build(),
+    "BINPERSID": lambda machine, _: machine.storage(),
+    "SETITEM": lambda machine, _: machine.set_items(machine.take(2)),
+    "SETITEMS": lambda machine, _: machine.set_items(machine.unmark()),
+    "APPEND": lambda machine, _: machine.stack.pop(),
+    "APPENDS": lambda machine, _: machine.unmark(),
 }
-"""The operations that torch writes, of the many that there are."""

@@ -1,4 +1,4 @@
-"""Published state dictionaries of recurrent networks: what they are of, and of which words."""
+"""Published state dictionaries of recurrent networks: the network, and its vocabulary."""
 
 import re
 from collections.abc import Sequence
@@ -20,16 +20,16 @@ class TextInterop:
     """State dictionaries of the recurrent space."""
 
     alphas = (("alphas", "alphas_recurrent", "recurrent", "weights"),)
-    """What the alphas are called, the usual name first."""
+    """Names of the alphas of each cell, the usual one first."""
     tied = (("decoder.weight", "encoder.weight"),)
-    """What is there under a second name as well."""
+    """Second names of tensors, each with the first."""
 
     def holds(self, names: set[str]) -> bool:
-        """Whether these are names of such a network."""
+        """Return whether these are names of such a network."""
         return "rnns.0._W0" in names
 
     def detect(self, shapes: Shapes) -> DetectedNetwork:
-        """What the network is.
+        """Return the network that tensors of these shapes belong to.
 
         Raises:
             CheckpointError: naming the first tensor that is missing or cannot be.
@@ -46,7 +46,7 @@ class TextInterop:
         )
 
     def fits(self, shapes: Shapes, genotype: Genotype) -> bool:
-        """Whether there are as many nodes, which is all that shapes tell of a recurrent cell."""
+        """Return whether the number of nodes fits; shapes of a recurrent cell depend on no more."""
         return len(genotype.cells["recurrent"].nodes) == _count_nodes(shapes)
 
     def describe(
@@ -57,7 +57,7 @@ class TextInterop:
         given: bool,  # noqa: ARG002 (the words of a network cannot be guessed)
         classes: Sequence[str] | None,
     ) -> tuple[Config, DatasetInfo, str]:
-        """The vocabulary, which is in the text alone.
+        """Find the vocabulary, which is in the text alone.
 
         Published code numbers the words of the training, validation and test text as they first
         appear; a training of darts those of its training text. The latter come first in both.

@@ -1,7 +1,7 @@
 """Files of `torch.save`, read without running anything that is in them.
 
 Both of its formats are: a zip archive of a pickle and of storages, and the older one of pickles
-with storages behind them.
+followed by storages.
 """
 
 import errno
@@ -9,13 +9,13 @@ import io
 import os
 import struct
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 from zlib import crc32
 
 import torch
@@ -26,15 +26,15 @@ from darts_cli.interop import pickle_scan
 from darts_cli.interop.pickle_scan import DamageError, UnsafeError
 from darts_cli.run.files import replacing
 
+# Twenty times the largest network of the paper with all that its training remembers.
 MAX_BYTES = 2**31
-"""Twenty times the largest network of the paper with all that its training remembers."""
 
 _ZIP = b"PK\x03\x04"
+# Magic number of older files.
 _OLD = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
-"""The number that older files begin with."""
 
+# Pickles of an older file: number, version, machine, contents, names of storages.
 _PICKLES, _CONTENTS = 5, 3
-"""At the start of an older file: number, version, machine, contents, names of storages."""
 
 _DIRECTORY_END = struct.Struct("<4s4H2LH")
 _DIRECTORY_END_64 = struct.Struct("<4sQ2H2L4Q")
@@ -42,25 +42,23 @@ _LOCATOR_BYTES, _HEADER_BYTES = 20, 30
 _DIRECTORY_BYTES, _ENTRIES = 2**22, 20_000
 _BLOCK = 2**20
 
-_UNREADABLE = (
-    *(RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError),
-    *(
-        AssertionError,
-        EOFError,
-        OSError,
-        MemoryError,
-        UnpicklingError,
-        struct.error,
-        zipfile.BadZipFile,
-    ),
+# What torch and zipfile raise on damage.
+_BAD_VALUES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, OverflowError)
+_BAD_FILES = (
+    AssertionError,
+    EOFError,
+    OSError,
+    MemoryError,
+    UnpicklingError,
+    struct.error,
+    BadZipFile,
 )
-"""What torch and zipfile meet damage with."""
 
 _SUFFIXES = {".pt", ".pth", ".tar", ".pkl", ".ckpt", ".bin"}
 
 
 def is_torch_file(path: Path) -> bool:
-    """Whether a file is one of `torch.save` by its first bytes, or by what it is called.
+    """Return whether a file is one of `torch.save`, by its first bytes or its suffix.
 
     Raises:
         CheckpointError: if it cannot be read.
@@ -77,7 +75,7 @@ def is_torch_file(path: Path) -> bool:
 
 
 def read_keys(path: Path) -> set[str]:
-    """The texts that are keys anywhere in a file; no tensor is read.
+    """Read the texts that are keys anywhere in a file; no tensor is read.
 
     Raises:
         CheckpointError: if the file is damaged, too large, would run code, or is of another
@@ -103,13 +101,12 @@ def read_keys(path: Path) -> set[str]:
 
 
 def read(path: Path) -> Any:
-    """What is in a file, on the CPU, once its keys have been read.
+    """Read a file, on the CPU, once its keys have been read.
 
     Raises:
         CheckpointError: if it is damaged.
     """
-    with _explained(path), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _explained(path), warnings.catch_warnings(action="ignore"):
         with path.open("rb") as file:
             is_archive = file.read(len(_ZIP)) == _ZIP
             if is_archive:
@@ -118,7 +115,7 @@ def read(path: Path) -> Any:
 
 
 def is_whole(tensor: Tensor) -> bool:
-    """Whether each of its numbers is stored: a small file can hold one that is as large as any."""
+    """Return whether each number is stored: a small file can hold a tensor of any size."""
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
@@ -139,7 +136,7 @@ def save(path: Path, value: object) -> None:
 
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
-    """A block whose errors name the file, and say what to do."""
+    """Name the file in the errors of a block, and what to do."""
     reason = "no archive or pickle that is whole"
     try:
         yield
@@ -150,7 +147,7 @@ def _explained(path: Path) -> Iterator[None]:
         ) from None
     except DamageError as error:
         reason = str(error)
-    except _UNREADABLE:
+    except (*_BAD_VALUES, *_BAD_FILES):
         pass
     else:
         return
@@ -162,8 +159,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _keys_of_old_file(file: BufferedReader) -> set[str]:
     file.seek(0)
-    content = file.read(2 * pickle_scan.MAX_BYTES)
-    found = []
+    content, found = file.read(2 * pickle_scan.MAX_BYTES), []
     for _ in range(_PICKLES):
         keys, length = pickle_scan.scan(content)
         content = content[length:]
@@ -171,16 +167,16 @@ def _keys_of_old_file(file: BufferedReader) -> set[str]:
     return found[_CONTENTS]
 
 
-def _entries(file: BufferedReader) -> list[zipfile.ZipInfo]:
-    """What is in an archive, none of it compressed: little that becomes much.
+def _entries(file: BufferedReader) -> list[ZipInfo]:
+    """Return the entries of an archive; a compressed one could expand without bound.
 
     Raises:
         DamageError: if it is not as torch writes it.
     """
     size = _check_directory(file)
-    with zipfile.ZipFile(file) as archive:
+    with ZipFile(file) as archive:
         entries = archive.infolist()
-    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+    if any(entry.compress_type != ZIP_STORED for entry in entries):
         raise DamageError("compressed contents")
     if sum(entry.file_size for entry in entries) > size:
         raise DamageError("more contents than bytes")
@@ -191,7 +187,7 @@ def _entries(file: BufferedReader) -> list[zipfile.ZipInfo]:
 
 
 def _check_directory(file: BufferedReader) -> int:
-    """Make sure that the list of contents is short and at the end; how many bytes there are.
+    """Check that the list of entries is short and at the end; return the archive's bytes.
 
     Raises:
         DamageError: if it is not.
@@ -213,7 +209,7 @@ def _check_directory(file: BufferedReader) -> int:
 
 
 def _check_sums(file: BufferedReader) -> None:
-    """Make sure that nothing in an archive was altered.
+    """Check that nothing in an archive was altered.
 
     Raises:
         DamageError: naming what was.
@@ -227,8 +223,8 @@ def _check_sums(file: BufferedReader) -> None:
             raise DamageError(f"{entry.filename} altered")
 
 
-def _blocks(file: BufferedReader, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of an entry, which its header stands before."""
+def _blocks(file: BufferedReader, entry: ZipInfo) -> Iterator[bytes]:
+    """Yield the bytes of an entry, after its header."""
     file.seek(entry.header_offset)
     header = file.read(_HEADER_BYTES)
     name, extra = struct.unpack("<2H", header[-4:])

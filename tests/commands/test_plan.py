@@ -91,14 +91,3 @@ def test_a_last_batch_of_one_example_is_no_step(examples: int, steps: int) -> No
 )
 def test_bytes_are_written_in_the_largest_unit(number: int, text: str) -> None:
     assert plan.format_bytes(number) == text
-
-
-def test_a_size_becomes_plain_json_values() -> None:
-    size = plan.Size(parameters=1, training_parameters=2, alphas=3, macs=4, memory_bytes=5)
-    assert plan.as_json(size) == {
-        "parameters": 1,
-        "training_parameters": 2,
-        "alphas": 3,
-        "macs": 4,
-        "memory_bytes": 5,
-    }

@@ -31,15 +31,10 @@ from torch import Tensor
 
 from darts_cli import config_file
 from darts_cli.commands.build import build_state
-from darts_cli.commands.checkpoint_checks import (
-    check_hidden,
-    check_position,
-    check_size,
-    naming,
-)
+from darts_cli.commands.checkpoint_checks import check_hidden, check_position, check_size
 from darts_cli.commands.import_ import import_file
 from darts_cli.commands.reading import read_alphas, read_history, read_records
-from darts_cli.commands.run_spec import RunSpec, read_spec, with_own_root
+from darts_cli.commands.run_spec import RunSpec, naming, read_spec, with_own_root
 from darts_cli.config import ConvNetworkConfig
 from darts_cli.engine.artifacts import origin
 from darts_cli.engine.state import State, load_network
