@@ -11,7 +11,7 @@ SEED   ?= 0
 GALLERY ?= runs/gallery
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo gallery test torture lint typecheck bench clean
+.PHONY: help setup demo gallery test coverage torture lint typecheck bench clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
@@ -27,8 +27,15 @@ $(VENV)/.done: pyproject.toml
 
 # Two processes of one thread each: shapes this small are not worth sharing out, and threads of
 # two processes that wait for one another take ten times as long.
-test: setup lint typecheck  ## everything that continuous integration runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report=term
+# Tests that share what takes long to make run in one of them; the others, in whichever is free.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test: setup lint typecheck  ## format, rules, types and tests
+	$(PYTEST)
+
+# Apart from `test`, since a test that is traced takes half as long again.
+coverage: setup  ## the tests once more, and which lines they run
+	$(PYTEST) --cov --cov-report=term
 
 torture: setup  ## kill runs two hundred times, and have many thousands of bad files read
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.torture.kills

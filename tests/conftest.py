@@ -1,6 +1,7 @@
 """The command line in this process, runs of digits made once, and folders of small images."""
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -18,9 +19,29 @@ from PIL import Image
 
 from darts_cli import cli
 from darts_cli.run import checkpoint
+from tests.runtime.processes import Together, workers
+
+# Torch leaves a million objects that stay. To look through them again and again takes a tenth of
+# the time of a small run.
+gc.collect()
+gc.freeze()
 
 # For `make torture`: of each test as many.
 settings.register_profile("torture", max_examples=2000)
+
+
+# Fixtures that take seconds. With `--dist loadgroup`, tests that share one run in one process.
+SHARED = ("together", "whole", "long", "stopped", "searched_text", "trained_text")
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Put the tests of a costly fixture in a group: of the module, if the fixture is of one."""
+    names = getattr(item, "fixturenames", ())
+    for name in SHARED:
+        if name in names:
+            module = "" if name == "together" else f"{item.path.stem}-"
+            item.add_marker(pytest.mark.xdist_group(f"{module}{name}"))
+            return
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +75,9 @@ Images = Callable[..., Path]
 TINY = ("--channels", 2, "--layers", 3, "--device", "cpu")
 """The smallest supernet that has both cells."""
 
+# Of the digits, 178: 89 train the weights, in four steps of which the last is smaller.
+FEW_DIGITS = ("--data", "digits", *TINY, "--set", "data.test_portion=0.9", "--batch-size", 28)
+
 
 def call(*args: object) -> Result:
     """Run the command line in this process; what is no exit is an error of the test."""
@@ -86,6 +110,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield path
 
 
+@pytest.fixture(scope="session")
+def together() -> Iterator[Together]:
+    """Three processes at most."""
+    with workers(3) as start:
+        yield start
+
+
 @pytest.fixture
 def double_precision() -> Iterator[None]:
     """New tensors are float64 for the length of a test."""
@@ -108,8 +139,8 @@ def darts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Darts:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished first-order search of digits with two epochs: read it, do not change it."""
     path = tmp_path_factory.mktemp("searched") / "run"
-    size = ("--epochs", 2, "--batch-size", 256, "--order", "first")
-    return call("search", "cnn", "--data", "digits", *TINY, *size, "--out", path).path
+    length = ("--epochs", 2, "--order", "first")
+    return call("search", "cnn", *FEW_DIGITS, *length, "--out", path).path
 
 
 @pytest.fixture(scope="session")

@@ -251,12 +251,14 @@ def test_the_pipeline_is_made_once_and_resumed_where_it_was_stopped(flowers: Pat
     search = f"darts search cnn --data flowers --image-size 32 {SMALL} --out runs/search"
     make = ["export -f darts", "make SHELL=/bin/bash runs/train/done"]
     # An epoch is one step here: the search stops after the first of its two.
-    output = run_script([f"{search} --max-steps 1", *make], flowers)
+    output = run_script([f"{search} --max-steps 1", *make], flowers, flowers / "pipes")
     assert "genotype.yaml" in output
     assert output[-1] == "touch runs/train/done"
     metrics = (flowers / "runs" / "search" / "metrics.jsonl").read_text(encoding="utf-8")
     assert len(metrics.splitlines()) == 2
-    assert run_script(make, flowers) == ["make: 'runs/train/done' is up to date."]
+    assert run_script(make, flowers, flowers / "more-pipes") == [
+        "make: 'runs/train/done' is up to date."
+    ]
 
 
 @pytest.mark.slow
@@ -274,7 +276,7 @@ def test_the_example_of_own_images_runs_as_written(flowers: Path) -> None:
         f"{line} {SMALL}" if line.startswith(("darts search", "darts train")) else line
         for line in lines
     ]
-    output = run_script(lines, flowers)
+    output = run_script(lines, flowers, flowers / "pipes")
     assert output[0] == "runs/search"
     assert output[-1] == "cell.svg"
     assert (flowers / "cell.svg").is_file()
@@ -295,7 +297,7 @@ def test_the_example_of_own_text_runs_as_written(tmp_path: Path) -> None:
         f"{line} {small}" if line.startswith(("darts search", "darts train")) else line
         for line in lines
     ]
-    output = run_script(lines, tmp_path)
+    output = run_script(lines, tmp_path, tmp_path / "pipes")
     assert output[0] == "runs/search"
     assert output[-1] == "cell.svg"
     assert {path.name for path in (tmp_path / "runs" / "train").glob("best-*.json")} == {

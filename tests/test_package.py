@@ -4,7 +4,9 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import zipfile
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from PIL import Image
 
 from darts_cli.genotype.file import shipped
 from darts_cli.viz.history import PLOTS
+from tests.conftest import call
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
@@ -64,23 +67,50 @@ def code_block(file: Path, heading: str) -> list[str]:
     return [command for command in commands if command]
 
 
-def run_script(lines: list[str], folder: Path) -> list[str]:
-    """Run lines of shell with `darts` on the path, and return the lines of standard output."""
-    script = "\n".join(["set -eu", f'darts() {{ "{sys.executable}" -m darts_cli "$@"; }}', *lines])
+def run_script(lines: list[str], folder: Path, pipes: Path) -> list[str]:
+    """Run lines of shell, in which `darts` runs in this process, which has imported torch already.
+
+    Args:
+        lines: The lines of shell; of several commands at once, one `darts` at most.
+        folder: The current folder.
+        pipes: A folder for the pipes between the shell and this process.
+
+    Returns:
+        The lines of standard output.
+    """
+    pipes.mkdir()
+    typed, out, status = (pipes / name for name in ("typed", "out", "status"))
+    for path in (typed, out, status):
+        os.mkfifo(path)
+    function = (
+        f"darts() {{ printf '%s\\0' \"$@\" > '{typed}'; cat '{out}'; return $(cat '{status}'); }}"
+    )
     # A make above this one, as in `make test`, would pass its flags on and add to the output.
     outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES")
     environment = {name: value for name, value in os.environ.items() if name not in outer}
-    environment["PYTHONPATH"] = str(ROOT)
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    said = []
+    with (
+        chdir(folder),
+        subprocess.Popen(
+            ["bash", "-c", "\n".join(["set -eu", function, *lines])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as shell,
+    ):
+        # At its end, however it ends, an empty line is typed.
+        end = threading.Thread(target=lambda: (shell.wait(), typed.write_bytes(b"")))
+        end.start()
+        while arguments := typed.read_text(encoding="utf-8"):
+            result = call(*arguments.split("\0")[:-1])
+            said.append(result.err)
+            out.write_text(result.out, encoding="utf-8")
+            status.write_text(f"{result.status}\n", encoding="utf-8")
+        end.join()
+        output, errors = shell.communicate()
+    assert shell.returncode == 0, "".join([*said, errors])
+    return output.splitlines()
 
 
 @pytest.mark.slow
@@ -96,7 +126,7 @@ def test_the_readmes_experiments_of_the_paper_are_valid_commands(tmp_path: Path)
             (tmp_path / corpus / f"{split}.txt").write_text("a b c\n" * 10_000, encoding="utf-8")
     heading = "The paper's experiments"
     lines = [line.replace("--gpu 0", "--dry-run") for line in code_block(README, heading)]
-    assert len(run_script(lines, tmp_path)) == len(lines) == 6
+    assert len(run_script(lines, tmp_path, tmp_path / "pipes")) == len(lines) == 6
     assert not (tmp_path / "runs").exists()
 
 
@@ -106,7 +136,11 @@ def test_the_demo_goes_from_search_to_test_in_both_spaces(
 ) -> None:
     (tmp_path / ".done").touch()
     demo = tmp_path / "demo"
-    lines = run_script([f"make -n -f {ROOT / 'Makefile'} VENV={tmp_path} DEMO={demo} demo"], ROOT)
+    lines = run_script(
+        [f"make -n -f {ROOT / 'Makefile'} VENV={tmp_path} DEMO={demo} demo"],
+        ROOT,
+        tmp_path / "pipes",
+    )
     folder = demo / space
     wanted = [
         f"search {space} --data {data} --seed 0 --out {folder}/search",
@@ -123,7 +157,7 @@ def test_the_gallery_has_every_genotype_every_plot_and_both_pages(tmp_path: Path
     (tmp_path / ".done").touch()
     gallery = tmp_path / "gallery"
     make = f"make -n -f {ROOT / 'Makefile'} VENV={tmp_path} GALLERY={gallery} gallery"
-    text = "\n".join(run_script([make], ROOT))
+    text = "\n".join(run_script([make], ROOT, tmp_path / "pipes"))
     assert f"for name in {' '.join(shipped())}; do" in text
     assert f"for what in {' '.join(PLOTS)}; do" in text
     for picture in ("evolution.gif", "report.html", "compare.html"):

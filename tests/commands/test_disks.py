@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import TINY, Darts, assert_same_bits, contents
+from tests.conftest import FEW_DIGITS, Darts, assert_same_bits, contents
 
-SEARCH = ("search", "cnn", "--data", "digits", *TINY, "--batch-size", 256, "--order", "first")
+SEARCH = ("search", "cnn", *FEW_DIGITS, "--order", "first")
 
 Remount = Callable[[str], None]
 

@@ -1,7 +1,6 @@
 """Commands on several processes: one run, one voice, and it goes on with any number."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,10 @@ import torch
 from darts_cli.engine import probe
 from darts_cli.run import checkpoint
 from darts_cli.runtime.ranks import Ranks
-from tests.conftest import Darts, Images, Result, call, read_metrics
-from tests.runtime.processes import Together, as_command, environment, workers
+from tests.conftest import FEW_DIGITS, TINY, Darts, Images, Result, call, read_metrics
+from tests.runtime.processes import Together, as_command, environment
 
-TINY = ("--channels", 2, "--layers", 3, "--device", "cpu", "--batch-size", 256)
-DIGITS = ("search", "cnn", "--data", "digits", *TINY, "--order", "first", "--epochs", 2)
-
-
-@pytest.fixture(scope="module")
-def together() -> Iterator[Together]:
-    """Two processes."""
-    with workers(2) as start:
-        yield start
+DIGITS = ("search", "cnn", *FEW_DIGITS, "--order", "first", "--epochs", 2)
 
 
 def run(_ranks: Ranks, *arguments: object) -> Result:
@@ -184,8 +175,9 @@ def test_one_plan_is_printed_and_it_is_that_of_all(together: Together, tmp_path:
 
 
 def quick_probe(_ranks: Ranks, *arguments: object) -> Result:
-    probe._SECONDS = 0.0
-    return call(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(probe, "_SECONDS", 0.0)
+        return call(*arguments)
 
 
 def test_processes_with_parts_of_unequal_size_probe_together(

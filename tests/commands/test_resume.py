@@ -18,9 +18,9 @@ from darts_cli.errors import ConfigError, RunError
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.run.files import WriteError, replacing
-from tests.conftest import TINY, Darts, assert_same_bits, call, contents
+from tests.conftest import FEW_DIGITS, Darts, assert_same_bits, call, contents
 
-SEARCH = ("search", "cnn", "--data", "digits", *TINY, "--batch-size", 256, "--order", "first")
+SEARCH = ("search", "cnn", *FEW_DIGITS, "--order", "first")
 
 HOLD = """
 import sys

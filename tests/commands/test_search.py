@@ -151,7 +151,7 @@ def test_config_yaml_holds_every_setting_and_the_versions(searched: Path) -> Non
     assert found["versions"].keys() == {"darts", "torch", "python"}
     assert (found["space"], found["recipe"]) == ("cnn", "digits")
     assert (found["seed"], found["epochs"]) == (0, 2)
-    assert (found["data"]["name"], found["data"]["batch_size"]) == ("digits", 256)
+    assert (found["data"]["name"], found["data"]["batch_size"]) == ("digits", 28)
     assert (found["network"]["channels"], found["network"]["layers"]) == (2, 3)
     assert found["alphas"]["order"] == "first"
 
@@ -737,7 +737,7 @@ def test_whole_runs_know_deterministic_algorithms_for_all_that_they_do(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     arguments = {
         "search": ("search", "cnn", "--data", pets, *SIZES),
-        "search rnn": ("search", "rnn", "--data", "pydoc", "--width", 4, "--batch-size", 64),
+        "search rnn": ("search", "rnn", "--data", "pydoc", "--width", 4, "--min-count", 100),
         "train": ("train", "--genotype", "darts_v2", "--data", pets, *SIZES, *NO_CUTOUT),
     }[command]
     ends = []

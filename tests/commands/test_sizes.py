@@ -43,7 +43,7 @@ def test_a_training_has_the_size_of_its_own_network(trained: Path) -> None:
 
 
 def test_an_example_of_text_is_a_word(darts: Darts) -> None:
-    small = ("--width", 4, "--batch-size", 256, "--epochs", 1, "--order", "first")
+    small = ("--width", 4, "--min-count", 100, "--epochs", 1, "--order", "first")
     limit = ("--max-steps", 1, "--device", "cpu")
     darts("search", "rnn", "--data", "pydoc", *small, *limit, "--out", "run")
     history = replace(read_history(Path("run")), genotype=load("rnn_darts_v2", SPACES))

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.context import ForkServerContext
 from typing import Any
 
 import torch
@@ -62,11 +63,17 @@ def as_command(
             del os.environ[name]
 
 
+def launcher() -> ForkServerContext:
+    """What starts processes that have imported torch already, since that takes seconds."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "darts_cli.commands.search"])
+    return context
+
+
 @contextmanager
 def workers(number: int) -> Iterator[Together]:
-    """Processes that stay, since to start one takes seconds."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(number, mp_context=context) as pool:
+    """Processes that stay, and import once what they run."""
+    with ProcessPoolExecutor(number, mp_context=launcher()) as pool:
 
         def together(
             size: int, function: Callable[..., Any], *arguments: Any, start: Any = as_rank

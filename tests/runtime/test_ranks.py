@@ -1,6 +1,5 @@
 """Several processes hold the same bits, compute what one would, stop together, and outlive none."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -22,14 +21,7 @@ from darts_cli.run import checkpoint
 from darts_cli.runtime import ranks as ranks_module
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks, launched_by_torchrun, process_group
 from tests.engine.toy import ToyLoader, ToyModule, make_config, make_context, make_state
-from tests.runtime.processes import Together, environment, free_port, workers
-
-
-@pytest.fixture(scope="module")
-def together() -> Iterator[Together]:
-    """Three processes at most."""
-    with workers(3) as start:
-        yield start
+from tests.runtime.processes import Together, environment, free_port, launcher
 
 
 class SharedStream(ToyLoader):
@@ -273,7 +265,7 @@ def outlive(rank: int, port: int, path: Path, said: Any) -> None:
 def test_a_process_that_dies_ends_the_others_with_a_message_and_the_run_goes_on(
     together: Together, tmp_path: Path
 ) -> None:
-    context = multiprocessing.get_context("spawn")
+    context = launcher()
     said, port = context.Queue(), free_port()
     both = [
         context.Process(target=outlive, args=(rank, port, tmp_path / "run", said))

@@ -1,6 +1,6 @@
 """Runs that are killed at random moments, again and again, against ones that never were.
 
-python -m tests.torture.kills [--kills N] [--seed S] [KIND ...]
+python -m tests.torture.kills [--kills N] [--epochs N] [--seed S] [KIND ...]
 """
 
 import argparse
@@ -36,7 +36,7 @@ KINDS = {
     "first order of text": ("search", "rnn", "--order", "first", *TINY_TEXT),
     "averaging on text": ("train", "--genotype", "rnn_darts_v2", *TINY_TEXT, *AVERAGING),
 }
-EPOCHS = ("--epochs", "3")
+EPOCHS = 3
 
 SIGNALS = (*[signal.SIGKILL] * 5, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 """What a run is stopped with, one as often as another."""
@@ -60,13 +60,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)}")
     parser.add_argument("--kills", type=int, default=200, help="at least so many, over the kinds")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of each run")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         make_images(Path("images"))
         make_text(Path("text"))
-        tally = torture(arguments.kinds or list(KINDS), arguments.kills, arguments.seed)
+        kinds = arguments.kinds or list(KINDS)
+        tally = torture(kinds, arguments.kills, arguments.epochs, arguments.seed)
     signals = ", ".join(f"{number} {name}" for name, number in sorted(tally.by_signal.items()))
     print(
         f"{tally.runs} runs, {tally.kills} kills ({signals}), {len(tally.differences)} differences"
@@ -75,20 +77,21 @@ def main() -> None:
     sys.exit(bool(tally.differences))
 
 
-def torture(kinds: Sequence[str], kills: int, seed: int) -> Tally:
+def torture(kinds: Sequence[str], kills: int, epochs: int, seed: int) -> Tally:
     """Kill runs of each kind in turn until there were enough kills, and compare each."""
     draws, tally = np.random.default_rng(seed), Tally()
     lasting: dict[str, float] = {}
     while tally.kills < kills or tally.runs < len(kinds):
         kind = kinds[tally.runs % len(kinds)]
         whole = Path("whole") / kind.replace(" ", "-") / "run"
+        begin = (*KINDS[kind], "--epochs", str(epochs))
         if kind not in lasting:
             start = time.monotonic()
-            wait(launch((*KINDS[kind], *EPOCHS, "--out", str(whole))))
+            wait(launch((*begin, "--out", str(whole))))
             lasting[kind] = time.monotonic() - start
         killed = Path("killed") / str(tally.runs) / "run"
         share = max(1, (kills - tally.kills) // max(1, len(kinds) - tally.runs))
-        run_and_kill(kind, killed, min(share, 12), lasting[kind], draws, tally)
+        run_and_kill(begin, killed, min(share, 12), lasting[kind], draws, tally)
         tally.runs += 1
         found = differences(whole, killed)
         tally.differences += [f"{kind}, run {tally.runs}: {what}" for what in found]
@@ -97,12 +100,17 @@ def torture(kinds: Sequence[str], kills: int, seed: int) -> Tally:
 
 
 def run_and_kill(
-    kind: str, path: Path, kills: int, seconds: float, draws: np.random.Generator, tally: Tally
+    begin: Sequence[str],
+    path: Path,
+    kills: int,
+    seconds: float,
+    draws: np.random.Generator,
+    tally: Tally,
 ) -> None:
     """A run that ends after being killed some times, at moments of its whole length."""
     run, in_vain, before = Run(path), 0, b""
     for _ in range(kills):
-        process = launch(command(kind, run))
+        process = launch(command(begin, run))
         limit = seconds if in_vain < _IN_VAIN else 10 * seconds
         time.sleep(draws.uniform(0, limit))
         number = SIGNALS[draws.integers(len(SIGNALS))]
@@ -110,27 +118,27 @@ def run_and_kill(
         _, status = os.waitpid(process, 0)
         after = run.last.read_bytes() if run.last.exists() else b""
         in_vain, before = (in_vain + 1 if after == before else 0), after
-        if os.WIFSIGNALED(status) or is_left_early(run):
+        if os.WIFSIGNALED(status) or is_left_early(run, begin):
             tally.kills += 1
             name = signal.Signals(number).name
             tally.by_signal[name] = tally.by_signal.get(name, 0) + 1
-        if not is_left_early(run):
+        if not is_left_early(run, begin):
             break
-    wait(launch(command(kind, run)))
+    wait(launch(command(begin, run)))
 
 
-def command(kind: str, run: Run) -> tuple[str, ...]:
+def command(begin: Sequence[str], run: Run) -> tuple[str, ...]:
     """What starts a run or goes on with it, saving after every other step."""
-    words = KINDS[kind][: 1 if KINDS[kind][0] == "train" else 2]
+    words = begin[: 1 if begin[0] == "train" else 2]
     saving = ("--checkpoint-every", "2steps")
     if run.last.exists() or run.previous.exists():
         return (*words, *saving, "--resume", str(run.path))
-    return (*KINDS[kind], *EPOCHS, *saving, "--out", str(run.path))
+    return (*begin, *saving, "--out", str(run.path))
 
 
-def is_left_early(run: Run) -> bool:
+def is_left_early(run: Run, begin: Sequence[str]) -> bool:
     """Whether a run has epochs left."""
-    epochs = int(EPOCHS[1])
+    epochs = int(begin[-1])
     return not run.last.exists() or checkpoint.read(run.last)[1]["position"]["epoch"] < epochs
 
 

@@ -12,7 +12,8 @@ OTHERS = {"training on text", "first order of text"}
 
 def test_killed_runs_end_with_the_bits_of_those_that_were_not() -> None:
     kinds = [kind for kind in KINDS if kind not in OTHERS]
-    command = [sys.executable, "-m", "tests.torture.kills", "--kills", "10", *kinds]
+    sizes = ("--kills", "10", "--epochs", "2")
+    command = [sys.executable, "-m", "tests.torture.kills", *sizes, *kinds]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     match = re.search(r"(\d+) runs, (\d+) kills .*, 0 differences", result.stdout)

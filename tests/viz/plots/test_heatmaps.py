@@ -80,10 +80,10 @@ def test_every_edge_has_a_panel_and_primitives_are_named_once_a_row(
     panels = [axes for axes in picture.axes if axes.images]
     assert len(panels) == edges
     rows = len(history.space.cells) * history.space.nodes
-    assert words(picture).count(history.space.primitives[1]) == rows
+    shown = words(picture)
+    assert shown.count(history.space.primitives[1]) == rows
     for choice in history.snapshots[-1].choices:
-        label = f"{choice.edge.source} → {choice.node} {choice.edge.operation}"
-        assert label in words(picture)
+        assert f"{choice.edge.source} → {choice.node} {choice.edge.operation}" in shown
     lefts = {round(axes.get_position().x0, 6) for axes in panels}
     assert len(lefts) == history.space.nodes + history.space.inputs - 1
 
