@@ -62,7 +62,7 @@ from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
 from darts_cli.terminal.frame import FinishedEpochs
-from darts_cli.viz.page.data import Limits, RunPage, page_data
+from darts_cli.viz.page.data import RunPage, page_data
 
 SECONDS = 1.0
 """In which each file has to be read or refused."""
@@ -401,7 +401,7 @@ def read_run(path: Path, *, run: Run) -> None:
     place.write_bytes(path.read_bytes())
     try:
         history = read_history(run.path)
-        page = page_data([RunPage(history=history)], run.path, Limits(snapshots=9, rows=9))
+        page = page_data([RunPage(history=history)], run.path, snapshots=9, rows=9)
         json.dumps(page, allow_nan=False)
     finally:
         place.write_bytes(sound)
