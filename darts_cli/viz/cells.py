@@ -1,19 +1,20 @@
 """Pictures of a genotype's cells, one below the other, and their text for other programs."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from darts_cli.genotype.types import Genotype
+from darts_cli.genotype.types import CellGenotype, Genotype
 from darts_cli.run.files import write_text
 from darts_cli.space import SearchSpace
 from darts_cli.viz.canvas import METADATA, check, measure, save
 from darts_cli.viz.drawing.layout import Plan
 from darts_cli.viz.drawing.legend import explain
-from darts_cli.viz.drawing.panels import Page, Panel
+from darts_cli.viz.drawing.panels import Panel, draw_page
 from darts_cli.viz.style import DEFAULT, Style
-from darts_cli.viz.text import dot, mermaid, names, title
+from darts_cli.viz.text import Names, dot, mermaid, names, shown
 
 # By suffix, the formats that other programs draw in their own style.
 TEXTS: dict[str, Callable[[Genotype], str]] = {".dot": dot, ".mmd": mermaid}
@@ -54,9 +55,15 @@ def figure(
         style: Theme, title and legend.
         space: The genotype's space, needed only if its name is not a key of `text.NAMES`.
     """
-    called, heading = names(genotype, space), title(genotype)
+    called, heading = names(genotype, space), shown(genotype.name)
     rows = [
-        [Panel(genotype=heading, cell=name, prefix=name, plan=Plan(cell, called, measure))]
+        [Panel(genotype=heading, cell=name, prefix=name, plan=_plan(cell, called))]
         for name, cell in genotype.cells.items()
     ]
-    return Page(rows, style, legend=explain(genotype.cells.values(), called)).figure()
+    return draw_page(rows, style, explain(genotype.cells.values(), called))
+
+
+@lru_cache(maxsize=256)
+def _plan(cell: CellGenotype, called: Names) -> Plan:
+    # Cached, since an animation draws a cell several times, each with other edges marked as new.
+    return Plan(cell, called, measure)

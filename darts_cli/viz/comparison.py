@@ -12,7 +12,7 @@ from darts_cli.genotype.difference import Surplus, compare, summarize, surplus
 from darts_cli.genotype.types import CellGenotype, Genotype
 from darts_cli.space import SearchSpace
 from darts_cli.viz.style import DEFAULT, Style
-from darts_cli.viz.text import Names, boxed, names, term, title
+from darts_cli.viz.text import Names, boxed, names, shown, term
 
 # Output on the terminal needs no matplotlib, which is slow to import.
 if TYPE_CHECKING:
@@ -58,16 +58,16 @@ def figure(
         GenotypeError: if the genotypes are not of one space.
     """
     from darts_cli.viz.canvas import measure
-    from darts_cli.viz.drawing import panels
     from darts_cli.viz.drawing.layout import Plan
     from darts_cli.viz.drawing.legend import explain
+    from darts_cli.viz.drawing.panels import Panel, draw_page
 
     differences = compare(first, second)
     called = _names(first, second, space)
     rows = [
         [
-            panels.Panel(
-                genotype=title(genotype),
+            Panel(
+                genotype=shown(genotype.name),
                 cell=cell,
                 prefix=f"{side}-{cell}",
                 plan=Plan(genotype.cells[cell], called, partial(measure, bold=True)),
@@ -81,8 +81,7 @@ def figure(
         for cell, difference in differences.items()
     ]
     cells = [*first.cells.values(), *second.cells.values()]
-    legend = explain(cells, called, compared=True)
-    return panels.Page(rows, style, legend=legend, summary=summarize(differences)).figure()
+    return draw_page(rows, style, explain(cells, called, compared=True), summarize(differences))
 
 
 def _names(first: Genotype, second: Genotype, space: SearchSpace | None = None) -> Names:
@@ -113,7 +112,7 @@ def _table(first: Genotype, second: Genotype, name: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("")
     for genotype in (first, second):
-        table.add_column(Text(f"only in {title(genotype)}"), overflow="fold")
+        table.add_column(Text(f"only in {shown(genotype.name)}"), overflow="fold")
     for place in range(max(len(cell.nodes) for cell in cells)):
         edges = [_edges(cell, extra, place, called) for cell, extra in sides]
         if any(edges):

@@ -33,6 +33,8 @@ HEADER, STRIP, BAR = 62.0, 34.0, 7.0
 MIN_WIDTH = 500.0
 NEWS_LINES = 2
 
+NO_BREAK = "\N{NO-BREAK SPACE}"
+
 # Width in points of the outline of a new edge's operation.
 NEW_OUTLINE = 3.0
 
@@ -56,9 +58,6 @@ class NewEdge:
     edge: Edge
     index: int
     """Index among all edges of the cell."""
-
-    def __str__(self) -> str:
-        return f"{self.cell} {self.edge.source} {ARROW} {self.node} {self.edge.operation}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,41 +102,34 @@ def join(history: History) -> Iterator[Frame]:
     Raises:
         CheckpointError: if there are no alphas.
     """
-
-    def drawn(snapshot: SearchSnapshot) -> dict[str, CellGenotype]:
-        return {name: _sort(cell) for name, cell in snapshot.genotype.cells.items()}
-
     before: dict[str, CellGenotype] = {}
-    for drawn_cells, group in groupby(epochs.snapshots(history), key=drawn):
+    for drawn, group in groupby(epochs.snapshots(history), key=_sorted_cells):
         snapshots = list(group)
         first, last = snapshots[0], snapshots[-1]
-        new = _new(before, drawn_cells, history.space.inputs) if before else []
-        yield Frame(first=first.epoch, last=last.epoch, cells=drawn_cells, snapshot=last, new=new)
-        before = drawn_cells
+        new = list(_new(before, drawn, history.space.inputs)) if before else []
+        yield Frame(first=first.epoch, last=last.epoch, cells=drawn, snapshot=last, new=new)
+        before = drawn
 
 
-def _sort(cell: CellGenotype) -> CellGenotype:
+def _sorted_cells(snapshot: SearchSnapshot) -> dict[str, CellGenotype]:
     def key(edge: Edge) -> tuple[int, str]:
         return edge.source, edge.operation
 
-    return CellGenotype(tuple(tuple(sorted(node, key=key)) for node in cell.nodes), cell.concat)
+    return {
+        name: replace(cell, nodes=tuple(tuple(sorted(node, key=key)) for node in cell.nodes))
+        for name, cell in snapshot.genotype.cells.items()
+    }
 
 
 def _new(
     before: Mapping[str, CellGenotype], after: Mapping[str, CellGenotype], inputs: int
-) -> list[NewEdge]:
-    found = []
+) -> Iterator[NewEdge]:
     for name, cell in after.items():
         extra = surplus(cell, before[name]).edges
-        places = [
-            (node, index) for node, edges in enumerate(cell.nodes) for index in range(len(edges))
-        ]
-        found += [
-            NewEdge(name, place[0] + inputs, edge, index)
-            for index, (place, edge) in enumerate(zip(places, cell.edges, strict=True))
-            if place in extra
-        ]
-    return found
+        places = [(node, at) for node, edges in enumerate(cell.nodes) for at in range(len(edges))]
+        for index, (place, edge) in enumerate(zip(places, cell.edges, strict=True)):
+            if place in extra:
+                yield NewEdge(name, place[0] + inputs, edge, index)
 
 
 def durations(frames: Sequence[Frame]) -> list[int]:
@@ -155,13 +147,18 @@ def describe_news(frame: Frame, width: float) -> list[str]:
         return ["the first genotype"]
     count = len(frame.new)
     # Lines must not break within an edge.
-    edges = [str(edge).replace(" ", "\N{NO-BREAK SPACE}") for edge in frame.new]
+    edges = [
+        f"{new.cell} {new.edge.source} {ARROW} {new.node} {new.edge.operation}".replace(
+            " ", NO_BREAK
+        )
+        for new in frame.new
+    ]
     for named in range(count, 0, -1):
         rest = f" and {count - named} more" if named < count else ""
         text = f"{count} edge{'' if count == 1 else 's'} changed: {', '.join(edges[:named])}{rest}"
         lines = wrapped(text, width)
         if len(lines) <= NEWS_LINES:
-            return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+            return [line.replace(NO_BREAK, " ") for line in lines]
     return [f"{count} edges changed"]
 
 
@@ -170,33 +167,27 @@ _Key = tuple[str, CellGenotype, frozenset[int]]
 
 
 class _Film:
-    """The pictures of all frames, of one size; each cell is laid out once."""
+    """The pictures of all frames, of one size."""
 
     def __init__(self, history: History, frames: Sequence[Frame], style: Style) -> None:
         self.history = history
         self.style = replace(style, legend=False)
         self.frames = frames
-        # One layout serves all choices of edges to point out.
-        layouts: dict[tuple[str, CellGenotype], dict[_Key, None]] = {}
-        for frame in frames:
-            for name in frame.cells:
-                key = _key(frame, name)
-                layouts.setdefault(key[:2], {})[key] = None
+        keys = dict.fromkeys(_key(frame, name) for frame in frames for name in frame.cells)
         # Samples for the palette: for each operation the first cell that has it.
         by_operation: dict[str, tuple[str, CellGenotype]] = {}
-        for layout in layouts:
-            for edge in layout[1].edges:
-                by_operation.setdefault(edge.operation, layout)
-        samples = dict.fromkeys(by_operation.values())
-        pictures = {key: one for layout in samples for key, one in self._draw(layouts[layout])}
+        for name, cell, _ in keys:
+            for edge in cell.edges:
+                by_operation.setdefault(edge.operation, (name, cell))
+        samples = set(by_operation.values())
+        pictures = {key: self._draw(key) for key in keys if key[:2] in samples}
         texts = (draw(frames[-1], MIN_WIDTH) for draw in (self._header, self._strip))
         self.palette = Palette(self._areas(by_operation), [*pictures.values(), *texts])
         # A byte a pixel instead of three, since a long search has hundreds of drawings.
-        self._drawings = {key: self.palette.apply(one) for key, one in pictures.items()}
-        for layout, variants in layouts.items():
-            if layout not in samples:
-                for key, picture in self._draw(variants):
-                    self._drawings[key] = self.palette.apply(picture)
+        self._drawings = {
+            key: self.palette.apply(pictures[key] if key in pictures else self._draw(key))
+            for key in keys
+        }
         # Half a pixel more, which rounding takes away.
         widest = max(drawing.width for drawing in self._drawings.values())
         self.width = max(MIN_WIDTH, 72 / DPI * (widest + 0.5))
@@ -215,19 +206,16 @@ class _Film:
             yield colour(operation)
             yield mix(colour(operation), theme.background, theme.tint)
 
-    def _draw(self, variants: Iterable[_Key]) -> Iterator[tuple[_Key, Image.Image]]:
-        """Lay a cell out, and draw it with each choice of new edges."""
-        name, cell, _ = next(iter(variants))
+    def _draw(self, key: _Key) -> Image.Image:
+        """Draw a cell with thick outlines of its new edges."""
+        name, cell, new = key
         space = self.history.space
         genotype = Genotype(space=space.name, name=self.history.name, cells={name: cell})
         figure = cells.figure(genotype, style=self.style, space=space)
-        patches = {str(patch.get_gid()): patch for patch in figure.axes[0].patches}
-        labels = [patches[f"{name}-label-{index}"] for index in range(len(cell.edges))]
-        outline = labels[0].get_linewidth()
-        for key in variants:
-            for index, label in enumerate(labels):
-                label.set_linewidth(NEW_OUTLINE if index in key[2] else outline)
-            yield key, _rasterize(figure)
+        for patch in figure.axes[0].patches:
+            if patch.get_gid() in {f"{name}-label-{index}" for index in new}:
+                patch.set_linewidth(NEW_OUTLINE)
+        return _rasterize(figure)
 
     def picture(self, frame: Frame) -> Image.Image:
         """Return the header, the cells one below the other, and the progress."""

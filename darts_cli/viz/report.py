@@ -12,7 +12,8 @@ from typing import Any
 
 from darts_cli.errors import ConfigError
 from darts_cli.run.files import write_text
-from darts_cli.viz.page.data import Limits, RunPage, page_data, title
+from darts_cli.viz.page.data import RunPage, page_data, title
+from darts_cli.viz.text import count
 
 # Bytes that a page stays under, to be sent by mail and to open at once on a phone.
 SIZE_LIMIT = 2_000_000
@@ -50,16 +51,13 @@ def render(pages: Sequence[RunPage], folder: Path) -> str:
     _check(pages)
     share = 1.0
     while True:
-        limits = Limits(
-            snapshots=max(int(share * SNAPSHOTS / len(pages)), 1),
-            rows=max(int(share * ROWS / len(pages)), 1),
-        )
-        text = _fill(page_data(pages, folder, limits), title(pages))
+        snapshots, rows = (max(int(share * n / len(pages)), 1) for n in (SNAPSHOTS, ROWS))
+        text = _fill(page_data(pages, folder, snapshots, rows), title(pages))
         if len(text.encode()) < SIZE_LIMIT:
             return text
-        if limits.rows == 1:
+        if rows == 1:
             raise ConfigError(
-                f"{len(pages)} run{'' if len(pages) == 1 else 's'}: found too much for a page of "
+                f"{count(len(pages), 'run')}: found too much for a page of "
                 f"{SIZE_LIMIT:,} bytes even with one epoch of each; show fewer runs"
             )
         share *= _FIT

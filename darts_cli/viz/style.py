@@ -130,11 +130,6 @@ def colour(operation: str) -> str:
 
 def mix(one: str, other: str, share: float) -> str:
     """Mix a `share` of one colour with another for the rest, all as #RRGGBB."""
-    parts = [
-        round(
-            share * int(one[start : start + 2], 16)
-            + (1 - share) * int(other[start : start + 2], 16)
-        )
-        for start in (1, 3, 5)
-    ]
-    return "#" + "".join(f"{part:02X}" for part in parts)
+    parts = zip(bytes.fromhex(one[1:]), bytes.fromhex(other[1:]), strict=True)
+    mixed = bytes(round(share * part + (1 - share) * rest) for part, rest in parts)
+    return f"#{mixed.hex().upper()}"

@@ -56,24 +56,17 @@ def names(genotype: Genotype, space: SearchSpace | None = None) -> Names:
     which every source is an earlier state.
     """
     known = NAMES.get(genotype.space)
-    if space is not None:
-        inputs = space.inputs
-    elif known is not None:
+    if known is not None and (space is None or space.inputs == len(known.inputs)):
         return known
-    else:
-        inputs = max(
+    inputs = max(
+        1 if space is None else space.inputs,
+        *(
             max(edge.source for edge in node) - index + 1
             for cell in genotype.cells.values()
             for index, node in enumerate(cell.nodes)
-        )
-    if known is not None and len(known.inputs) == inputs:
-        return known
-    return Names(tuple((f"input {state}",) for state in range(max(inputs, 1))), "output", "concat")
-
-
-def title(genotype: Genotype) -> str:
-    """Return the genotype's name as a picture shows it."""
-    return shown(genotype.name)
+        ),
+    )
+    return Names(tuple((f"input {state}",) for state in range(inputs)), "output", "concat")
 
 
 def shown(name: str) -> str:
@@ -107,6 +100,11 @@ def _links(cell: CellGenotype, called: Names) -> Iterator[tuple[str, str, str | 
         yield str(number), "output", None
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number and its noun, which has an s unless the number is 1."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def printable(name: str) -> str:
     """Replace the characters that a line of text or XML cannot hold."""
     return "".join(
@@ -118,7 +116,7 @@ def dot(genotype: Genotype) -> str:
     """Write the genotype as graphviz text: one cluster per cell, one line per edge."""
     fill = LIGHT.fills["node"]
     lines = [
-        f"digraph {_quote(title(genotype))} {{",
+        f"digraph {_quote(shown(genotype.name))} {{",
         "  rankdir=LR;",
         '  graph [fontname="Helvetica", labeljust="l", color="white"];',
         f'  node [fontname="Helvetica", shape="circle", style="filled", fillcolor="{fill}"];',
@@ -128,7 +126,7 @@ def dot(genotype: Genotype) -> str:
     for name, cell in genotype.cells.items():
         lines += [
             f"  subgraph {_quote(f'cluster_{name}')} {{",
-            f"    label={_quote(f'{title(genotype)}, {name} cell')};",
+            f"    label={_quote(f'{shown(genotype.name)}, {name} cell')};",
         ]
         for key, label, kind in _states(cell, called):
             shape = "" if kind == "node" else f', shape="box", fillcolor="{LIGHT.fills[kind]}"'
@@ -154,7 +152,7 @@ def mermaid(genotype: Genotype) -> str:
     called = names(genotype)
     lines, links = ["flowchart LR"], list[str | None]()
     for number, (name, cell) in enumerate(genotype.cells.items()):
-        heading = _quote_mermaid(f"{title(genotype)}, {name} cell")
+        heading = _quote_mermaid(f"{shown(genotype.name)}, {name} cell")
         lines += [f"  subgraph cell{number}[{heading}]", "    direction LR"]
         keys = {}
         for key, label, kind in _states(cell, called):
@@ -192,7 +190,7 @@ def terminal(genotype: Genotype) -> Group:
     called = names(genotype)
     panels = []
     for name, cell in genotype.cells.items():
-        heading = Text.assemble((title(genotype), "bold"), f" {name} cell")
+        heading = Text.assemble((shown(genotype.name), "bold"), f" {name} cell")
         panels.append(boxed(_equations(cell, called), heading))
     return Group(*panels)
 

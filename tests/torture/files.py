@@ -57,7 +57,7 @@ from darts_cli.spaces.cnn.data.folder import Split
 from darts_cli.spaces.cnn.network import Network
 from darts_cli.spaces.rnn.text import build_vocabulary, find_folder
 from darts_cli.terminal.frame import FinishedEpochs
-from darts_cli.viz.page.data import Limits, RunPage, page_data
+from darts_cli.viz.page.data import RunPage, page_data
 
 # Calls of functions, in Python and in C, by which each file has to be read or refused. They take
 # a second or less; their number is the same on any machine, whatever else it does.
@@ -404,7 +404,7 @@ def read_run(path: Path, *, run: Run) -> None:
     place.write_bytes(path.read_bytes())
     try:
         history = read_history(run.path)
-        page = page_data([RunPage(history=history)], run.path, Limits(snapshots=9, rows=9))
+        page = page_data([RunPage(history=history)], run.path, snapshots=9, rows=9)
         json.dumps(page, allow_nan=False)
     finally:
         place.write_bytes(sound)

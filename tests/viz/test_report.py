@@ -19,11 +19,10 @@ from darts_cli.genotype.derivation import softmax
 from darts_cli.run.files import WriteError
 from darts_cli.viz import report
 from darts_cli.viz.page.cells import spread
-from darts_cli.viz.page.data import RULE, Limits, NetworkSize, RunPage, page_data
+from darts_cli.viz.page.data import RULE, NetworkSize, RunPage, page_data
 from tests.viz.runs import CNN, SMALL, search, training
 
 ROOT = Path(__file__).parents[2]
-ALL = Limits(snapshots=1000, rows=1000)
 
 
 def data_of(text: str) -> Any:
@@ -291,7 +290,7 @@ def test_items_are_spread_from_the_first_to_the_last() -> None:
 def test_runs_that_are_compared_differ_in_name_and_tell_their_differences(tmp_path: Path) -> None:
     one = search(tmp_path / "one" / "run", epochs=1, seed=1)
     other = search(tmp_path / "other" / "run", epochs=2, seed=2)
-    data = page_data([RunPage(history=one), RunPage(history=other)], tmp_path, ALL)
+    data = page_data([RunPage(history=one), RunPage(history=other)], tmp_path, 9, 9)
     assert data["title"] == "2 runs of cnn compared"
     assert [run["name"] for run in data["runs"]] == ["one/run", "other/run"]
     assert data["differences"] == ["seed", "epochs"]

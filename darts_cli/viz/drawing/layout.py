@@ -9,8 +9,8 @@ genotype, no label covers another one and no edge runs through a label or a stat
 # The project has a layout of its own because graphviz is a system package that users would have to
 # install, and because its labels may overlap.
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from darts_cli.genotype.difference import Place
 from darts_cli.genotype.types import CellGenotype
@@ -47,10 +47,6 @@ class Box:
     y: float
     width: float
     height: float
-
-    def moved(self, down: float) -> "Box":
-        """Return the same box, lower on the page."""
-        return replace(self, y=self.y + down)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +88,9 @@ class Layout:
 
     width: float
     height: float
-    states: tuple[State, ...]
-    labels: tuple[Label, ...]
-    wires: tuple[Wire, ...]
+    states: Sequence[State]
+    labels: Sequence[Label]
+    wires: Sequence[Wire]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,34 +111,31 @@ class Plan:
         """Arrange the rows; `measure` returns the width of a label's text in points."""
         self.graph = Graph(cell, names)
         self.measure = measure
+        self.width = self.height = 0.0
         self.rows = arrange(self.graph)
         self.rows.settle()
-        self.width = self._columns().width
+        parts = self.layout()
+        boxes = [state.box for state in parts.states] + [label.box for label in parts.labels]
+        top = min(box.y - box.height / 2 for box in boxes)
+        self.rows.y = [y - top for y in self.rows.y]
+        self.width = parts.width
+        self.height = max(box.y + box.height / 2 for box in boxes) - top
 
     def layout(self, width: float = 0.0) -> Layout:
         """Place everything, with the channels widened towards a picture of `width` points."""
         columns = self._columns(max(width - self.width, 0.0))
-        states = [*self._states(columns), *self._given(), self._output(columns)]
-        labels = list(self._labels(columns))
-        wires = [*self._edges(columns), *self._joins(columns)]
-        boxes = [state.box for state in states] + [label.box for label in labels]
-        top = min(box.y - box.height / 2 for box in boxes)
-        bottom = max(box.y + box.height / 2 for box in boxes)
         return Layout(
             width=columns.width,
-            height=bottom - top,
-            states=tuple(replace(state, box=state.box.moved(-top)) for state in states),
-            labels=tuple(replace(label, box=label.box.moved(-top)) for label in labels),
-            wires=tuple(
-                replace(wire, points=tuple((x, y - top) for x, y in wire.points)) for wire in wires
-            ),
+            height=self.height,
+            states=[*self._states(columns), *self._given(), self._output(columns)],
+            labels=list(self._labels(columns)),
+            wires=[*self._edges(columns), *self._joins(columns)],
         )
 
     def _columns(self, spare: float = 0.0) -> _Columns:
         """Place all columns, with `spare` points shared between the channels up to a limit."""
         graph = self.graph
-        joined = any(len(parts) > 1 for parts in graph.names.inputs)
-        x = NAMED_WIDTH + MIN_CHANNEL if joined else 0.0
+        x = NAMED_WIDTH + MIN_CHANNEL if graph.names.joined() else 0.0
         states: list[tuple[float, float]] = []
         labels = [(0.0, 0.0)]
         unshared = spare
@@ -188,8 +181,8 @@ class Plan:
 
     def _given(self) -> Iterator[State]:
         """Yield the inputs that are joined into one state, in a column before all others."""
-        for state, parts in enumerate(self.graph.names.inputs):
-            for place, name in enumerate(parts if len(parts) > 1 else ()):
+        for state, parts in self.graph.names.joined():
+            for place, name in enumerate(parts):
                 y = self.rows.y[state] + (place - (len(parts) - 1) / 2) * (NAMED_HEIGHT + BLOCK_GAP)
                 yield State(Box(NAMED_WIDTH / 2, y, NAMED_WIDTH, NAMED_HEIGHT), "input", name)
 
@@ -245,9 +238,8 @@ class Plan:
         for state in sorted(self.graph.concat):
             start, y = columns.states[self.graph.layers[state]][1], self.rows.y[state]
             yield Wire(((start, y), (columns.states[-1][0], y)), None, joined=state)
-        given = list(self._given())
-        for state, parts in enumerate(self.graph.names.inputs):
-            for place in range(len(parts) if len(parts) > 1 else 0):
+        given = self._given()
+        for state, parts in self.graph.names.joined():
+            for place in range(len(parts)):
                 y = self.rows.y[state] + (place - (len(parts) - 1) / 2) * PORT
-                source = given.pop(0).box
-                yield Wire(((NAMED_WIDTH, source.y), (columns.states[0][0], y)), None)
+                yield Wire(((NAMED_WIDTH, next(given).box.y), (columns.states[0][0], y)), None)

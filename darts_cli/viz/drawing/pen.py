@@ -1,12 +1,12 @@
 """Draws boxes, lines and texts with matplotlib, in the colours of a theme."""
 
-from enum import Enum, auto
 from itertools import pairwise
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon
+from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Polygon
 from matplotlib.path import Path as Curve
+from matplotlib.transforms import Affine2D
 
 from darts_cli.genotype.difference import Place, Surplus
 from darts_cli.viz.canvas import font
@@ -22,17 +22,11 @@ ARROW_LENGTH, ARROW_HALF_WIDTH = 6.0, 3.0
 LEAD = ROUNDING["node"]
 
 
-class Weight(Enum):
-    """Emphasis of a part of a cell."""
+# Emphasis of a part of a cell.
+Weight = Literal["pale", "plain", "strong"]
 
-    PALE = auto()
-    PLAIN = auto()
-    STRONG = auto()
-
-
-EDGE_WIDTHS = {Weight.PALE: 1.9, Weight.PLAIN: 1.9, Weight.STRONG: 3.0}
-JOIN_WIDTHS = {Weight.PALE: 1.2, Weight.PLAIN: 1.2, Weight.STRONG: 2.4}
-OUTLINE_WIDTHS = {Weight.PALE: 1.1, Weight.PLAIN: 1.1, Weight.STRONG: 1.8}
+# Widths of lines and outlines, and of strong ones.
+EDGE, JOIN, OUTLINE = (1.9, 3.0), (1.2, 2.4), (1.1, 1.8)
 
 
 class Pen:
@@ -41,8 +35,7 @@ class Pen:
     def __init__(self, axes: Axes, theme: Theme, left: float, top: float) -> None:
         self.axes = axes
         self.theme = theme
-        self.left = left
-        self.top = top
+        self.transform = Affine2D().translate(left, top) + axes.transData
 
     def draw(self, layout: Layout, prefix: str, surplus: Surplus | None = None) -> None:
         """Draw one cell, lines below boxes.
@@ -60,46 +53,40 @@ class Pen:
         for number, state in enumerate(layout.states):
             self._state(state, f"{prefix}-state-{number}")
 
-    def wire(self, wire: Wire, gid: str, weight: Weight = Weight.PLAIN) -> None:
+    def wire(self, wire: Wire, gid: str, weight: Weight = "plain") -> None:
         """Draw a line with an arrow."""
-        points = [(x + self.left, y + self.top) for x, y in wire.points]
+        strong = weight == "strong"
         if wire.operation is not None:
-            ink, width = colour(wire.operation), EDGE_WIDTHS[weight]
+            ink, width = colour(wire.operation), EDGE[strong]
         else:
-            ink = self.theme.ink if weight is Weight.STRONG else self.theme.join
-            width = JOIN_WIDTHS[weight]
-        if weight is Weight.PALE:
+            ink, width = self.theme.ink if strong else self.theme.join, JOIN[strong]
+        if weight == "pale":
             ink = mix(ink, self.theme.background, self.theme.pale)
-        tip = points[-1]
-        points[-1] = (tip[0] - ARROW_LENGTH, tip[1])
+        *points, (x, y) = wire.points
+        curve = _bend([*points, (x - ARROW_LENGTH, y)])
         # Strong lines lie above pale ones.
-        above = 0.5 if weight is Weight.STRONG else 0.0
+        above = 0.5 if strong else 0.0
         look = {"edgecolor": ink, "linewidth": width, "zorder": 1 + above}
-        self.axes.add_patch(PathPatch(_bend(points), fill=False, gid=gid, **look))
-        back, half = tip[0] - ARROW_LENGTH - 1, max(ARROW_HALF_WIDTH, width / 2 + 2)
-        head = [tip, (back, tip[1] - half), (back, tip[1] + half)]
-        self.axes.add_patch(Polygon(head, facecolor=ink, edgecolor="none", zorder=2 + above))
+        self._add(PathPatch(curve, fill=False, gid=gid, **look))
+        back, half = x - ARROW_LENGTH - 1, max(ARROW_HALF_WIDTH, width / 2 + 2)
+        head = [(x, y), (back, y - half), (back, y + half)]
+        self._add(Polygon(head, facecolor=ink, edgecolor="none", zorder=2 + above))
 
     def _label(self, label: Label, gid: str, weight: Weight) -> None:
-        theme, ink = self.theme, colour(label.operation)
-        share = {Weight.PALE: 0.0, Weight.PLAIN: theme.tint, Weight.STRONG: theme.strong}
-        pale = weight is Weight.PALE
-        self.box(
-            label.box,
-            fill=mix(ink, theme.background, share[weight]),
-            outline=mix(ink, theme.background, theme.pale) if pale else ink,
-            rounding=label.box.height / 2,
-            gid=gid,
-            width=OUTLINE_WIDTHS[weight],
-        )
-        self.text(
-            label.operation,
-            (label.box.x, label.box.y),
-            LABEL_SIZE,
-            gid=f"{gid}-text",
-            ink=theme.faint if pale else theme.ink,
-            bold=weight is Weight.STRONG,
-        )
+        theme, pale, strong = self.theme, weight == "pale", weight == "strong"
+        share = {"pale": 0.0, "plain": theme.tint, "strong": theme.strong}[weight]
+        fade = theme.pale if pale else 1.0
+        self.operation(label.box, label.operation, gid, share, OUTLINE[strong], fade)
+        ink, at = theme.faint if pale else theme.ink, (label.box.x, label.box.y)
+        self.text(label.operation, at, LABEL_SIZE, gid=f"{gid}-text", ink=ink, bold=strong)
+
+    def operation(
+        self, box: Box, name: str, gid: str, share: float, width: float, fade: float = 1.0
+    ) -> None:
+        """Draw the box of an operation, with shares of its colour in the fill and the outline."""
+        ink, background = colour(name), self.theme.background
+        fill, outline = mix(ink, background, share), mix(ink, background, fade)
+        self._box(box, fill, outline, box.height / 2, gid, width)
 
     def _state(self, state: State, gid: str) -> None:
         self.kind(state.box, state.kind, gid)
@@ -116,38 +103,21 @@ class Pen:
 
     def kind(self, box: Box, kind: str, gid: str) -> None:
         """Draw the box of an input, a node or an output."""
-        self.box(
-            box,
-            fill=self.theme.fills[kind],
-            outline=self.theme.outlines[kind],
-            rounding=min(ROUNDING[kind], box.height / 3),
-            gid=gid,
-        )
+        fill, outline = self.theme.fills[kind], self.theme.outlines[kind]
+        self._box(box, fill, outline, min(ROUNDING[kind], box.height / 3), gid, OUTLINE[False])
 
-    def box(
-        self,
-        box: Box,
-        *,
-        fill: str,
-        outline: str,
-        rounding: float,
-        gid: str,
-        width: float = OUTLINE_WIDTHS[Weight.PLAIN],
+    def _box(
+        self, box: Box, fill: str, outline: str, rounding: float, gid: str, width: float
     ) -> None:
-        """Draw a rectangle with round corners."""
-        self.axes.add_patch(
-            FancyBboxPatch(
-                (box.x - box.width / 2 + self.left, box.y - box.height / 2 + self.top),
-                box.width,
-                box.height,
-                boxstyle=f"round,pad=0,rounding_size={rounding}",
-                facecolor=fill,
-                edgecolor=outline,
-                linewidth=width,
-                zorder=3,
-                gid=gid,
-            )
-        )
+        corner = box.x - box.width / 2, box.y - box.height / 2
+        shape = f"round,pad=0,rounding_size={rounding}"
+        patch = FancyBboxPatch(corner, box.width, box.height, boxstyle=shape, gid=gid)
+        patch.set(facecolor=fill, edgecolor=outline, linewidth=width, zorder=3)
+        self._add(patch)
+
+    def _add(self, patch: Patch) -> None:
+        patch.set_transform(self.transform)
+        self.axes.add_patch(patch)
 
     def text(
         self,
@@ -158,18 +128,18 @@ class Pen:
         gid: str,
         ink: str | None = None,
         bold: bool = False,
-        align: Literal["left", "center"] = "center",
+        left: bool = False,
         maths: bool = False,
     ) -> None:
         """Write a line of text centred at a point, or to the right of it on its baseline."""
         self.axes.text(
-            at[0] + self.left,
-            at[1] + self.top,
+            *at,
             text,
+            transform=self.transform,
             fontproperties=font(size, bold=bold),
             color=ink or self.theme.ink,
-            ha=align,
-            va="center_baseline" if align == "center" else "baseline",
+            ha="left" if left else "center",
+            va="baseline" if left else "center_baseline",
             parse_math=maths,
             usetex=False,
             math_fontfamily="dejavusans",
@@ -181,8 +151,8 @@ class Pen:
 def _weigh(surplus: Surplus | None, place: Place | None, joined: int | None = None) -> Weight:
     """Return the weight of an edge, or of the line from a state to the output."""
     if surplus is None:
-        return Weight.PLAIN
-    return Weight.STRONG if place in surplus.edges or joined in surplus.concat else Weight.PALE
+        return "plain"
+    return "strong" if place in surplus.edges or joined in surplus.concat else "pale"
 
 
 def _bend(points: list[Point]) -> Curve:

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import combinations, permutations
+from itertools import combinations, permutations, product
+from typing import NamedTuple
 
 from darts_cli.genotype.types import CellGenotype, Edge
 from darts_cli.viz.text import Names
@@ -33,8 +33,7 @@ TRIES = 80_000
 CROSSING_COST, HEIGHT_COST, BALANCE_COST = 40.0, 0.5, 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class _Strip:
+class _Strip(NamedTuple):
     """The heights of a block in the columns `first` to `last`, relative to its centre."""
 
     first: int
@@ -96,8 +95,7 @@ class Graph:
         return strips
 
 
-@dataclass(frozen=True, slots=True)
-class _Order:
+class _Order(NamedTuple):
     """The order of states and of labels from top to bottom."""
 
     nodes: tuple[int, ...]
@@ -149,18 +147,14 @@ class Rows:
         """Find how far apart states that share a column must be, and pack them from the top."""
         strips = [self.graph.strips(state, rows) for state, rows in enumerate(self.offsets)]
         for upper, lower in combinations(self.order, 2):
-            distance = max(
-                (
-                    one.bottom - other.top + BLOCK_GAP
-                    for one in strips[upper]
-                    for other in strips[lower]
-                    if one.first <= other.last and other.first <= one.last
-                ),
-                default=None,
-            )
-            if distance is not None:
-                self.above[lower].append((upper, distance))
-                self.below[upper].append((lower, distance))
+            distances = [
+                one.bottom - other.top + BLOCK_GAP
+                for one, other in product(strips[upper], strips[lower])
+                if one.first <= other.last and other.first <= one.last
+            ]
+            if distances:
+                self.above[lower].append((upper, max(distances)))
+                self.below[upper].append((lower, max(distances)))
         for state in self.order:
             self.y[state] = max((self.y[up] + gap for up, gap in self.above[state]), default=0.0)
 
@@ -186,24 +180,12 @@ class Rows:
         wishes = [wish - y for wish, y in pulls if wish is not None]
         if not wishes:
             return
-        low = max(
-            (
-                self.y[up] + gap - self.y[state]
-                for state in group
-                for up, gap in self.above[state]
-                if up not in group
-            ),
-            default=-math.inf,
-        )
-        high = min(
-            (
-                self.y[down] - gap - self.y[state]
-                for state in group
-                for down, gap in self.below[state]
-                if down not in group
-            ),
-            default=math.inf,
-        )
+        low, high = -math.inf, math.inf
+        for state in group:
+            ups, downs = self.above[state], self.below[state]
+            y = self.y[state]
+            low = max(low, *(self.y[up] + gap - y for up, gap in ups if up not in group), low)
+            high = min(high, *(self.y[to] - gap - y for to, gap in downs if to not in group), high)
         move = min(max(sum(wishes) / len(wishes), low), high)
         for state in group:
             self.y[state] += move
@@ -220,10 +202,8 @@ class Rows:
         """Return groups of states that hold each other in place."""
         groups: list[set[int]] = []
         for state in self.order:
-            joined = {state}
-            joined.update(
-                up for up, gap in self.above[state] if self.y[state] - self.y[up] - gap < TOLERANCE
-            )
+            y, ups = self.y[state], self.above[state]
+            joined = {state, *(up for up, gap in ups if y - self.y[up] - gap < TOLERANCE)}
             for group in [group for group in groups if group & joined]:
                 groups.remove(group)
                 joined |= group
@@ -283,13 +263,12 @@ def arrange(graph: Graph) -> Rows:
     best = min(orders, key=lambda order: Rows(graph, order).cost())
     rows = Rows(graph, best)
     cost, left = rows.cost(), TRIES // len(graph.edges) ** 2
-    improved = True
-    while improved and left > 0:
-        improved = False
-        for order in best.neighbours(graph):
-            left -= 1
-            other = Rows(graph, order)
-            if (found := other.cost()) < cost - TOLERANCE:
-                best, rows, cost, improved = order, other, found, True
+    moved = best.neighbours(graph)
+    while (order := next(moved, None)) is not None:
+        left -= 1
+        other = Rows(graph, order)
+        if (found := other.cost()) < cost - TOLERANCE:
+            rows, cost, moved = other, found, order.neighbours(graph)
+            if left <= 0:
                 break
     return rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeVar
 
 from darts_cli.genotype.derivation import softmax
@@ -10,7 +11,7 @@ from darts_cli.run.signals import SearchSnapshot
 from darts_cli.space import SearchSpace
 from darts_cli.viz.drawing.layout import Box, Layout, Plan
 from darts_cli.viz.style import colour
-from darts_cli.viz.text import Names, names
+from darts_cli.viz.text import Names, count, names
 
 # Width in points of a label's letter: 0.6 of the style sheet's 9.5 points, in any monospace font.
 LETTER_WIDTH = 5.7
@@ -26,7 +27,6 @@ class Pictures:
 
     def __init__(self) -> None:
         self._layouts: dict[tuple[CellGenotype, Names], int] = {}
-        self._operations: dict[str, int] = {}
 
     def number_all(self, genotype: Genotype, space: SearchSpace) -> dict[str, int]:
         """Return the number of each cell's layout."""
@@ -36,37 +36,25 @@ class Pictures:
             for name, cell in genotype.cells.items()
         }
 
-    def layouts(self) -> list[dict[str, Any]]:
-        """Lay out the numbered cells, in the order of their numbers."""
-        return [self._plain(_lay_out(*key), _describe(*key)) for key in self._layouts]
+    def plain(self) -> dict[str, Any]:
+        """Return the numbered layouts, and the names and colours of their operations."""
+        operations: dict[str | None, int | None] = {None: None}
 
-    def operations(self) -> list[list[str]]:
-        """Return the names and colours of the operations that the layouts refer to by number."""
-        return [[name, colour(name)] for name in self._operations]
+        def number(operation: str | None) -> int | None:
+            return operations.setdefault(operation, len(operations) - 1)
 
-    def _operation(self, name: str) -> int:
-        return self._operations.setdefault(name, len(self._operations))
-
-    def _plain(self, layout: Layout, text: str) -> dict[str, Any]:
-        return {
-            "width": round(layout.width, 1),
-            "height": round(layout.height, 1),
-            "text": text,
-            "states": [
-                [*_numbers(state.box), state.kind, state.name, state.note]
-                for state in layout.states
-            ],
-            "labels": [
-                [*_numbers(label.box), self._operation(label.operation)] for label in layout.labels
-            ],
-            "wires": [
-                [
-                    None if wire.operation is None else self._operation(wire.operation),
-                    *(round(number, 1) for point in wire.points for number in point),
-                ]
-                for wire in layout.wires
-            ],
-        }
+        layouts = []
+        for cell, called in self._layouts:
+            layout = _lay_out(cell, called)
+            states = [[*_numbers(one.box), one.kind, one.name, one.note] for one in layout.states]
+            labels = [[*_numbers(one.box), number(one.operation)] for one in layout.labels]
+            wires = [[number(one.operation), *_round(*chain(*one.points))] for one in layout.wires]
+            parts = {"states": states, "labels": labels, "wires": wires}
+            width, height = _round(layout.width, layout.height)
+            text = _describe(cell, called)
+            layouts.append({"width": width, "height": height, "text": text, **parts})
+        colours = [[name, colour(name)] for name in operations if name is not None]
+        return {"operations": colours, "layouts": layouts}
 
 
 @lru_cache(maxsize=2048)
@@ -76,7 +64,11 @@ def _lay_out(cell: CellGenotype, called: Names) -> Layout:
 
 
 def _numbers(box: Box) -> list[float]:
-    return [round(number, 1) for number in (box.x, box.y, box.width, box.height)]
+    return _round(box.x, box.y, box.width, box.height)
+
+
+def _round(*numbers: float) -> list[float]:
+    return [round(number, 1) for number in numbers]
 
 
 def _describe(cell: CellGenotype, called: Names) -> str:
@@ -129,18 +121,11 @@ def _chosen(snapshot: SearchSnapshot, space: SearchSpace, cell: str) -> list[int
 
 
 def _describe_signals(unchanged: int, skips: Mapping[str, int], space: SearchSpace) -> str:
-    when = (
-        f"The genotype has stood for {_count(unchanged, 'epoch')}"
-        if unchanged
-        else "The genotype is new in this epoch"
-    )
+    stood = f"has stood for {count(unchanged, 'epoch')}"
+    when = f"The genotype {stood if unchanged else 'is new in this epoch'}"
     edges, kind = space.nodes * space.edges_per_node, space.skip.removesuffix("_connect")
-    cells = (f"{count} of {edges} edges of the {cell} cell" for cell, count in skips.items())
+    cells = (f"{number} of {edges} edges of the {cell} cell" for cell, number in skips.items())
     return f"{when}; {kind} connections: {', '.join(cells)}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def spread(items: Sequence[_Item], most: int) -> list[_Item]:

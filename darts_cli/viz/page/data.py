@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -54,34 +55,34 @@ class RunPage:
     """Size of the derived network; None if it is not known."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """Limits of what a page shows of each run; epochs beyond are thinned out evenly."""
+def page_data(pages: Sequence[RunPage], folder: Path, snapshots: int, rows: int) -> dict[str, Any]:
+    """Build the JSON object of a page.
 
-    snapshots: int
-    """Number of epochs with their cells and alphas."""
-    rows: int
-    """Number of epochs in curves."""
-
-
-def page_data(pages: Sequence[RunPage], folder: Path, limits: Limits) -> dict[str, Any]:
-    """Build the JSON object of a page in the folder `folder`."""
+    Args:
+        pages: The runs of the page.
+        folder: The folder of the page.
+        snapshots: Largest number of epochs of a run with their cells and alphas.
+        rows: Largest number of epochs of a run in curves; epochs beyond are thinned out evenly.
+    """
     pictures = Pictures()
     labels = _labels([page.history.path for page in pages])
     runs = [
-        _plain_run(page, label, folder, limits, pictures)
+        {"name": label, **_plain_run(page, folder, snapshots, rows, pictures)}
         for page, label in zip(pages, labels, strict=True)
     ]
-    layouts = pictures.layouts()
+    settings = [run["settings"] for run in runs]
     return {
         "title": title(pages),
         "darts": __version__,
         "rule": RULE,
         "curves": _curves(),
         "runs": runs,
-        "operations": pictures.operations(),
-        "layouts": layouts,
-        "differences": _differences([run["settings"] for run in runs]),
+        **pictures.plain(),
+        "differences": [
+            key
+            for key in dict.fromkeys(key for run in settings for key in run)
+            if len({run.get(key) for run in settings}) > 1
+        ],
     }
 
 
@@ -122,16 +123,14 @@ def _labels(paths: Sequence[Path]) -> list[str]:
 
 
 def _plain_run(
-    page: RunPage, label: str, folder: Path, limits: Limits, pictures: Pictures
+    page: RunPage, folder: Path, most_snapshots: int, most_rows: int, pictures: Pictures
 ) -> dict[str, Any]:
-    history, space = page.history, page.history.space
-    genotype, size = history.genotype, page.size
-    snapshots = spread(history.snapshots, limits.snapshots)
+    history, space, genotype = page.history, page.history.space, page.history.genotype
+    snapshots = spread(history.snapshots, most_snapshots)
     columns = _columns(history)
     epochs = sorted({epoch for column in columns.values() for epoch in column})
-    rows = spread(epochs, limits.rows)
+    rows = spread(epochs, most_rows)
     return {
-        "name": label,
         "command": history.command,
         "planned": history.epochs,
         "summary": _summary(history),
@@ -144,7 +143,7 @@ def _plain_run(
             )
             if len(shown) < len(all_)
         ],
-        "size": size and asdict(size),
+        "size": page.size and asdict(page.size),
         "settings": _flatten(history.settings),
         "links": _links(Run(history.path), folder),
         "epochs": rows,
@@ -165,20 +164,20 @@ def _columns(history: History) -> dict[str, dict[int, float | None]]:
     """
     names = {*Signals.__slots__, "step", "evaluated"}
     columns: dict[str, dict[int, float | None]] = {}
+
+    def add(epoch: int, called: str, value: object) -> None:
+        for part, number in (value if isinstance(value, Mapping) else {"": value}).items():
+            columns.setdefault(f"{called} {part}".strip(), {})[epoch] = _number(number)
+
     for record in history.records:
-        epoch = record.get("epoch")
-        if type(epoch) is not int:
-            continue
-        for key, value in record.items():
-            values = value if isinstance(value, Mapping) else {"": value}
-            for measure, number in values.items() if key not in names else ():
-                columns.setdefault(f"{key} {measure}".strip(), {})[epoch] = _number(number)
+        if type(epoch := record.get("epoch")) is int:
+            for key in record:
+                if key not in names:
+                    add(epoch, key, record[key])
     for snapshot in history.snapshots:
         for field, (called, _) in _SIGNALS.items():
-            for cell, number in getattr(snapshot.signals, field).items():
-                columns.setdefault(f"{called} {cell}", {})[snapshot.epoch] = _number(number)
-        unchanged = snapshot.signals.unchanged_epochs
-        columns.setdefault("epochs unchanged", {})[snapshot.epoch] = unchanged
+            add(snapshot.epoch, called, getattr(snapshot.signals, field))
+        add(snapshot.epoch, "epochs unchanged", snapshot.signals.unchanged_epochs)
     return columns
 
 
@@ -194,15 +193,12 @@ def _summary(history: History) -> list[list[str]]:
     """Describe the task of a run, its progress and its results, as names and values."""
     settings, genotype = history.settings, history.genotype
     data = Path(str(_inner(settings, "data").get("name", "unknown data"))).name
-    rows = {}
+    rows = {"Task": f"training of a genotype's network on {data}"}
     if history.command == "search":
-        cells = " and ".join(history.space.cells)
-        order = _inner(settings, "alphas").get("order")
-        rows["Task"] = f"search for the {cells} cell{'s' if ' and ' in cells else ''} on {data}" + (
-            f", {order} order" if order else ""
-        )
-    else:
-        rows["Task"] = f"training of a genotype's network on {data}"
+        cells, order = history.space.cells, _inner(settings, "alphas").get("order")
+        searched = f"{' and '.join(cells)} cell{'s' * (len(cells) > 1)}"
+        order = f", {order} order" if order else ""
+        rows["Task"] = f"search for the {searched} on {data}{order}"
     done = [r["epoch"] for r in history.records if type(r.get("epoch")) is int]
     done += [snapshot.epoch for snapshot in history.snapshots]
     rows["Epochs"] = f"{max(done, default=0):,} of {history.epochs:,}"
@@ -275,26 +271,18 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
             flat[name] = Path(str(value)).name
         elif isinstance(value, list | tuple):
             flat[name] = ", ".join(map(str, value))
-        elif value is None or isinstance(value, bool):
-            flat[name] = {None: "none", True: "true", False: "false"}[value]
         else:
-            flat[name] = str(value)
+            plain = value is None or isinstance(value, bool)
+            flat[name] = str(value).lower() if plain else str(value)
     return flat
-
-
-def _differences(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """Return the names of settings that differ between runs."""
-    keys = dict.fromkeys(key for run in settings for key in run)
-    return [key for key in keys if len({run.get(key) for run in settings}) > 1]
 
 
 def _links(run: Run, folder: Path) -> list[list[str]]:
     """Return the names of the run's files and their paths relative to the page's folder."""
     files = [run.config, run.metrics, run.genotype, run.log, run.last, run.best, run.previous]
-    files += sorted(run.path.glob("*-*.json"))
     return [
         [file.name, quote(os.fsencode(os.path.relpath(file.resolve(), folder.resolve())))]
-        for file in files
+        for file in [*files, *sorted(run.path.glob("*-*.json"))]
         if file.is_file()
     ]
 
@@ -307,8 +295,6 @@ def _last_time(log: Path) -> datetime | None:
         file.seek(max(log.stat().st_size - _SEEN, 0))
         lines = file.read().decode(errors="replace").splitlines()
     for line in reversed(lines):
-        try:
+        with suppress(ValueError, IndexError):
             return datetime.fromisoformat(line.split()[0])
-        except (ValueError, IndexError):
-            continue
     return None

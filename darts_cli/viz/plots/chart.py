@@ -19,15 +19,18 @@ WIDTH, GAP, LEGEND = 640.0, 30.0, 32.0
 MARKED: Dashes = (0, (1.5, 1.5))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+# Sets the vertical axis, given the smallest and the largest value shown.
+Scale = Callable[[Axes, float, float], None]
+
+
+@dataclass(frozen=True, slots=True)
 class Panel:
     """Lines over epochs that share a vertical axis."""
 
     title: str
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
     """Epochs and values of each line, by a key of the chart's `inks`."""
-    scale: Callable[[Axes, float, float], None]
-    """Sets the vertical axis, given the smallest and the largest value shown."""
+    scale: Scale
     height: float
     """Height in points."""
     format: Callable[[float], str] | None = None

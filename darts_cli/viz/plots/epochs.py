@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from darts_cli.errors import CheckpointError
 from darts_cli.run.history import History
 from darts_cli.run.signals import SearchSnapshot
+from darts_cli.viz.text import count
 
 
 def snapshots(history: History) -> Sequence[SearchSnapshot]:
@@ -49,9 +50,8 @@ def _nothing_yet(history: History) -> CheckpointError:
 
 def progress(history: History, last: int) -> str:
     """Describe how far a run is: `epoch 7 of 50`, or `50 epochs` when all are done."""
-    if last < history.epochs:
-        return f"epoch {last} of {history.epochs}"
-    return f"{last} epoch{'' if last == 1 else 's'}"
+    more = last < history.epochs
+    return f"epoch {last} of {history.epochs}" if more else count(last, "epoch")
 
 
 def plot(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: Any) -> None:

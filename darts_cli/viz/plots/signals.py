@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,9 +13,10 @@ from darts_cli.run.signals import CLOSE, SETTLED_EPOCHS, UNDECIDED, SearchSnapsh
 from darts_cli.space import SearchSpace
 from darts_cli.viz.canvas import TEXT_SIZE
 from darts_cli.viz.plots import epochs
-from darts_cli.viz.plots.chart import MARKED, WIDTH, Chart, Panel
+from darts_cli.viz.plots.chart import MARKED, WIDTH, Chart, Panel, Scale
 from darts_cli.viz.plots.sheet import MARGIN, Entry, plain_number, wrapped
 from darts_cli.viz.style import DEFAULT, Style
+from darts_cli.viz.text import count
 
 # Points for the numbers of the vertical axes, and for the meanings of thresholds.
 LEFT, RIGHT = 34.0, 100.0
@@ -36,7 +37,7 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     snapshots = epochs.snapshots(history)
     theme, cells = style.colours, history.space.cells
     words = _words(history, snapshots[-1].epoch)
-    inks = {cell: theme.series[place % len(theme.series)] for place, cell in enumerate(cells)}
+    inks = dict(zip(cells, cycle(theme.series), strict=False))
     chart = Chart(
         panels=_panels(history.space, snapshots),
         numbers=[snapshot.epoch for snapshot in snapshots],
@@ -63,45 +64,30 @@ def _panels(space: SearchSpace, snapshots: Sequence[SearchSnapshot]) -> list[Pan
     numbers = [snapshot.epoch for snapshot in snapshots]
     signals = [snapshot.signals for snapshot in snapshots]
 
-    def panel(title: str, signal: str, **options: Any) -> Panel:
+    def panel(
+        title: str, signal: str, scale: Scale, threshold: tuple[float, str], *, steps: bool = False
+    ) -> Panel:
         values = [getattr(one, signal) for one in signals]
         # What all cells share is no mapping.
-        shared = not isinstance(values[0], Mapping)
-        curves = {
-            cell: (numbers, values if shared else [one[cell] for one in values])
-            for cell in ([""] if shared else space.cells)
-        }
-        return Panel(title=title, curves=curves, height=HEIGHT, **options)
+        curves = (
+            {cell: (numbers, [one[cell] for one in values]) for cell in space.cells}
+            if isinstance(values[0], Mapping)
+            else {"": (numbers, values)}
+        )
+        return Panel(title, curves, scale, HEIGHT, threshold=threshold, steps=steps)
 
-    count = space.nodes * space.edges_per_node
-    kind = f"{space.skip.removesuffix('_connect')} connections"
+    edges = space.nodes * space.edges_per_node
+    skips = f"{space.skip.removesuffix('_connect')} connections of {count(edges, 'edge')}"
+    entropy = "entropy of the candidates, 1 where all weigh the same"
+    collapse = edges / 2, f"{space.cells[0]}: collapse"
+    margin, close = "weakest margin of probability", (CLOSE, "below: by a hair")
+    age, settled = "epochs since the genotype changed", (SETTLED_EPOCHS, "from here: settled")
+    scale = partial(_scale_counts, least=edges)
     return [
-        panel(
-            f"{kind} of {count} edge{'' if count == 1 else 's'}",
-            "skip_connections",
-            threshold=(count / 2, f"{space.cells[0]}: collapse"),
-            scale=partial(_scale_counts, least=count),
-            steps=True,
-        ),
-        panel(
-            "entropy of the candidates, 1 where all weigh the same",
-            "entropy",
-            threshold=(UNDECIDED, "above: undecided"),
-            scale=_scale_entropy,
-        ),
-        panel(
-            "weakest margin of probability",
-            "weakest_margin",
-            threshold=(CLOSE, "below: by a hair"),
-            scale=_scale_margins,
-        ),
-        panel(
-            "epochs since the genotype changed",
-            "unchanged_epochs",
-            threshold=(SETTLED_EPOCHS, "from here: settled"),
-            scale=_scale_counts,
-            steps=True,
-        ),
+        panel(skips, "skip_connections", scale, collapse, steps=True),
+        panel(entropy, "entropy", _scale_entropy, (UNDECIDED, "above: undecided")),
+        panel(margin, "weakest_margin", _scale_margins, close),
+        panel(age, "unchanged_epochs", _scale_counts, settled, steps=True),
     ]
 
 
@@ -129,9 +115,8 @@ def _scale_margins(axes: Axes, low: float, high: float) -> None:
 def _words(history: History, epoch: int) -> list[tuple[str, bool]]:
     """Return the lines below the panels, and whether each is a heading."""
     found = history.warnings()
-    if not found:
-        return [(f"No warning after epoch {epoch}", True)]
-    words = [(f"Warning{'' if len(found) == 1 else 's'} after epoch {epoch}", True)]
+    heading = f"Warning{'' if len(found) == 1 else 's'}" if found else "No warning"
+    words = [(f"{heading} after epoch {epoch}", True)]
     for warning in found:
         first, *more = wrapped(warning, WIDTH - 2 * MARGIN - LEFT - 12)
         words.append((f"\N{BULLET} {first}", False))
