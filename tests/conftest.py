@@ -26,8 +26,11 @@ from tests.runtime.processes import Together, workers
 gc.collect()
 gc.freeze()
 
+# A test is wrong or right, however busy the machine is.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 # For `make torture`: of each test as many.
-settings.register_profile("torture", max_examples=2000)
+settings.register_profile("torture", max_examples=2000, deadline=None)
 
 
 # Fixtures that take seconds. With `--dist loadgroup`, tests that share one run in one process.

@@ -44,7 +44,12 @@ def _export_network(source: Path, output: Path | None) -> None:
     name = source.resolve().name if source.is_dir() else source.stem
     path = choose_output(output, Path(f"{name}.pt"), file)
     beside = path.with_name(f"{path.stem}-alphas.pt")
-    interop, cells = INTEROP[spec.config.space], spec.task.space.cells
+    interop, cells = INTEROP.get(spec.config.space), spec.task.space.cells
+    if interop is None:
+        raise CheckpointError(
+            f"{file}: found a network of {spec.config.space}, expected one of a space with "
+            f"published checkpoints, {' or '.join(INTEROP)}"
+        )
     # By published names.
     alphas = {
         names[0]: tensors[f"alphas.{cell}"]

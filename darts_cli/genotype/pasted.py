@@ -80,7 +80,9 @@ def write_pasted(genotype: Genotype, space: SearchSpace) -> str:
     if not name.isidentifier() or keyword.iskeyword(name):
         name = f"_{name}"
     parts = []
-    for cell, (edges, concat) in zip(space.cells, _ARGUMENTS[space.name], strict=True):
+    # A space of one's own has no published names.
+    names = _ARGUMENTS.get(space.name) or [(cell, f"{cell}_concat") for cell in space.cells]
+    for cell, (edges, concat) in zip(space.cells, names, strict=True):
         parts.append(f"{edges}=[{_write_edges(genotype.cells[cell], space)}]")
         parts.append(f"{concat}={list(genotype.cells[cell].concat)}")
     return f"{name} = Genotype({', '.join(parts)})\n"

@@ -1,5 +1,6 @@
 """A third space goes through the commands by one folder and one entry of the table."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,44 +11,58 @@ from tests.test_package import ROOT
 
 ROWS = Path(__file__).parent / "rows" / "__init__.py"
 
-# The command line as it is with the space in its table.
-MAIN = """
+# The command line as it is with the space in its table, in a process of its own: it lists the
+# spaces when it is imported.
+SCRIPT = """
+import json, sys
+from dataclasses import asdict
 from darts_cli.spaces import TABLE
 from tests.spaces.rows import ENTRY
 
 TABLE["rows"] = ENTRY
 
-from darts_cli.cli import main
+from tests.conftest import call
 
-main()
+print(json.dumps([asdict(call(*command.split())) for command in sys.argv[1:]]))
 """
 
+COMMANDS = (
+    "search rows --out search --max-steps 3 --quiet",
+    "search rows --resume search --quiet",
+    "derive search --output cell.yaml",
+    "train --genotype cell.yaml --out train --epochs 30 --quiet",
+    "eval train",
+    "viz cell.yaml --output cell.svg",
+    "viz search --show alphas --output alphas.png",
+    "export cell.yaml",
+    "export train",
+)
 
-def darts(folder: Path, *arguments: object) -> str:
-    """Run a command in a folder, and return what it prints."""
+
+def test_a_third_space_goes_through_all_commands(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", MAIN, *map(str, arguments)],
-        cwd=folder,
+        [sys.executable, "-c", SCRIPT, *COMMANDS],
+        cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        check=False,
+        check=True,
     )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_a_third_space_is_searched_derived_trained_and_evaluated(tmp_path: Path) -> None:
-    darts(tmp_path, "search", "rows", "--out", "search", "--max-steps", 3, "--quiet")
-    darts(tmp_path, "search", "rows", "--resume", "search", "--quiet")
+    *results, refused = json.loads(done.stdout)
+    assert [(result["status"], result["err"]) for result in results if result["status"]] == []
     assert [record["epoch"] for record in read_metrics(tmp_path / "search")] == [1, 2]
-    darts(tmp_path, "derive", "search", "--output", "cell.yaml")
-    darts(tmp_path, "train", "--genotype", "cell.yaml", "--out", "train", "--epochs", 30)
-    records = read_metrics(tmp_path / "train")
-    assert records[-1]["train"]["loss"] < records[0]["train"]["loss"]
-    assert darts(tmp_path, "eval", "train").startswith("test: loss ")
-    darts(tmp_path, "viz", "cell.yaml", "--output", "cell.svg")
-    darts(tmp_path, "viz", "search", "--show", "alphas", "--output", "alphas.png")
+    losses = [record["train"]["loss"] for record in read_metrics(tmp_path / "train")]
+    assert losses[-1] < losses[0]
+    outputs = {result["out"] for result in results}
+    assert any(out.startswith("test: loss ") for out in outputs)
+    assert any("Genotype(cell=[(" in out for out in outputs)
+    assert (tmp_path / "cell.svg").stat().st_size
+    assert (tmp_path / "alphas.png").stat().st_size
+    assert refused["status"] == 2
+    assert refused["err"] == (
+        "darts: train/last.safetensors: found a network of rows, expected one of a space with "
+        "published checkpoints, cnn or rnn\n"
+    )
 
 
 def test_the_example_is_short() -> None:
