@@ -106,8 +106,7 @@ def _memory(
         loss = module.training_loss(module.forward(batch, mixture), batch)
     del loss
     # Gradient and momentum; in the second order the start, v and its shift besides.
-    second = config.alphas is not None and config.alphas.order == "second"
-    copies = 6 if second else 3
+    copies = 6 if config.alphas is not None and config.alphas.order == "second" else 3
     return sum(kept.values()) + copies * weights * _FLOAT_BYTES
 
 
