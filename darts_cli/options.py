@@ -32,7 +32,7 @@ _MAX_INTERVAL = 10**8
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Flag:
-    """What the command line shows of a flag or argument, and what it does to a run."""
+    """Facts about a flag or argument: its help, and its effect on a run."""
 
     help: str
     """A plain sentence or phrase."""
@@ -41,9 +41,9 @@ class Flag:
     panel: str | None = None
     """Heading under which help lists it."""
     metavar: str | None = None
-    """What help writes for its value."""
+    """Name of its value in the help."""
     default: str | None = None
-    """What help writes for its default."""
+    """Text of its default in the help."""
     setting: str | None = None
     """Dotted name of the setting that it sets."""
     resumable: bool = False
@@ -51,7 +51,7 @@ class Flag:
     minimum: int | None = None
     """Smallest value."""
     complete: Callable[[str], list[str]] | None = None
-    """Completes a value in the shell."""
+    """Function that completes a value in the shell."""
 
 
 def flag(help_: str, *, initial: Any = None, **facts: Any) -> Any:
@@ -115,7 +115,7 @@ class _Execution:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions(_Execution, _DataShape, _DataName):
-    """What `search` and `train` take; None where the user said nothing."""
+    """Options of `darts search` and `darts train`; None where the user said nothing."""
 
     batch_size: int | None = _data("Examples in a step.", setting="data.batch_size")
     channels: int | None = _network(
@@ -203,7 +203,7 @@ class RunOptions(_Execution, _DataShape, _DataName):
 
 @dataclass(frozen=True, kw_only=True)
 class SearchOptions(RunOptions):
-    """What `darts search` takes."""
+    """Options of `darts search`."""
 
     space: Space = argument("Space to search: convolutional or recurrent cells.")
     order: Order | None = _network(
@@ -229,7 +229,7 @@ class SearchOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(RunOptions):
-    """What `darts train` takes."""
+    """Options of `darts train`."""
 
     genotype: str | None = flag(
         "Genotype to train: a name such as darts_v2, or a file.",
@@ -240,7 +240,7 @@ class TrainOptions(RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DeriveOptions:
-    """What `darts derive` takes."""
+    """Options of `darts derive`."""
 
     source: Path = argument(
         "A search, or one of its checkpoints.", metavar="RUN|CHECKPOINT", complete=completion.runs
@@ -251,7 +251,7 @@ class DeriveOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalOptions(_Execution, _DataName):
-    """What `darts eval` takes."""
+    """Options of `darts eval`."""
 
     source: Path = argument(
         "A trained network: a run or a checkpoint.",
@@ -270,7 +270,7 @@ class EvalOptions(_Execution, _DataName):
 
 @dataclass(frozen=True, kw_only=True)
 class VizOptions:
-    """What `darts viz` takes."""
+    """Options of `darts viz`."""
 
     sources: list[str] = argument(
         "A genotype by name or file, or a run; two are compared.",
@@ -296,7 +296,7 @@ class VizOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportOptions(_DataShape, _DataName):
-    """What `darts import` takes; None where the user said nothing."""
+    """Options of `darts import`; None where the user said nothing."""
 
     source: Path = argument(
         "A .pt file of torch.save, or a text with Genotype(...) in it.", metavar="FILE"
@@ -319,7 +319,7 @@ class ImportOptions(_DataShape, _DataName):
 
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions:
-    """What `darts export` takes."""
+    """Options of `darts export`."""
 
     source: str = argument(
         "A run, a .safetensors file, or a genotype by name or file.",
@@ -331,7 +331,7 @@ class ExportOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ManualOptions:
-    """What `darts manual` takes."""
+    """Options of `darts manual`."""
 
     topic: str | None = argument(
         "A page of the manual.",

@@ -55,10 +55,10 @@ def check_hidden(
         CheckpointError: naming the first that is missing, unknown, or another.
     """
     shapes = spec.task.hidden(spec.config, search=spec.search)
-    expected = {f"hidden.{name}": list(shape) for name, shape in shapes.items()}
-    found = {name: list(tensors[name].shape) for name in tensors if name.startswith("hidden.")}
     # Before the first step there is none.
-    expected = expected if metadata["position"]["total"] else {}
+    steps = metadata["position"]["total"]
+    expected = {f"hidden.{name}": list(shape) for name, shape in shapes.items() if steps}
+    found = {name: list(tensors[name].shape) for name in tensors if name.startswith("hidden.")}
     for name in sorted(expected.keys() | found.keys()):
         if found.get(name) != expected.get(name) or tensors[name].dtype != torch.float32:
             kind = f"{tensors[name].dtype} of shape {found[name]}" if name in found else "none"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from darts_cli.commands.import_ import choose_output, show_note
-from darts_cli.commands.reading import find_checkpoint
+from darts_cli.commands.import_ import choose_output
+from darts_cli.commands.reading import find_checkpoint, show_note
 from darts_cli.commands.run_spec import read_spec
 from darts_cli.errors import CheckpointError
 from darts_cli.genotype.file import load

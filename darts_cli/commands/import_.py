@@ -7,6 +7,7 @@ import torch
 
 from darts_cli import config_file
 from darts_cli.commands.build import build_state
+from darts_cli.commands.reading import show_note
 from darts_cli.commands.run_spec import RunSpec, absolute_data, run_metadata
 from darts_cli.engine.capabilities import to_reference_names, training_only
 from darts_cli.engine.state import load_network
@@ -23,7 +24,6 @@ from darts_cli.run import checkpoint
 from darts_cli.run.files import write_text
 from darts_cli.runtime.ranks import SINGLE_PROCESS
 from darts_cli.spaces import SPACES, TABLE, load_task, recipe
-from darts_cli.terminal.console import error_console
 
 # Counter of BatchNorm, which PyTorch 0.3 did not have.
 _COUNTER = "num_batches_tracked"
@@ -47,11 +47,6 @@ def import_file(request: ImportOptions) -> None:
                 f"{spelling(field.name)}: for {what}, leave it out for {request.source}"
             )
     print(_import_checkpoint(request) if is_torch else _import_text(request))
-
-
-def show_note(text: str) -> None:
-    """Print a line about a result on standard error."""
-    error_console().print(text, soft_wrap=True, markup=False)
 
 
 def choose_output(output: Path | None, default: Path, source: Path) -> Path:

@@ -17,10 +17,11 @@ from rich.console import Console
 from darts_cli import config_file
 from darts_cli.commands import plan
 from darts_cli.commands.build import build_state
+from darts_cli.commands.checkpoint_checks import check_position
 from darts_cli.commands.plan import Plan
 from darts_cli.commands.resume import Saved
-from darts_cli.commands.run_spec import RunSpec, absolute_data, run_metadata
-from darts_cli.commands.settings import override_on_resume
+from darts_cli.commands.run_spec import RunSpec, absolute_data, naming, run_metadata
+from darts_cli.commands.settings import given_settings
 from darts_cli.commands.tensorboard import TensorBoardWriter, check_installed
 from darts_cli.config import Config
 from darts_cli.engine import artifacts
@@ -123,7 +124,9 @@ def _carry_out(begin: _Start) -> None:
         planned = _plan(begin, info, data.counts)
         state = build_state(spec, info, begin.device, ranks)
         if saved is not None:
-            saved.load_into(spec, state, loaders, data.counts)
+            with naming(saved.file):
+                state.load_state_dict(saved.tensors, saved.metadata)
+            check_position(spec, state, loaders, data.counts, saved.file)
         if options.probe:
             with devices.memory_errors():
                 probe = take(state, loaders, spec.config, MemoryMeter(begin.device))
@@ -193,10 +196,8 @@ def _with_overrides(saved: Saved, options: RunOptions) -> RunSpec:
     Raises:
         ConfigError: if one of them is not possible.
     """
-    config, done = (
-        override_on_resume(saved.spec.config, options),
-        saved.metadata["position"]["epoch"],
-    )
+    before, done = saved.spec.config, saved.metadata["position"]["epoch"]
+    config = config_file.override(before, given_settings(options, before), "--resume")
     if options.epochs is not None and options.epochs < done:
         raise ConfigError(
             f"--epochs {options.epochs}: the run has done {done} already, expected {done} or more"

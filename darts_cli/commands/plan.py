@@ -23,8 +23,6 @@ from darts_cli.runtime import devices
 from darts_cli.runtime.ranks import SINGLE_PROCESS, Ranks
 from darts_cli.terminal.console import error_console, format_seconds, plan_table
 
-_FLOAT_BYTES = 4
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Size:
@@ -106,9 +104,8 @@ def _memory(
         loss = module.training_loss(module.forward(batch, mixture), batch)
     del loss
     # Gradient and momentum; in the second order the start, v and its shift besides.
-    second = config.alphas is not None and config.alphas.order == "second"
-    copies = 6 if second else 3
-    return sum(kept.values()) + copies * weights * _FLOAT_BYTES
+    copies = 6 if config.alphas is not None and config.alphas.order == "second" else 3
+    return sum(kept.values()) + copies * weights * torch.float32.itemsize
 
 
 def format_bytes(number: float) -> str:

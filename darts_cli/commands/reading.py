@@ -16,6 +16,7 @@ from darts_cli.run.signals import SearchSnapshot, misfit, take_snapshot
 from darts_cli.schema import EPOCH, MAX_EPOCHS, Rule, check, is_count, is_name, one_of
 from darts_cli.space import SearchSpace
 from darts_cli.spaces import SPACES
+from darts_cli.terminal.console import error_console
 
 # What a file with alphas has to say of itself, for the origin of a genotype.
 _ALPHAS_METADATA = {
@@ -33,6 +34,11 @@ _SETTINGS = {
     "space": one_of(SPACES),
     "epochs": Rule(f"1 to {MAX_EPOCHS:,}", lambda value: EPOCH.is_valid(value) and value > 0),
 }
+
+
+def show_note(text: str) -> None:
+    """Print a line about a file on standard error."""
+    error_console().print(text, soft_wrap=True, markup=False)
 
 
 def find_checkpoint(source: Path) -> Path:

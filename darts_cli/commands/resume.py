@@ -8,22 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
-from darts_cli.commands.checkpoint_checks import check_hidden, check_position, check_size
-from darts_cli.commands.reading import read_epoch, read_records
-from darts_cli.commands.run_spec import (
-    RunSpec,
-    check_fingerprints,
-    naming,
-    read_spec,
-    with_own_root,
-)
+from darts_cli.commands.checkpoint_checks import check_hidden, check_size
+from darts_cli.commands.reading import read_epoch, read_records, show_note
+from darts_cli.commands.run_spec import RunSpec, check_fingerprints, read_spec, with_own_root
 from darts_cli.engine.state import State
-from darts_cli.engine.task import Data, Loaders
+from darts_cli.engine.task import Data
 from darts_cli.errors import CheckpointError, ConfigError, DataError
 from darts_cli.run import checkpoint
 from darts_cli.run.directory import Run
 from darts_cli.runtime.ranks import Ranks
-from darts_cli.terminal.console import error_console
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,24 +79,6 @@ class Saved:
         remedy = "go on with that data, or start a new run"
         check_fingerprints(self.spec, data, self.metadata, remedy)
 
-    def load_into(
-        self, spec: RunSpec, state: State, loaders: Loaders, counts: Mapping[str, int]
-    ) -> None:
-        """Load the checkpoint into the state of a run.
-
-        Args:
-            spec: The run, with the settings that it is resumed with.
-            state: A fresh state.
-            loaders: The loaders of the run.
-            counts: Examples by split.
-
-        Raises:
-            CheckpointError: if it is of another network, or of a position that cannot be.
-        """
-        with naming(self.file):
-            state.load_state_dict(self.tensors, self.metadata)
-        check_position(spec, state, loaders, counts, self.file)
-
     def rewind(self, state: State, ranks: Ranks) -> None:
         """Drop from the run's files what is newer than the checkpoint; rank 0 does.
 
@@ -123,11 +98,9 @@ class Saved:
         if self.damage is not None:
             run.put_previous_first()
             where = f"epoch {state.position.epoch + 1}, step {state.position.step}"
-            error_console().print(
+            show_note(
                 f"{self.damage.located}; kept as {run.damaged.name}, "
-                f"and gone on from the checkpoint before it: {where}",
-                soft_wrap=True,
-                markup=False,
+                f"and gone on from the checkpoint before it: {where}"
             )
         run.keep_metrics(epochs)
 

@@ -1,4 +1,4 @@
-"""What a run is: its command, settings and genotype, and how a checkpoint holds them."""
+"""The specification of a run: command, settings and genotype, and how a checkpoint holds them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ _METADATA = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSpec:
-    """What a run is."""
+    """Specification of a run."""
 
     command: str
     """`search` or `train`."""

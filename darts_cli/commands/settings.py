@@ -28,24 +28,14 @@ def resolve_config(command: str, space: str, options: RunOptions) -> Config:
                 f"--set {key}: not allowed, since the {key} sets the other defaults; use {remedy}"
             )
     # The data's name chooses the recipe wherever it is given; what is applied last counts.
-    names = [_data_name(assigned), options.data, _data_name(from_file)]
-    data = next((name for name in names if name), None)
+    data = _data_name(assigned) or options.data or _data_name(from_file) or None
     config = recipe(command, space, options.recipe or from_recipe, data)
     config = config_file.override(config, from_file, str(options.config))
-    config = config_file.override(config, _given_settings(options, config), f"darts {command}")
+    config = config_file.override(config, given_settings(options, config), f"darts {command}")
     return config_file.override(config, assigned, "--set")
 
 
-def override_on_resume(config: Config, options: RunOptions) -> Config:
-    """Return the settings of a resumed run with those that its flags change.
-
-    Raises:
-        ConfigError: if one of them is not possible.
-    """
-    return config_file.override(config, _given_settings(options, config), "--resume")
-
-
-def _given_settings(options: RunOptions, config: Config) -> dict[str, Any]:
+def given_settings(options: RunOptions, config: Config) -> dict[str, Any]:
     """Return the flags that were given as nested settings.
 
     Raises:

@@ -75,17 +75,10 @@ def _strongest(
     space: SearchSpace, row: Sequence[float], cell: str, node: int, source: int
 ) -> Choice:
     """Return the best operation of one edge, with its margin over the next best."""
-    probabilities = softmax(row)
-    ranked = sorted(
-        (
-            (probability, name)
-            for name, probability in zip(space.primitives, probabilities, strict=True)
-            # Not comparable: the strength of `none` is underdetermined (section 2.4).
-            if name != NO_OPERATION
-        ),
-        key=lambda pair: -pair[0],
-    )
-    (best, operation), (second, _) = ranked[:2]
+    pairs = zip(softmax(row), space.primitives, strict=True)
+    # Not comparable: the strength of `none` is underdetermined (section 2.4).
+    candidates = [pair for pair in pairs if pair[1] != NO_OPERATION]
+    (best, operation), (second, _), *_ = sorted(candidates, key=lambda pair: -pair[0])
     return Choice(
         cell=cell,
         node=node,

@@ -227,8 +227,7 @@ class _Reader:
             elif isinstance(node, yaml.MappingNode):
                 keys: set[tuple[str, str]] = set()
                 for key, value in node.value:
-                    name = (key.tag, str(key.value))
-                    if name in keys:
+                    if (name := (key.tag, str(key.value))) in keys:
                         found = f"key {key.value!r} twice in {what}"
                         raise _Reader(key, self.file).error(found, "each key once")
                     keys.add(name)

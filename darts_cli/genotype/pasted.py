@@ -8,7 +8,6 @@ import keyword
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -66,8 +65,8 @@ def parse_pasted(
         raise GenotypeError(f"{file}: found several genotypes, expected --name with one of {names}")
     if name is not None and name not in found:
         raise GenotypeError(f"{file}: found no genotype {name!r}, expected one of {names}")
-    chosen, call = (name, found[name]) if name is not None else next(iter(found.items()))
-    return replace(_Reader(file, call.line).genotype(call.tree, spaces), name=chosen)
+    name = next(iter(found)) if name is None else name
+    return _Reader(file, found[name], spaces).genotype(name)
 
 
 def write_pasted(genotype: Genotype, space: SearchSpace) -> str:
@@ -139,9 +138,8 @@ def _end_of_call(text: str, place: int, where: str) -> int:
 
 def _tree(source: str, where: str) -> ast.Call:
     try:
-        with warnings.catch_warnings():
-            # About invalid escapes in strings; no operation has any.
-            warnings.simplefilter("ignore")
+        # About invalid escapes in strings; no operation has any.
+        with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(source, mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         raise GenotypeError(
@@ -154,30 +152,29 @@ def _tree(source: str, where: str) -> ast.Call:
 
 
 class _Reader:
-    """A call's place in the text, and the way from its syntax to a genotype or an error."""
+    """Reader of one call: from its syntax to a genotype, or to an error with its line."""
 
-    def __init__(self, file: str, line: int) -> None:
-        self.file = file
-        self.line = line
+    def __init__(self, file: str, call: _Call, spaces: Mapping[str, SearchSpace]) -> None:
+        self.file, self.line, self.call = file, call.line, call.tree
+        given = {argument.arg for argument in call.tree.keywords}
+        recurrent = given & {*chain(*_ARGUMENTS["rnn"])} or len(call.tree.args) + len(given) <= 2
+        self.space = spaces["rnn" if recurrent and "normal" not in given else "cnn"]
 
     def error(self, node: ast.AST, found: str, expected: str) -> GenotypeError:
         line = self.line + getattr(node, "lineno", 1) - 1
         return GenotypeError(f"{self.file}, line {line}: found {found}, expected {expected}")
 
-    def genotype(self, call: ast.Call, spaces: Mapping[str, SearchSpace]) -> Genotype:
-        """Return the genotype of a call, with an empty name."""
-        given = {keyword.arg for keyword in call.keywords}
-        recurrent = given & {*chain(*_ARGUMENTS["rnn"])} or len(call.args) + len(given) <= 2
-        space = spaces["rnn" if recurrent and "normal" not in given else "cnn"]
-        values = self._arguments(call, space.name)
+    def genotype(self, name: str) -> Genotype:
+        """Return the genotype of the call."""
+        space, values = self.space, self._arguments()
         cells = {
-            cell: self._cell(values[edges], values[concat], space, cell)
+            cell: self._cell(values[edges], values[concat], cell)
             for cell, (edges, concat) in zip(space.cells, _ARGUMENTS[space.name], strict=True)
         }
-        return Genotype(space=space.name, name="", cells=cells)
+        return Genotype(space=space.name, name=name, cells=cells)
 
-    def _arguments(self, call: ast.Call, space: str) -> dict[str, ast.expr]:
-        names = tuple(chain(*_ARGUMENTS[space]))
+    def _arguments(self) -> dict[str, ast.expr]:
+        call, names = self.call, tuple(chain(*_ARGUMENTS[self.space.name]))
         if len(call.args) > len(names):
             raise self.error(call, f"{len(call.args)} arguments", ", ".join(names))
         values = dict(zip(names, call.args, strict=False))
@@ -192,17 +189,15 @@ class _Reader:
                 raise self.error(call, f"a genotype without {name!r}", ", ".join(names))
         return values
 
-    def _cell(
-        self, edges: ast.expr, concat: ast.expr, space: SearchSpace, cell: str
-    ) -> CellGenotype:
+    def _cell(self, edges: ast.expr, concat: ast.expr, cell: str) -> CellGenotype:
         items = self._items(edges, f"the edges of {cell}")
-        nodes = self._deal(edges, [(item, *self._edge(item, space)) for item in items], space, cell)
-        last = space.inputs + len(nodes) - 1
+        nodes = self._deal(edges, [(item, *self._edge(item)) for item in items], cell)
+        first, last = self.space.inputs, self.space.inputs + len(nodes) - 1
         states: list[int] = []
         for item, state in self._states(concat):
-            if not space.inputs <= state <= last:
+            if not first <= state <= last:
                 found = f"state {state} in the concat of {cell}"
-                raise self.error(item, found, f"a node's state, {space.inputs} to {last}")
+                raise self.error(item, found, f"a node's state, {first} to {last}")
             if state in states:
                 raise self.error(item, f"state {state} twice in the concat of {cell}", "each once")
             states.append(state)
@@ -210,7 +205,7 @@ class _Reader:
             raise self.error(concat, f"an empty concat of {cell}", "one state or more")
         return CellGenotype(nodes, tuple(states))
 
-    def _edge(self, item: ast.expr, space: SearchSpace) -> tuple[str, list[int]]:
+    def _edge(self, item: ast.expr) -> tuple[str, list[int]]:
         """Return the operation of an edge, and the one or two states that it names."""
         parts = self._items(item, "an edge")
         if len(parts) not in {2, 3}:
@@ -218,20 +213,17 @@ class _Reader:
         operation = parts[0].value if isinstance(parts[0], ast.Constant) else None
         if not isinstance(operation, str):
             raise self.error(parts[0], _kind(parts[0]), "an operation as text")
-        if operation not in space.operations:
+        if operation not in self.space.operations:
             found = f"operation {operation[:_LONGEST]!r}"
-            raise self.error(parts[0], found, one_of(space.operations).expected)
+            raise self.error(parts[0], found, one_of(self.space.operations).expected)
         return operation, [self._state(part) for part in parts[1:]]
 
     def _deal(
-        self,
-        whole: ast.expr,
-        edges: list[tuple[ast.expr, str, list[int]]],
-        space: SearchSpace,
-        cell: str,
+        self, whole: ast.expr, edges: list[tuple[ast.expr, str, list[int]]], cell: str
     ) -> tuple[tuple[Edge, ...], ...]:
         """Distribute edges over nodes: by the node they name, else a fixed number each."""
-        each = space.fixed_edges or _PAIR
+        inputs, fixed = self.space.inputs, self.space.fixed_edges
+        each = fixed or _PAIR
         named = {len(states) == 2 for _, _, states in edges}
         if len(named) > 1:
             raise self.error(whole, f"edges of {cell} with and without a node", "all alike")
@@ -240,20 +232,19 @@ class _Reader:
         nodes: dict[int, list[Edge]] = {}
         for number, (item, operation, states) in enumerate(edges):
             # An edge goes from an earlier state to a later one, whichever is written first.
-            node = max(states) if len(states) == 2 else space.inputs + number // each
+            node = max(states) if len(states) == 2 else inputs + number // each
             source = min(states)
-            if source >= node or node < space.inputs:
+            if source >= node or node < inputs:
                 found = f"source {source} of node {node}"
                 raise self.error(item, found, "an earlier state of a later node")
             nodes.setdefault(node, []).append(Edge(operation, source))
-        for node in range(space.inputs, max(nodes, default=space.inputs) + 1):
+        for node in range(inputs, max(nodes, default=inputs) + 1):
             if node not in nodes:
                 found = f"no edge that ends in node {node} of {cell}"
                 remedy = "leave that node out, and count those behind it anew"
                 raise self.error(whole, found, f"one or more; {remedy}")
-            if space.fixed_edges not in {None, len(nodes[node])}:
-                found = f"{len(nodes[node])} edges in node {node}"
-                raise self.error(whole, found, f"{space.fixed_edges}")
+            if fixed not in {None, len(nodes[node])}:
+                raise self.error(whole, f"{len(nodes[node])} edges in node {node}", f"{fixed}")
         return tuple(tuple(nodes[node]) for node in sorted(nodes))
 
     def _items(self, node: ast.expr, what: str) -> list[ast.expr]:

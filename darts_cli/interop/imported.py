@@ -105,15 +105,14 @@ def _places(whole: object, keys: tuple[str, ...]) -> list[object]:
 def _find_state(whole: object, published: Interop, path: Path) -> dict[Any, Any]:
     """Return a copy of the state dictionary, without the prefix of DataParallel."""
     for place in _places(whole, _PLACES):
-        if isinstance(place, dict):
-            names = {name.removeprefix(_PARALLEL) for name in place if isinstance(name, str)}
-            if published.holds(names):
-                parallel = all(isinstance(key, str) and key.startswith(_PARALLEL) for key in place)
-                # On all names or on none: one of a mixture is a name that no tensor has.
-                return {
-                    key.removeprefix(_PARALLEL) if parallel else key: item
-                    for key, item in place.items()
-                }
+        if not isinstance(place, dict):
+            continue
+        names = [name for name in place if isinstance(name, str)]
+        if published.holds({name.removeprefix(_PARALLEL) for name in names}):
+            # On all names or on none: one of a mixture is a name that no tensor has.
+            if len(names) == len(place) and all(name.startswith(_PARALLEL) for name in names):
+                return {name.removeprefix(_PARALLEL): place[name] for name in names}
+            return dict(place)
     raise CheckpointError(
         f"{path}: found no state dictionary where one is looked for, expected it as the whole "
         f"file, or under one of {', '.join(_PLACES)}"

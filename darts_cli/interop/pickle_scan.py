@@ -62,12 +62,12 @@ def scan(content: bytes) -> tuple[set[str], int]:
         UnsafeError: naming what it would call, if that is more than tensors are made of.
         DamageError: if it is something else than tensors in lists and mappings.
     """
-    machine, steps = _Machine(), 0
+    machine = _Machine()
     try:
-        for opcode, argument, place in pickletools.genops(io.BytesIO(content)):
-            steps += 1
+        operations = pickletools.genops(io.BytesIO(content))
+        for number, (opcode, argument, place) in enumerate(operations, start=1):
             step = _STEPS.get(opcode.name)
-            if step is None or steps > _MAX_STEPS:
+            if step is None or number > _MAX_STEPS:
                 raise DamageError("more or other than tensors by name")
             step(machine, argument)
             if opcode.name == "STOP":
