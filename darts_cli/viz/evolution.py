@@ -74,7 +74,7 @@ class Frame:
     """Edges that the frame before does not have; none for the first frame."""
 
 
-def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
+def draw(history: History, path: Path, *, style: Style = DEFAULT) -> None:
     """Draw all epochs of a search into a GIF, which appears whole or not at all.
 
     Args:
@@ -87,7 +87,6 @@ def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
         ConfigError: if the suffix is not `.gif`.
         WriteError: if the file cannot be written.
     """
-    path = Path(path)
     check(path, SUFFIXES)
     frames = list(join(history))
     with plain_settings():
