@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -226,10 +226,9 @@ class _Film:
         page.putpalette(self.palette.values)
         page.paste(header)
         page.paste(strip, (0, height - strip.height))
-        top = header.height
-        for name, room in self.heights.items():
+        tops = accumulate(self.heights.values(), initial=header.height)
+        for name, top in zip(self.heights, tops, strict=False):
             page.paste(self._drawings[_key(frame, name)], (0, top))
-            top += room
         return page
 
     def _header(self, frame: Frame, width: float) -> Image.Image:

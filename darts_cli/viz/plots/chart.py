@@ -76,7 +76,11 @@ class Chart:
             sheet.text(left, top - 5, panel.title, TEXT_SIZE, bold=True)
             for epoch in self.marked:
                 axes.axvline(epoch, color=theme.line, linewidth=0.7, linestyle=MARKED, zorder=1)
-            self._draw_lines(axes, panel)
+            style: dict[str, Any] = {"drawstyle": "steps-mid"} if panel.steps else {}
+            for index, (key, curve) in enumerate(panel.curves.items()):
+                # Of equal lines, each is thinner than the one below it, so that all are seen.
+                wide = self.widths[0] + self.widths[1] * (len(panel.curves) - index - 1)
+                epochs.plot(axes, *curve, color=self.inks[key], linewidth=wide, zorder=3, **style)
             shown = [value for _, values in panel.curves.values() for value in values]
             shown += [panel.threshold[0]] if panel.threshold else []
             panel.scale(axes, min(shown), max(shown))
@@ -91,14 +95,6 @@ class Chart:
             top += panel.height + GAP
         axes.set_xlabel("epoch", fontproperties=font(TICK_SIZE), color=theme.faint)
         return sheet
-
-    def _draw_lines(self, axes: Axes, panel: Panel) -> None:
-        width, taper = self.widths
-        style: dict[str, Any] = {"drawstyle": "steps-mid"} if panel.steps else {}
-        for index, (key, curve) in enumerate(panel.curves.items()):
-            # Of equal lines, each is thinner than the one below it, so that all are seen.
-            wide = width + taper * (len(panel.curves) - index - 1)
-            epochs.plot(axes, *curve, color=self.inks[key], linewidth=wide, zorder=3, **style)
 
 
 def _draw_threshold(axes: Axes, value: float, meaning: str, ink: str) -> None:

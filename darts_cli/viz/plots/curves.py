@@ -70,18 +70,14 @@ def _panels(records: Sequence[Mapping[str, Any]]) -> list[Panel]:
     for name in dict.fromkeys([*METRICS, *(name for *_, part in parts for name in part)]):
         if (metric := find_metric(name)).plotted:
             values = [(epoch, split, part.get(name)) for epoch, split, part in parts]
-            panels.append(_panel(metric.title, values, name, HEIGHT, metric.format))
+            panels.append(_panel(name, values, metric.title, metric.format))
     rates = [(record["epoch"], RATE, record.get(RATE)) for record in records]
-    panels.append(_panel("learning rate", rates, RATE, RATE_HEIGHT, "{:.4g}".format))
+    panels.append(_panel(RATE, rates, "learning rate", "{:.4g}".format))
     return [panel for panel in panels if panel.curves]
 
 
 def _panel(
-    title: str,
-    found: Sequence[tuple[int, str, Any]],
-    name: str,
-    height: float,
-    write: Callable[[float], str],
+    name: str, found: Sequence[tuple[int, str, Any]], title: str, write: Callable[[float], str]
 ) -> Panel:
     """Make a panel of the finite values found, each with its epoch and the name of its line."""
     curves: dict[str, tuple[list[int], list[float]]] = {}
@@ -91,6 +87,7 @@ def _panel(
                 epochs, values = curves.setdefault(line, ([], []))
                 epochs.append(epoch)
                 values.append(float(value))
+    height = RATE_HEIGHT if name == RATE else HEIGHT
     return Panel(title, curves, partial(_scale, name), height, write)
 
 

@@ -43,14 +43,9 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
         CheckpointError: if there are no alphas.
     """
     primitives = history.space.primitives
-    sheet, panels = draw_edges(
-        history,
-        "alphas",
-        style.colours,
-        panel_height=ROW * len(primitives),
-        left=max(measure(name, TICK_SIZE) for name in primitives) + 8,
-        legend=LEGEND,
-    )
+    height = ROW * len(primitives)
+    left = max(measure(name, TICK_SIZE) for name in primitives) + 8
+    sheet, panels = draw_edges(history, "alphas", style.colours, height, left, LEGEND)
     norm = Normalize(*limits([edge for edge, _ in panels]))
     scale = ScalarMappable(norm, colormaps[SCALE].with_extremes(bad=style.colours.empty))
     for edge, axes in panels:

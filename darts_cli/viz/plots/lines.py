@@ -24,14 +24,8 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     """
     primitives = history.space.primitives
     _, last_row = arrange(primitives, MIN_SHEET_WIDTH)[-1]
-    sheet, panels = draw_edges(
-        history,
-        "softmax probabilities",
-        style.colours,
-        panel_height=PANEL_HEIGHT,
-        left=LEFT,
-        legend=ENTRY_HEIGHT * (last_row + 1) + 8,
-    )
+    what, legend = "softmax probabilities", ENTRY_HEIGHT * (last_row + 1) + 8
+    sheet, panels = draw_edges(history, what, style.colours, PANEL_HEIGHT, LEFT, legend)
     low, high = limits([edge for edge, _ in panels])
     room = 0.05 * (high - low)
     for edge, axes in panels:

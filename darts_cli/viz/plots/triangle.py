@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,13 +53,10 @@ class Edge:
 
     def stretches(self) -> list[tuple[str, int, int]]:
         """Return each operation chosen in successive epochs, with its first and last epoch."""
-        found: list[tuple[str, int, int]] = []
-        for epoch, operation in self.chosen.items():
-            if found and found[-1][0] == operation and found[-1][2] == epoch - 1:
-                found[-1] = operation, found[-1][1], epoch
-            else:
-                found.append((operation, epoch, epoch))
-        return found
+        places = count()
+        groups = groupby(self.chosen.items(), key=lambda one: (one[1], one[0] - next(places)))
+        found = [(operation, [epoch for epoch, _ in group]) for (operation, _), group in groups]
+        return [(operation, numbers[0], numbers[-1]) for operation, numbers in found]
 
 
 def edges(history: History) -> list[Edge]:
@@ -99,7 +97,7 @@ def limits(found: Sequence[Edge]) -> tuple[float, float]:
 
 
 def draw_edges(
-    history: History, what: str, theme: Theme, *, panel_height: float, left: float, legend: float
+    history: History, what: str, theme: Theme, panel_height: float, left: float, legend: float
 ) -> tuple[Sheet, list[tuple[Edge, Axes]]]:
     """Draw a titled sheet with empty axes for each edge, and the names of edges and epochs.
 
