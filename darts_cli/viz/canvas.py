@@ -45,9 +45,8 @@ def blank(width: float, height: float, background: str) -> Figure:
 def measure(text: str, size: float = TEXT_SIZE, *, bold: bool = False) -> float:
     """Measure the width of a line of text in points."""
     page = Figure(figsize=(1, 1), dpi=72)
-    artist = page.text(
-        0, 0, text, fontproperties=font(size, bold=bold), parse_math=False, usetex=False
-    )
+    artist = page.text(0, 0, text, fontproperties=font(size, bold=bold))
+    artist.set(parse_math=False, usetex=False)
     return artist.get_window_extent().width
 
 
@@ -84,24 +83,17 @@ def check(path: Path, suffixes: Collection[str], *, what: str = "") -> None:
         )
 
 
-def save(figure: Figure, path: Path, *, dpi: float = DPI) -> None:
+def save(figure: Figure, path: Path) -> None:
     """Write a figure into a file, which appears whole or not at all, with reproducible bytes.
 
     Args:
         figure: The drawing.
         path: The file; its suffix is a key of `METADATA`.
-        dpi: Pixels per inch of a PNG.
 
     Raises:
         WriteError: if the file cannot be written.
     """
-    most = MAX_PIXELS / float(max(figure.get_size_inches()))
+    dpi = min(DPI, MAX_PIXELS / float(max(figure.get_size_inches())))
     suffix = path.suffix.lower()
     with plain_settings(), replacing(path) as temporary:
-        figure.savefig(
-            temporary,
-            format=suffix[1:],
-            dpi=min(dpi, most),
-            facecolor=figure.get_facecolor(),
-            metadata=METADATA[suffix],
-        )
+        figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=METADATA[suffix])

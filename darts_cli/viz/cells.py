@@ -22,7 +22,7 @@ TEXTS: dict[str, Callable[[Genotype], str]] = {".dot": dot, ".mmd": mermaid}
 SUFFIXES = (*METADATA, *TEXTS)
 
 
-def draw(genotype: Genotype, path: str | Path, *, style: Style = DEFAULT) -> None:
+def draw(genotype: Genotype, path: Path, *, style: Style = DEFAULT) -> None:
     """Draw all cells of a genotype into one file, which appears whole or not at all.
 
     Args:
@@ -34,7 +34,6 @@ def draw(genotype: Genotype, path: str | Path, *, style: Style = DEFAULT) -> Non
         ConfigError: if the suffix names no format.
         WriteError: if the file cannot be written.
     """
-    path = Path(path)
     check(path, SUFFIXES)
     if (text := TEXTS.get(path.suffix.lower())) is not None:
         write_text(path, text(genotype))

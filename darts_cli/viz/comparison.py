@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def draw(first: Genotype, second: Genotype, path: str | Path, *, style: Style = DEFAULT) -> None:
+def draw(first: Genotype, second: Genotype, path: Path, *, style: Style = DEFAULT) -> None:
     """Draw two genotypes into one file, which appears whole or not at all.
 
     Args:
@@ -35,7 +35,6 @@ def draw(first: Genotype, second: Genotype, path: str | Path, *, style: Style = 
     """
     from darts_cli.viz.canvas import METADATA, check, save
 
-    path = Path(path)
     check(path, METADATA, what=" for two genotypes")
     save(figure(first, second, style=style), path)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -74,7 +74,7 @@ class Frame:
     """Edges that the frame before does not have; none for the first frame."""
 
 
-def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
+def draw(history: History, path: Path, *, style: Style = DEFAULT) -> None:
     """Draw all epochs of a search into a GIF, which appears whole or not at all.
 
     Args:
@@ -87,7 +87,6 @@ def draw(history: History, path: str | Path, *, style: Style = DEFAULT) -> None:
         ConfigError: if the suffix is not `.gif`.
         WriteError: if the file cannot be written.
     """
-    path = Path(path)
     check(path, SUFFIXES)
     frames = list(join(history))
     with plain_settings():
@@ -227,10 +226,9 @@ class _Film:
         page.putpalette(self.palette.values)
         page.paste(header)
         page.paste(strip, (0, height - strip.height))
-        top = header.height
-        for name, room in self.heights.items():
+        tops = accumulate(self.heights.values(), initial=header.height)
+        for name, top in zip(self.heights, tops, strict=False):
             page.paste(self._drawings[_key(frame, name)], (0, top))
-            top += room
         return page
 
     def _header(self, frame: Frame, width: float) -> Image.Image:

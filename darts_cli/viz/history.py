@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from darts_cli.errors import ConfigError
 from darts_cli.run.history import History
-from darts_cli.viz.canvas import DPI, METADATA, check, plain_settings, save
+from darts_cli.viz.canvas import METADATA, check, plain_settings, save
 from darts_cli.viz.plots import curves, heatmaps, lines, signals
 from darts_cli.viz.style import DEFAULT, Style
 
@@ -33,9 +33,7 @@ def figure(history: History, name: str, *, style: Style = DEFAULT) -> Figure:
         return PLOTS[name](history, style)
 
 
-def draw(
-    history: History, name: str, path: str | Path, *, style: Style = DEFAULT, dpi: float = DPI
-) -> None:
+def draw(history: History, name: str, path: Path, *, style: Style = DEFAULT) -> None:
     """Draw one of `PLOTS` into a file, which appears whole or not at all.
 
     Args:
@@ -43,13 +41,11 @@ def draw(
         name: The name of the plot.
         path: The file; its suffix is the format.
         style: Theme of the plot.
-        dpi: Pixels per inch of a PNG.
 
     Raises:
         CheckpointError: if the history lacks what the plot shows.
         ConfigError: if the suffix names no format, or there is no plot of this name.
         WriteError: if the file cannot be written.
     """
-    path = Path(path)
     check(path, METADATA)
-    save(figure(history, name, style=style), path, dpi=dpi)
+    save(figure(history, name, style=style), path)

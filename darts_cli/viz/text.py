@@ -77,8 +77,7 @@ def shown(name: str) -> str:
 
 def _states(cell: CellGenotype, called: Names) -> Iterator[tuple[str, str, str]]:
     """Yield the key, the label and the kind of each state of a cell."""
-    for number in range(len(called.inputs) + len(cell.nodes)):
-        parts = called.inputs[number] if number < len(called.inputs) else ()
+    for number, parts in enumerate([*called.inputs, *(() for _ in cell.nodes)]):
         if len(parts) == 1:
             yield str(number), parts[0], "input"
             continue

@@ -15,7 +15,7 @@ from darts_cli.commands.reading import read_history
 from darts_cli.errors import CheckpointError, ConfigError
 from darts_cli.run.files import WriteError
 from darts_cli.run.history import History
-from darts_cli.viz.canvas import METADATA
+from darts_cli.viz.canvas import DPI, METADATA
 from darts_cli.viz.history import PLOTS, draw, figure
 from darts_cli.viz.style import Style
 from tests.viz.drawings import texts, words
@@ -90,10 +90,10 @@ def test_an_svg_is_xml_and_its_words_are_text(name: str, tmp_path: Path) -> None
 
 def test_each_format_is_what_its_suffix_says(tmp_path: Path) -> None:
     history = TINY
-    draw(history, "curves", tmp_path / "plot.PNG", dpi=50)
+    draw(history, "curves", tmp_path / "plot.PNG")
     draw(history, "curves", tmp_path / "plot.pdf")
     with Image.open(tmp_path / "plot.PNG") as image:
-        assert (image.format, image.width) == ("PNG", round(640 * 50 / 72))
+        assert (image.format, image.width) == ("PNG", round(640 * DPI / 72))
     assert (tmp_path / "plot.pdf").read_bytes().startswith(b"%PDF-")
 
 

@@ -101,7 +101,6 @@ class _Columns:
     """Columns of states by layer; the output's is the last."""
     labels: list[tuple[float, float]]
     """Columns of labels by layer; layer 0 has no labels and its column no width."""
-    width: float
 
 
 class Plan:
@@ -125,7 +124,7 @@ class Plan:
         """Place everything, with the channels widened towards a picture of `width` points."""
         columns = self._columns(max(width - self.width, 0.0))
         return Layout(
-            width=columns.width,
+            width=columns.states[-1][1],
             height=self.height,
             states=[*self._states(columns), *self._given(), self._output(columns)],
             labels=list(self._labels(columns)),
@@ -155,7 +154,7 @@ class Plan:
             x = states[-1][1]
         x += min(MIN_CHANNEL + unshared, STRETCHED_CHANNEL)
         states.append((x, x + NAMED_WIDTH))
-        return _Columns(states, labels, x + NAMED_WIDTH)
+        return _Columns(states, labels)
 
     def _channel(self, layer: int) -> float:
         """Return the natural width of the channel to the right of a layer's states."""

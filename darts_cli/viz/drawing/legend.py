@@ -35,26 +35,28 @@ class Entry(NamedTuple):
         return SAMPLE_WIDTH + GAP + measure(self.text)
 
 
-class Legend:
-    """Groups of entries, each in one line or, if that is too long, in lines and columns."""
-
-    def __init__(self, groups: Iterable[Sequence[Entry]], width: float) -> None:
-        self.lines = [line for group in groups for line in _arrange(group, width)]
-        self.height = LINE_HEIGHT * len(self.lines)
-
-    def draw(self, pen: Pen) -> None:
-        """Draw the legend, from the point of the pen downwards."""
-        entries = ((row, *place) for row, line in enumerate(self.lines) for place in line)
-        for number, (row, x, entry) in enumerate(entries):
-            y = (row + 0.5) * LINE_HEIGHT
-            box = Box(x + SAMPLE_WIDTH / 2, y, SAMPLE_WIDTH, SAMPLE_HEIGHT)
-            entry.draw(pen, box, f"legend-sample-{number}")
-            at, gid = (x + SAMPLE_WIDTH + GAP, y + LABEL_SIZE * 0.36), f"legend-{number}-name"
-            pen.text(entry.text, at, LABEL_SIZE, gid=gid, left=True)
+# A line of a legend: entries and the left edges of their samples.
+Line = Sequence[tuple[float, Entry]]
 
 
-def _arrange(group: Sequence[Entry], width: float) -> Iterator[list[tuple[float, Entry]]]:
-    """Yield the lines of a group, no wider than a width that fits its widest entry."""
+def draw_legend(pen: Pen, lines: Sequence[Line]) -> None:
+    """Draw the lines of a legend, from the point of the pen downwards."""
+    entries = ((row, *place) for row, line in enumerate(lines) for place in line)
+    for number, (row, x, entry) in enumerate(entries):
+        y = (row + 0.5) * LINE_HEIGHT
+        box = Box(x + SAMPLE_WIDTH / 2, y, SAMPLE_WIDTH, SAMPLE_HEIGHT)
+        entry.draw(pen, box, f"legend-sample-{number}")
+        at, gid = (x + SAMPLE_WIDTH + GAP, y + LABEL_SIZE * 0.36), f"legend-{number}-name"
+        pen.text(entry.text, at, LABEL_SIZE, gid=gid, left=True)
+
+
+def arrange(group: Sequence[Entry], width: float) -> Iterator[Line]:
+    """Yield one line of a group or, if that is too long, lines and columns.
+
+    Args:
+        group: Entries that belong together.
+        width: Points of a line, enough for the widest entry.
+    """
     steps = [entry.width + BETWEEN for entry in group]
     if sum(steps) - BETWEEN <= width:
         yield list(zip(accumulate(steps, initial=0.0), group, strict=False))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from darts_cli.genotype.difference import Surplus
 from darts_cli.viz.canvas import blank, measure
 from darts_cli.viz.drawing.layout import Plan
-from darts_cli.viz.drawing.legend import Entry, Legend
+from darts_cli.viz.drawing.legend import LINE_HEIGHT, Entry, arrange, draw_legend
 from darts_cli.viz.drawing.pen import NAME_SIZE, TITLE_SIZE, Pen
 from darts_cli.viz.style import Style
 
@@ -70,11 +70,11 @@ def draw_page(
         measure(summary, NAME_SIZE) if summary else 0.0,
         *(entry.width for group in groups for entry in group),
     )
-    key = Legend(groups, width)
+    lines = [line for group in groups for line in arrange(group, width)]
     heights = [max(panel.plan.height for panel in row) for row in rows]
     top = MARGIN + (SUMMARY_HEIGHT if summary else 0.0)
     bottom = top + sum(heights) + title_height * len(rows) + BETWEEN_ROWS * (len(rows) - 1)
-    height = bottom + (LEGEND_GAP + key.height if key.lines else 0.0) + MARGIN
+    height = bottom + (LEGEND_GAP + LINE_HEIGHT * len(lines) if lines else 0.0) + MARGIN
     canvas = blank(width + 2 * MARGIN, height, theme.background)
     axes = canvas.add_axes((0, 0, 1, 1), xlim=(0, width + 2 * MARGIN), ylim=(height, 0))
     axes.set_axis_off()
@@ -91,5 +91,5 @@ def draw_page(
             pen.draw(layout, panel.prefix, panel.surplus)
             left += panel_width + BETWEEN_COLUMNS
         top += row_height + BETWEEN_ROWS
-    key.draw(Pen(axes, theme, MARGIN, bottom + LEGEND_GAP))
+    draw_legend(Pen(axes, theme, MARGIN, bottom + LEGEND_GAP), lines)
     return canvas

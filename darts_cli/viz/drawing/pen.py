@@ -132,20 +132,10 @@ class Pen:
         maths: bool = False,
     ) -> None:
         """Write a line of text centred at a point, or to the right of it on its baseline."""
-        self.axes.text(
-            *at,
-            text,
-            transform=self.transform,
-            fontproperties=font(size, bold=bold),
-            color=ink or self.theme.ink,
-            ha="left" if left else "center",
-            va="baseline" if left else "center_baseline",
-            parse_math=maths,
-            usetex=False,
-            math_fontfamily="dejavusans",
-            zorder=4,
-            gid=gid,
-        )
+        artist = self.axes.text(*at, text, transform=self.transform, gid=gid, zorder=4)
+        artist.set(fontproperties=font(size, bold=bold), color=ink or self.theme.ink)
+        artist.set(parse_math=maths, usetex=False, math_fontfamily="dejavusans")
+        artist.set(ha="left" if left else "center", va="baseline" if left else "center_baseline")
 
 
 def _weigh(surplus: Surplus | None, place: Place | None, joined: int | None = None) -> Weight:

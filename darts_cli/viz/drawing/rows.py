@@ -256,10 +256,9 @@ def arrange(graph: Graph) -> Rows:
         tuple(sorted(range(len(edges)), key=lambda index: edges[index].source))
         for edges in graph.edges
     )
-    if len(graph.nodes) <= EXHAUSTIVE:
-        orders = [_Order(nodes, stacks) for nodes in permutations(graph.nodes)]
-    else:
-        orders = [_Order(tuple(sorted(graph.nodes, key=lambda node: graph.paths[node])), stacks)]
+    along_paths = tuple(sorted(graph.nodes, key=lambda node: graph.paths[node]))
+    all_ = permutations(graph.nodes) if len(graph.nodes) <= EXHAUSTIVE else [along_paths]
+    orders = (_Order(nodes, stacks) for nodes in all_)
     best = min(orders, key=lambda order: Rows(graph, order).cost())
     rows = Rows(graph, best)
     cost, left = rows.cost(), TRIES // len(graph.edges) ** 2

@@ -1,13 +1,13 @@
 """The cells and alphas of a run as the JSON values that its page draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeVar
 
 from darts_cli.genotype.derivation import softmax
 from darts_cli.genotype.types import CellGenotype, Genotype
-from darts_cli.run.signals import SearchSnapshot
+from darts_cli.run.signals import SearchSnapshot, Signals
 from darts_cli.space import SearchSpace
 from darts_cli.viz.drawing.layout import Box, Layout, Plan
 from darts_cli.viz.style import colour
@@ -84,10 +84,8 @@ def _describe(cell: CellGenotype, called: Names) -> str:
 
 def plain_edges(space: SearchSpace, genotype: Genotype) -> list[list[str]]:
     """Return the names of source and node of each edge, in the order of the alphas' rows."""
-    called = names(genotype, space)
-    return [
-        [called.state(source), called.state(node + space.inputs)] for node, source in space.edges
-    ]
+    state = names(genotype, space).state
+    return [[state(source), state(node + space.inputs)] for node, source in space.edges]
 
 
 def plain_snapshot(
@@ -103,28 +101,28 @@ def plain_snapshot(
             for cell in space.cells
         },
         "chosen": {cell: _chosen(snapshot, space, cell) for cell in space.cells},
-        "text": _describe_signals(
-            snapshot.signals.unchanged_epochs, snapshot.signals.skip_connections, space
-        ),
+        "text": _describe_signals(snapshot.signals, space),
     }
 
 
 def _chosen(snapshot: SearchSnapshot, space: SearchSpace, cell: str) -> list[int]:
     """Return for each edge the column of the primitive that the genotype keeps, or -1."""
-    rows = {edge: row for row, edge in enumerate(space.edges)}
-    columns = [-1] * len(rows)
-    for choice in snapshot.choices:
-        if choice.cell == cell:
-            row = rows[choice.node - space.inputs, choice.edge.source]
-            columns[row] = space.primitives.index(choice.edge.operation)
-    return columns
+    kept = {
+        (choice.node - space.inputs, choice.edge.source): choice.edge.operation
+        for choice in snapshot.choices
+        if choice.cell == cell
+    }
+    return [space.primitives.index(kept[edge]) if edge in kept else -1 for edge in space.edges]
 
 
-def _describe_signals(unchanged: int, skips: Mapping[str, int], space: SearchSpace) -> str:
-    stood = f"has stood for {count(unchanged, 'epoch')}"
-    when = f"The genotype {stood if unchanged else 'is new in this epoch'}"
+def _describe_signals(signals: Signals, space: SearchSpace) -> str:
+    stood = f"has stood for {count(signals.unchanged_epochs, 'epoch')}"
+    when = f"The genotype {stood if signals.unchanged_epochs else 'is new in this epoch'}"
     edges, kind = space.nodes * space.edges_per_node, space.skip.removesuffix("_connect")
-    cells = (f"{number} of {edges} edges of the {cell} cell" for cell, number in skips.items())
+    cells = (
+        f"{number} of {edges} edges of the {cell} cell"
+        for cell, number in signals.skip_connections.items()
+    )
     return f"{when}; {kind} connections: {', '.join(cells)}."
 
 

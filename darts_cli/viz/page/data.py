@@ -1,5 +1,6 @@
 """Runs as the one JSON object that their page is made of."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -115,11 +116,9 @@ def title(pages: Sequence[RunPage]) -> str:
 def _labels(paths: Sequence[Path]) -> list[str]:
     """Return the shortest ends of the paths that are all different."""
     parts = [path.resolve().parts for path in paths]
-    for length in range(1, max(map(len, parts)) + 1):
-        labels = ["/".join(part[-length:]) for part in parts]
-        if len(set(labels)) == len(labels):
-            return labels
-    return [str(path) for path in paths]
+    lengths = range(1, max(map(len, parts)) + 1)
+    ends = (["/".join(part[-length:]) for part in parts] for length in lengths)
+    return next(labels for labels in ends if len(set(labels)) == len(labels))
 
 
 def _plain_run(
@@ -209,8 +208,7 @@ def _summary(history: History) -> list[list[str]]:
         rows["Genotype"] = genotype.name
         rows |= _origin(genotype.origin, searched=history.command == "search")
     rows["Seed"] = str(settings.get("seed", "unknown"))
-    if (written := _last_time(Run(history.path).log)) is not None:
-        rows["Last written"] = written.isoformat(" ", "minutes")
+    rows |= _last_written(Run(history.path).log)
     if versions := _inner(settings, "versions"):
         rows["Versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
     return [[name, value] for name, value in rows.items()]
@@ -231,26 +229,23 @@ def _measures(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         f"Last {split}": _say(metrics)
         for record in records
         for split in record
-        if split not in Signals.__slots__ and (metrics := _finite(_inner(record, split)))
+        if split not in Signals.__slots__ and (metrics := _finite(record, split))
     }
 
 
 def _best(records: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Describe the epoch of `best.safetensors`, which has the smallest validation loss."""
-    found = [(record.get("epoch"), _finite(_inner(record, "valid"))) for record in records]
-    found = [pair for pair in found if "loss" in pair[1]]
-    if not found:
-        return {}
-    epoch, metrics = min(found, key=lambda pair: pair[1]["loss"])
-    return {"Best valid": f"{_say(metrics)} (epoch {epoch})"}
+    found = [(record.get("epoch"), _finite(record, "valid")) for record in records]
+    epoch, best = min(found, key=lambda pair: pair[1].get("loss", math.inf), default=(None, {}))
+    return {"Best valid": f"{_say(best)} (epoch {epoch})"} if "loss" in best else {}
 
 
 def _say(metrics: Mapping[str, float]) -> str:
     return format_metrics(metrics).replace("  ", ", ")
 
 
-def _finite(metrics: Mapping[str, Any]) -> dict[str, float]:
-    numbers = ((name, _number(value)) for name, value in metrics.items())
+def _finite(record: Mapping[str, Any], split: str) -> dict[str, float]:
+    numbers = ((name, _number(value)) for name, value in _inner(record, split).items())
     return {name: value for name, value in numbers if value is not None}
 
 
@@ -287,14 +282,15 @@ def _links(run: Run, folder: Path) -> list[list[str]]:
     ]
 
 
-def _last_time(log: Path) -> datetime | None:
-    """Return the time of a log's last line; None if there is none."""
+def _last_written(log: Path) -> dict[str, str]:
+    """Describe the time of a log's last line."""
     if not log.is_file():
-        return None
+        return {}
     with log.open("rb") as file:
         file.seek(max(log.stat().st_size - _SEEN, 0))
         lines = file.read().decode(errors="replace").splitlines()
     for line in reversed(lines):
         with suppress(ValueError, IndexError):
-            return datetime.fromisoformat(line.split()[0])
-    return None
+            written = datetime.fromisoformat(line.split()[0])
+            return {"Last written": written.isoformat(" ", "minutes")}
+    return {}

@@ -19,7 +19,6 @@ WIDTH, GAP, LEGEND = 640.0, 30.0, 32.0
 MARKED: Dashes = (0, (1.5, 1.5))
 
 
-# Sets the vertical axis, given the smallest and the largest value shown.
 Scale = Callable[[Axes, float, float], None]
 
 
@@ -31,6 +30,7 @@ class Panel:
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
     """Epochs and values of each line, by a key of the chart's `inks`."""
     scale: Scale
+    """Sets the vertical axis, given the smallest and the largest value or threshold."""
     height: float
     """Height in points."""
     format: Callable[[float], str] | None = None
@@ -39,13 +39,6 @@ class Panel:
     """Value of a horizontal line, and its meaning, which is written to its right."""
     steps: bool = False
     """Whether values are whole numbers, which jump."""
-
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Smallest and largest value, the threshold included."""
-        shown = [value for _, values in self.curves.values() for value in values]
-        shown += [self.threshold[0]] if self.threshold else []
-        return min(shown), max(shown)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,8 +76,14 @@ class Chart:
             sheet.text(left, top - 5, panel.title, TEXT_SIZE, bold=True)
             for epoch in self.marked:
                 axes.axvline(epoch, color=theme.line, linewidth=0.7, linestyle=MARKED, zorder=1)
-            self._draw_lines(axes, panel)
-            panel.scale(axes, *panel.limits)
+            style: dict[str, Any] = {"drawstyle": "steps-mid"} if panel.steps else {}
+            for index, (key, curve) in enumerate(panel.curves.items()):
+                # Of equal lines, each is thinner than the one below it, so that all are seen.
+                wide = self.widths[0] + self.widths[1] * (len(panel.curves) - index - 1)
+                epochs.plot(axes, *curve, color=self.inks[key], linewidth=wide, zorder=3, **style)
+            shown = [value for _, values in panel.curves.values() for value in values]
+            shown += [panel.threshold[0]] if panel.threshold else []
+            panel.scale(axes, min(shown), max(shown))
             if panel.threshold:
                 _draw_threshold(axes, *panel.threshold, theme.faint)
             if self.grid:
@@ -97,28 +96,13 @@ class Chart:
         axes.set_xlabel("epoch", fontproperties=font(TICK_SIZE), color=theme.faint)
         return sheet
 
-    def _draw_lines(self, axes: Axes, panel: Panel) -> None:
-        width, taper = self.widths
-        style: dict[str, Any] = {"drawstyle": "steps-mid"} if panel.steps else {}
-        for index, (key, curve) in enumerate(panel.curves.items()):
-            # Of equal lines, each is thinner than the one below it, so that all are seen.
-            wide = width + taper * (len(panel.curves) - index - 1)
-            epochs.plot(axes, *curve, color=self.inks[key], linewidth=wide, zorder=3, **style)
-
 
 def _draw_threshold(axes: Axes, value: float, meaning: str, ink: str) -> None:
     axes.axhline(value, color=ink, linewidth=0.8, zorder=2)
-    axes.annotate(
-        f"{value:g}  {meaning}",
-        (1, value),
-        xycoords=("axes fraction", "data"),
-        xytext=(5, 0),
-        textcoords="offset points",
-        fontproperties=font(TICK_SIZE),
-        color=ink,
-        va="center",
-        parse_math=False,
-    )
+    place, text = (1, value), f"{value:g}  {meaning}"
+    across = axes.get_yaxis_transform()
+    note = axes.annotate(text, place, (5, 0), xycoords=across, textcoords="offset points")
+    note.set(fontproperties=font(TICK_SIZE), color=ink, va="center", parse_math=False)
 
 
 def _write_newest(
@@ -134,13 +118,6 @@ def _write_newest(
     # Moving texts up has raised their mean; move all of them down by as much.
     rise = (sum(places.values()) - sum(wanted.values())) / len(places)
     for ink, place in places.items():
-        axes.text(
-            1.012,
-            place - rise,
-            format_value(newest[ink]),
-            transform=axes.transAxes,
-            fontproperties=font(TICK_SIZE, bold=True),
-            color=ink,
-            va="center",
-            parse_math=False,
-        )
+        text = axes.text(1.012, place - rise, format_value(newest[ink]), transform=axes.transAxes)
+        text.set(fontproperties=font(TICK_SIZE, bold=True), color=ink, va="center")
+        text.set_parse_math(False)

@@ -1,7 +1,7 @@
 """Learning curves: the metrics of each epoch, and the learning rate."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -60,38 +60,35 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
 
 def _panels(records: Sequence[Mapping[str, Any]]) -> list[Panel]:
     """Make the panels with values: the known metrics, then others, then the learning rate."""
-    parts = [record.get(split) for record in records for split in SPLITS]
-    found = [name for part in parts if isinstance(part, Mapping) for name in part]
+    parts = [
+        (record["epoch"], split, record[split])
+        for record in records
+        for split in SPLITS
+        if isinstance(record.get(split), Mapping)
+    ]
     panels = []
-    for name in [*dict.fromkeys([*METRICS, *found]), RATE]:
-        metric = find_metric(name)
-        keys = {RATE: (RATE,)} if name == RATE else {split: (split, name) for split in SPLITS}
-        curves = {line: _curve(records, path) for line, path in keys.items()}
-        panel = Panel(
-            title="learning rate" if name == RATE else metric.title,
-            curves={line: curve for line, curve in curves.items() if curve[0]},
-            scale=partial(_scale, name),
-            height=RATE_HEIGHT if name == RATE else HEIGHT,
-            format="{:.4g}".format if name == RATE else metric.format,
-        )
-        if panel.curves and metric.plotted:
-            panels.append(panel)
-    return panels
+    for name in dict.fromkeys([*METRICS, *(name for *_, part in parts for name in part)]):
+        if (metric := find_metric(name)).plotted:
+            values = [(epoch, split, part.get(name)) for epoch, split, part in parts]
+            panels.append(_panel(name, values, metric.title, metric.format))
+    rates = [(record["epoch"], RATE, record.get(RATE)) for record in records]
+    panels.append(_panel(RATE, rates, "learning rate", "{:.4g}".format))
+    return [panel for panel in panels if panel.curves]
 
 
-def _curve(
-    records: Sequence[Mapping[str, Any]], path: Sequence[str]
-) -> tuple[list[int], list[float]]:
-    """Return the epochs and the numbers below the keys of a path; skip records without."""
-    numbers, values = [], []
-    for record in records:
-        value: Any = record
-        for key in path:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if type(value) in {int, float} and math.isfinite(value):
-            numbers.append(record["epoch"])
-            values.append(float(value))
-    return numbers, values
+def _panel(
+    name: str, found: Sequence[tuple[int, str, Any]], title: str, write: Callable[[float], str]
+) -> Panel:
+    """Make a panel of the finite values found, each with its epoch and the name of its line."""
+    curves: dict[str, tuple[list[int], list[float]]] = {}
+    for line in [*SPLITS, RATE]:
+        for epoch, key, value in found:
+            if key == line and type(value) in {int, float} and math.isfinite(value):
+                epochs, values = curves.setdefault(line, ([], []))
+                epochs.append(epoch)
+                values.append(float(value))
+    height = RATE_HEIGHT if name == RATE else HEIGHT
+    return Panel(title, curves, partial(_scale, name), height, write)
 
 
 def _scale(name: str, axes: Axes, low: float, high: float) -> None:

@@ -1,5 +1,6 @@
 """The epochs of a run in pictures: the finished ones, lines over them, and their axis."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,14 +60,12 @@ def plot(axes: Axes, epochs: Sequence[int], values: Sequence[float], **style: An
 
     A value without neighbours is a point.
     """
-    stretches: list[tuple[list[int], list[float]]] = []
-    for epoch, value in zip(epochs, values, strict=True):
-        if not stretches or stretches[-1][0][-1] != epoch - 1:
-            stretches.append(([], []))
-        stretches[-1][0].append(epoch)
-        stretches[-1][1].append(value)
     dot = {"color": style["color"], "markersize": 2.2 + style["linewidth"], "markeredgewidth": 0}
-    for numbers, line in stretches:
+    places = itertools.count()
+    # The difference between an epoch and its place is the same as long as no epoch is missing.
+    pairs = zip(epochs, values, strict=True)
+    for _, group in itertools.groupby(pairs, key=lambda one: one[0] - next(places)):
+        numbers, line = zip(*group, strict=True)
         if len(line) > 1:
             axes.plot(numbers, line, solid_joinstyle="round", **style)
         else:

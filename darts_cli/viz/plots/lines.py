@@ -5,8 +5,8 @@ from matplotlib.ticker import MaxNLocator
 
 from darts_cli.run.history import History
 from darts_cli.viz.plots import epochs
-from darts_cli.viz.plots.sheet import ENTRY_HEIGHT, Entry, arrange
-from darts_cli.viz.plots.triangle import MIN_SHEET_WIDTH, Triangle, limits
+from darts_cli.viz.plots.sheet import ENTRY_HEIGHT, HEADER, Entry, arrange
+from darts_cli.viz.plots.triangle import MIN_SHEET_WIDTH, draw_edges, limits
 from darts_cli.viz.style import DEFAULT, Style, colour
 
 # In points: height of a panel, and room for the numbers of the vertical axis that all share.
@@ -24,30 +24,18 @@ def figure(history: History, style: Style = DEFAULT) -> Figure:
     """
     primitives = history.space.primitives
     _, last_row = arrange(primitives, MIN_SHEET_WIDTH)[-1]
-    triangle = Triangle(
-        history,
-        panel_height=PANEL_HEIGHT,
-        left=LEFT,
-        legend=ENTRY_HEIGHT * (last_row + 1) + 8,
-        theme=style.colours,
-    )
-    low, high = limits(triangle.edges)
+    what, legend = "softmax probabilities", ENTRY_HEIGHT * (last_row + 1) + 8
+    sheet, panels = draw_edges(history, what, style.colours, PANEL_HEIGHT, LEFT, legend)
+    low, high = limits([edge for edge, _ in panels])
     room = 0.05 * (high - low)
-    for edge, axes in triangle.panels():
-        for column, primitive in enumerate(primitives):
-            wins = primitive == edge.operation
-            epochs.plot(
-                axes,
-                edge.epochs,
-                edge.probabilities[:, column].tolist(),
-                color=colour(primitive),
-                linewidth=THICK if wins else THIN,
-                zorder=3 if wins else 2,
-            )
+    for edge, axes in panels:
+        for primitive, values in zip(primitives, edge.probabilities.T.tolist(), strict=True):
+            width, order = (THICK, 3) if primitive == edge.operation else (THIN, 2)
+            look = {"color": colour(primitive), "linewidth": width, "zorder": order}
+            epochs.plot(axes, edge.epochs, values, **look)
         axes.set_ylim(max(low - room, 0), high + room)
         axes.yaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
-        axes.grid(axis="y", color=triangle.sheet.theme.grid, linewidth=0.6)
-    triangle.title("softmax probabilities")
+        axes.grid(axis="y", color=style.colours.grid, linewidth=0.6)
     entries = [Entry(primitive, colour(primitive)) for primitive in primitives]
-    triangle.sheet.legend(entries, triangle.legend_top + 8, MIN_SHEET_WIDTH)
-    return triangle.sheet.figure
+    sheet.legend(entries, HEADER + 8, MIN_SHEET_WIDTH)
+    return sheet.figure

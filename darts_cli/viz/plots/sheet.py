@@ -1,12 +1,12 @@
 """A figure that is measured in points from its top left corner."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Affine2D, Bbox
 
 from darts_cli.run.history import History
 from darts_cli.viz.canvas import TEXT_SIZE, blank, font, measure
@@ -46,6 +46,9 @@ class Sheet:
         self.width, self.height = width, height
         self.theme = theme
         self.figure = blank(width, height, theme.background)
+        # From points below the top left corner to shares of the figure.
+        self.points = Affine2D().translate(0, -height).scale(1 / width, -1 / height)
+        self.transform = self.points + self.figure.transFigure
 
     def title(self, history: History, what: str, epoch: int) -> None:
         """Write the name of the run, what is shown of it, and the epoch it has reached."""
@@ -68,61 +71,38 @@ class Sheet:
         *,
         ink: str | None = None,
         bold: bool = False,
-        align: Literal["left", "center", "right"] = "left",
+        align: Literal["left", "right"] = "left",
     ) -> Bbox:
         """Write a line of text with its baseline at a height.
 
         Returns:
             The box of the text in points from the bottom left corner.
         """
-        artist = self.figure.text(
-            x / self.width,
-            1 - y / self.height,
-            text,
-            fontproperties=font(size, bold=bold),
-            color=ink or self.theme.ink,
-            ha=align,
-            va="baseline",
-            # A dollar in a name would begin a formula.
-            parse_math=False,
-        )
+        artist = self.figure.text(x, y, text, transform=self.transform, ha=align)
+        artist.set(fontproperties=font(size, bold=bold), color=ink or self.theme.ink)
+        # A dollar in a name would begin a formula.
+        artist.set_parse_math(False)
         return artist.get_window_extent()
 
-    def legend(self, entries: Iterable[Entry], top: float, width: float | None = None) -> None:
+    def legend(self, entries: Sequence[Entry], top: float, width: float | None = None) -> None:
         """Draw a legend, the baseline of its first row at `top`, in rows of a width in points."""
-        entries = list(entries)
         places = arrange((one.label for one in entries), width or self.width)
         for entry, (x, row) in zip(entries, places, strict=True):
             y = top + row * ENTRY_HEIGHT
-            sample = Line2D(
-                [x / self.width, (x + SAMPLE) / self.width],
-                [1 - (y - TICK_SIZE / 3) / self.height] * 2,
-                color=entry.ink,
-                linewidth=entry.width,
-                linestyle=entry.dashes or "solid",
-                solid_capstyle="butt",
-            )
+            sample = Line2D([x, x + SAMPLE], [y - TICK_SIZE / 3] * 2, transform=self.transform)
+            sample.set(color=entry.ink, linewidth=entry.width, solid_capstyle="butt")
+            sample.set_linestyle(entry.dashes or "solid")
             self.figure.add_artist(sample)
             self.text(x + SAMPLE + 5, y, entry.label, TICK_SIZE)
 
     def axes(self, left: float, top: float, width: float, height: float) -> Axes:
         """Add axes in a rectangle, with a thin frame and small numbers."""
-        box = (
-            left / self.width,
-            1 - (top + height) / self.height,
-            width / self.width,
-            height / self.height,
-        )
-        axes = self.figure.add_axes(box, facecolor=self.theme.background)
+        box = self.points.transform_bbox(Bbox.from_bounds(left, top + height, width, -height))
+        axes = self.figure.add_axes(box.bounds, facecolor=self.theme.background)
         for spine in axes.spines.values():
             spine.set(color=self.theme.line, linewidth=0.7)
-        axes.tick_params(
-            colors=self.theme.line,
-            labelcolor=self.theme.faint,
-            labelsize=TICK_SIZE,
-            length=2,
-            pad=2,
-        )
+        axes.tick_params(colors=self.theme.line, labelsize=TICK_SIZE, length=2, pad=2)
+        axes.tick_params(labelcolor=self.theme.faint)
         for axis in (axes.xaxis, axes.yaxis):
             # Formulas, matplotlib's default, could not be searched and need a second font.
             axis.set_major_formatter(plain_number)

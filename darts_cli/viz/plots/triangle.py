@@ -1,7 +1,8 @@
 """The edges of all cells as small panels in triangles: a row per node, a column per source."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count, groupby
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,13 +53,10 @@ class Edge:
 
     def stretches(self) -> list[tuple[str, int, int]]:
         """Return each operation chosen in successive epochs, with its first and last epoch."""
-        found: list[tuple[str, int, int]] = []
-        for epoch, operation in self.chosen.items():
-            if found and found[-1][0] == operation and found[-1][2] == epoch - 1:
-                found[-1] = operation, found[-1][1], epoch
-            else:
-                found.append((operation, epoch, epoch))
-        return found
+        places = count()
+        groups = groupby(self.chosen.items(), key=lambda one: (one[1], one[0] - next(places)))
+        found = [(operation, [epoch for epoch, _ in group]) for (operation, _), group in groups]
+        return [(operation, numbers[0], numbers[-1]) for operation, numbers in found]
 
 
 def edges(history: History) -> list[Edge]:
@@ -88,7 +86,7 @@ def edges(history: History) -> list[Edge]:
     ]
 
 
-def limits(found: list[Edge]) -> tuple[float, float]:
+def limits(found: Sequence[Edge]) -> tuple[float, float]:
     """Return the smallest and the largest probability of all edges; 0 if that is near."""
     low = min(float(edge.probabilities.min()) for edge in found)
     high = max(float(edge.probabilities.max()) for edge in found)
@@ -98,66 +96,47 @@ def limits(found: list[Edge]) -> tuple[float, float]:
     return (low, high) if high - low > 1e-9 else (low - 0.001, high + 0.001)
 
 
-class Triangle:
-    """All panels of a history on one sheet."""
+def draw_edges(
+    history: History, what: str, theme: Theme, panel_height: float, left: float, legend: float
+) -> tuple[Sheet, list[tuple[Edge, Axes]]]:
+    """Draw a titled sheet with empty axes for each edge, and the names of edges and epochs.
 
-    def __init__(
-        self, history: History, *, panel_height: float, left: float, legend: float, theme: Theme
-    ) -> None:
-        """Make the sheet.
+    Args:
+        history: The run of a search.
+        what: Words for what is shown of it.
+        theme: Colours of the sheet.
+        panel_height: Height of a panel in points.
+        left: Points for the names of a row, to the left of its first panel.
+        legend: Points for the legend, below `HEADER` and above all cells.
 
-        Args:
-            history: The run of a search.
-            panel_height: Height of a panel in points.
-            left: Points for the names of a row, to the left of its first panel.
-            legend: Points for the legend, above all cells.
-            theme: Colours of the sheet.
-
-        Raises:
-            CheckpointError: if there are no alphas.
-        """
-        self.history, self.edges = history, edges(history)
-        space = history.space
-        labels = [measure(edge.label, TICK_SIZE, bold=True) for edge in self.edges]
-        self.panel_width, self.panel_height = max(MIN_WIDTH, *labels), panel_height
-        self.left = MARGIN + left
-        self.legend_top = HEADER
-        self.top = HEADER + legend
-        columns = space.nodes + space.inputs - 1
-        width = self.left + columns * (self.panel_width + GAP) - GAP + MARGIN
-        self._row = LABEL_HEIGHT + panel_height
-        self._cell = CELL_HEIGHT + space.nodes * self._row + AXIS_HEIGHT
-        height = self.top + len(space.cells) * (self._cell + BETWEEN_CELLS) - BETWEEN_CELLS
-        self.sheet = Sheet(max(width, MIN_SHEET_WIDTH), height + MARGIN / 2, theme)
-
-    def title(self, what: str) -> None:
-        """Write the title of the sheet: the run, and `what` is shown of it."""
-        self.sheet.title(self.history, what, self.edges[0].epochs[-1])
-
-    def panels(self) -> Iterator[tuple[Edge, Axes]]:
-        """Yield all edges and their axes, with the name of the edge and the epochs."""
-        space, sheet = self.history.space, self.sheet
-        for number, cell in enumerate(space.cells):
-            top = self.top + number * (self._cell + BETWEEN_CELLS)
-            sheet.text(MARGIN, top + TEXT_SIZE + 2, f"{cell} cell", TEXT_SIZE + 2, bold=True)
-            for edge in self.edges:
-                if edge.cell == cell:
-                    row = top + CELL_HEIGHT + (edge.node - space.inputs) * self._row
-                    yield edge, self._panel(edge, row)
-
-    def _panel(self, edge: Edge, top: float) -> Axes:
-        space, theme = self.history.space, self.sheet.theme
-        left = self.left + edge.source * (self.panel_width + GAP)
-        axes = self.sheet.axes(left, top + LABEL_HEIGHT, self.panel_width, self.panel_height)
+    Raises:
+        CheckpointError: if there are no alphas.
+    """
+    space, found = history.space, edges(history)
+    panel_width = max(MIN_WIDTH, *(measure(edge.label, TICK_SIZE, bold=True) for edge in found))
+    column, row = panel_width + GAP, LABEL_HEIGHT + panel_height
+    cell_height = CELL_HEIGHT + space.nodes * row + AXIS_HEIGHT + BETWEEN_CELLS
+    width = MARGIN + left + (space.nodes + space.inputs - 1) * column - GAP + MARGIN
+    height = HEADER + legend + len(space.cells) * cell_height - BETWEEN_CELLS + MARGIN / 2
+    sheet = Sheet(max(width, MIN_SHEET_WIDTH), height, theme)
+    sheet.title(history, what, found[0].epochs[-1])
+    tops = {cell: HEADER + legend + n * cell_height for n, cell in enumerate(space.cells)}
+    for cell, top in tops.items():
+        sheet.text(MARGIN, top + TEXT_SIZE + 2, f"{cell} cell", TEXT_SIZE + 2, bold=True)
+    panels = []
+    for edge in found:
+        x = MARGIN + left + edge.source * column
+        y = tops[edge.cell] + CELL_HEIGHT + (edge.node - space.inputs) * row + LABEL_HEIGHT
         kept = edge.operation is not None
-        ink, baseline = theme.ink if kept else theme.faint, top + LABEL_HEIGHT - 4
-        self.sheet.text(left, baseline, edge.label, TICK_SIZE, ink=ink, bold=kept)
+        ink = theme.ink if kept else theme.faint
+        sheet.text(x, y - 4, edge.label, TICK_SIZE, ink=ink, bold=kept)
+        axes = sheet.axes(x, y, panel_width, panel_height)
         last = edge.node == space.inputs + space.nodes - 1
         epochs.scale(axes, edge.epochs, ticks=4, named=last)
         if last and edge.source == 0:
-            axes.set_xlabel(
-                "epoch", fontproperties=font(TICK_SIZE), color=theme.faint, labelpad=2, loc="left"
-            )
+            label = axes.set_xlabel("epoch", labelpad=2, loc="left", color=theme.faint)
+            label.set_fontproperties(font(TICK_SIZE))
         # The leftmost panel has the numbers or names of the whole row.
         axes.tick_params(axis="y", labelleft=edge.source == 0)
-        return axes
+        panels.append((edge, axes))
+    return sheet, panels
