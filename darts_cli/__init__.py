@@ -1,3 +1,3 @@
 """Differentiable architecture search (Liu, Simonyan and Yang, ICLR 2019) at the command line."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

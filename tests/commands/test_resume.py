@@ -224,7 +224,7 @@ def test_settings_that_are_given_anew_outlive_a_kill(
     shutil.copytree(stopped, run.path)
     before = run.config.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_train", die)
+        patch.setattr(pipeline, "fit", die)
         with pytest.raises(Killed):
             darts("search", "cnn", "--resume", run.path, "--epochs", 3)
     assert b"epochs: 3" in run.config.read_bytes()

@@ -3,6 +3,7 @@
 import contextlib
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -39,11 +40,8 @@ CIFAR_CLASSES = {"cifar10": 10, "cifar100": 100}
 CIFAR_COUNTS = {"train": 50_000, "test": 10_000}
 CIFAR_SIZE = 32
 
-# Data sets that `--data` knows by name; any other name is a folder.
-DATASETS = ("digits", *CIFAR, "imagenet")
 
-
-def _find_digits() -> ImageSplits:
+def _find_digits(_config: ImageDataConfig, _search: bool) -> ImageSplits:
     try:
         from sklearn.datasets import load_digits  # type: ignore[import-untyped, unused-ignore]
     except ImportError:
@@ -87,16 +85,25 @@ def _find_cifar(config: ImageDataConfig, search: bool) -> ImageSplits:
     )
 
 
+def _find_imagenet(_config: ImageDataConfig, _search: bool) -> ImageSplits:
+    raise DataError(
+        "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
+        " as --data DIR --recipe imagenet"
+    )
+
+
+# Images that `--data` knows by name: a function of the settings and of whether test images are
+# left unread. Any other name is a folder.
+DATASETS: dict[str, Callable[[ImageDataConfig, bool], ImageSplits]] = {
+    "digits": _find_digits,
+    **dict.fromkeys(CIFAR, _find_cifar),
+    "imagenet": _find_imagenet,
+}
+
+
 def _find_by_name(config: ImageDataConfig, search: bool) -> ImageSplits:
-    if config.name == "digits":
-        return _find_digits()
-    if config.name in CIFAR:
-        return _find_cifar(config, search)
-    if config.name == "imagenet":
-        raise DataError(
-            "imagenet cannot be downloaded: give its folder, with train/ and val/ in it,"
-            " as --data DIR --recipe imagenet"
-        )
+    if config.name in DATASETS:
+        return DATASETS[config.name](config, search)
     place = Path(config.name).expanduser()
     if not place.is_dir():
         raise DataError(
