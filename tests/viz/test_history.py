@@ -93,7 +93,7 @@ def test_each_format_is_what_its_suffix_says(tmp_path: Path) -> None:
     draw(history, "curves", tmp_path / "plot.PNG")
     draw(history, "curves", tmp_path / "plot.pdf")
     with Image.open(tmp_path / "plot.PNG") as image:
-        assert (image.format, image.width) == ("PNG", round(640 * DPI / 72))
+        assert (image.format, image.width) == ("PNG", int(640 * DPI / 72))
     assert (tmp_path / "plot.pdf").read_bytes().startswith(b"%PDF-")
 
 
