@@ -58,14 +58,12 @@ def names(genotype: Genotype, space: SearchSpace | None = None) -> Names:
     known = NAMES.get(genotype.space)
     if known is not None and (space is None or space.inputs == len(known.inputs)):
         return known
-    inputs = max(
-        1 if space is None else space.inputs,
-        *(
-            max(edge.source for edge in node) - index + 1
-            for cell in genotype.cells.values()
-            for index, node in enumerate(cell.nodes)
-        ),
+    needed = (
+        max(edge.source for edge in node) - index + 1
+        for cell in genotype.cells.values()
+        for index, node in enumerate(cell.nodes)
     )
+    inputs = max(1, *needed) if space is None else space.inputs
     return Names(tuple((f"input {state}",) for state in range(inputs)), "output", "concat")
 
 
