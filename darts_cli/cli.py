@@ -31,7 +31,9 @@ def _command(
     def register(function: Callable[[RequestT], None]) -> Callable[[RequestT], None]:
         kind = get_type_hints(function)["request"]
         declared = sorted(options.flags(kind), key=lambda pair: _place_in_help(pair[1]))
-        parameters = [_parameter(field, told, get_type_hints(kind)) for field, told in declared]
+        parameters = [
+            _parameter(field, declaration, get_type_hints(kind)) for field, declaration in declared
+        ]
 
         def command(**values: Any) -> None:
             function(kind(**values))
@@ -47,26 +49,26 @@ def _command(
     return register
 
 
-def _place_in_help(told: options.Flag) -> int:
+def _place_in_help(declaration: options.Flag) -> int:
     """Return where help lists a flag: arguments first, then panel by panel."""
-    return -1 if told.argument else (None, *options.PANELS).index(told.panel)
+    return -1 if declaration.argument else (None, *options.PANELS).index(declaration.panel)
 
 
-def _parameter(field: Field[Any], told: options.Flag, hints: Mapping[str, Any]) -> Parameter:
+def _parameter(field: Field[Any], declaration: options.Flag, hints: Mapping[str, Any]) -> Parameter:
     """Return what Typer has to know of a flag or argument."""
     shared: dict[str, Any] = {
-        "help": told.help,
-        "metavar": told.metavar,
-        "autocompletion": told.complete,
-        "rich_help_panel": told.panel,
-        "min": told.minimum,
+        "help": declaration.help,
+        "metavar": declaration.metavar,
+        "autocompletion": declaration.complete,
+        "rich_help_panel": declaration.panel,
+        "min": declaration.minimum,
     }
-    if told.argument:
-        typed = typer.Argument(**shared, show_default=told.default or False)
+    if declaration.argument:
+        typed = typer.Argument(**shared, show_default=declaration.default or False)
     else:
         # A switch that is off has no --no-NAME.
         names = (options.spelling(field.name),) if field.default is False else ()
-        typed = typer.Option(*names, **shared, show_default=told.default or True)
+        typed = typer.Option(*names, **shared, show_default=declaration.default or True)
     return Parameter(
         field.name,
         Parameter.KEYWORD_ONLY,

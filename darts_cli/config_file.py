@@ -114,12 +114,18 @@ def override(config: Config, settings: Mapping[str, Any], source: str) -> Config
     """
     lines = settings.lines if isinstance(settings, SettingsFile) else {}
 
-    def error(name: str, problem: str) -> ConfigError:
-        return ConfigError(
-            problem, where=source + (f", line {lines[name]}" if name in lines else "")
-        )
+    def error(name: str, problem: str, remedy: str = "") -> ConfigError:
+        line = f", line {lines[name]}" if name in lines else ""
+        return ConfigError(problem, where=f"{source}{line}", remedy=remedy)
 
-    changed: Config = _override(config, settings, "", error)
+    try:
+        changed: Config = _override(config, settings, "", error)
+    except ConfigError as out_of_range:
+        # A section checks its ranges itself, and knows no file.
+        if out_of_range.where or not lines:
+            raise
+        key, _, _ = out_of_range.problem.partition(":")
+        raise error(key, out_of_range.problem, out_of_range.remedy) from None
     return changed
 
 

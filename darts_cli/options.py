@@ -350,8 +350,8 @@ def check_resumable(options: RunOptions) -> None:
     """
     given = [
         declared.name
-        for declared, told in flags(options)
-        if not told.resumable and getattr(options, declared.name) is not None
+        for declared, declaration in flags(options)
+        if not declaration.resumable and getattr(options, declared.name) is not None
     ]
     name = next((name for name in given if name != "space"), None)
     if name == "genotype":
@@ -359,8 +359,8 @@ def check_resumable(options: RunOptions) -> None:
     if name is not None:
         allowed = ", ".join(
             spelling(declared.name)
-            for declared, told in flags(options)
-            if told.resumable and told.panel != DEVICE and declared.name != "resume"
+            for declared, declaration in flags(options)
+            if declaration.resumable and declaration.panel != DEVICE and declared.name != "resume"
         )
         raise ConfigError(
             f"{spelling(name)}: not with --resume, which goes on under the run's own settings; "

@@ -52,7 +52,7 @@ RUNS: Mapping[str, tuple[str, ...]] = {
 }
 
 _STOP = ("--max-steps", "4")
-# What of a command's flags a resumed run takes, and has to be told again.
+# Flags that a run of version 0.1.0 did not remember.
 _AGAIN = {"images-save": ("--memory", "save")}
 
 

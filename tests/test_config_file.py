@@ -294,3 +294,22 @@ def test_long_values_and_names_are_told_in_part() -> None:
         with pytest.raises(ConfigError) as caught:
             override(SEARCH, settings, "config.yaml")
         assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("weights:\n  lr: -1\n", "line 2: weights.lr: found -1.0, expected more than 0"),
+        ("weights:\n  lr: fast\n", "line 2: weights.lr: found 'fast', expected a number"),
+        ("seed: 1\nweights:\n\n  lrr: 1\n", "line 4: unknown setting weights.lrr, did you mean"),
+        ("data:\n  name: digits\n  batch_size: 1\n", "line 3: data.batch_size: found 1, expected"),
+    ],
+)
+def test_a_wrong_setting_of_a_file_is_named_with_its_line(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        override(SEARCH, read(path), str(path))
+    assert str(caught.value).startswith(f"{path}, {problem}")

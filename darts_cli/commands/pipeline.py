@@ -46,7 +46,7 @@ from darts_cli.viz.style import colour
 
 
 @dataclass(frozen=True, slots=True)
-class _Start:
+class _Launch:
     """A run that begins or is resumed, and where it is computed."""
 
     spec: RunSpec
@@ -76,7 +76,9 @@ def start(spec: RunSpec, options: RunOptions) -> None:
         located = replace(spec, config=_with_absolute_paths(spec))
         with process_group(device) as ranks:
             path = Path(ranks.broadcast(str(options.out or _default_path(spec))))
-            _carry_out(_Start(spec=located, path=path, options=options, device=device, ranks=ranks))
+            _carry_out(
+                _Launch(spec=located, path=path, options=options, device=device, ranks=ranks)
+            )
 
 
 def resume(words: str, options: RunOptions) -> None:
@@ -101,60 +103,60 @@ def resume(words: str, options: RunOptions) -> None:
             with run.locked() if writes else nullcontext():
                 saved = Saved.read(run, words)
                 spec = _with_overrides(saved, options)
-                _carry_out(_Start(spec, run.path, options, device, ranks, saved))
+                _carry_out(_Launch(spec, run.path, options, device, ranks, saved))
 
 
-def _carry_out(begin: _Start) -> None:
+def _carry_out(launch: _Launch) -> None:
     """Load the data, build the state, and train; or print what that would take."""
-    spec, saved, options, ranks = begin.spec, begin.saved, begin.options, begin.ranks
+    spec, saved, options, ranks = launch.spec, launch.saved, launch.options, launch.ranks
     _check_options(spec.config, options, ranks)
     with deterministically(spec.config.compute.deterministic):
         if options.dry_run and not options.probe:
-            _print_outline(begin)
+            _print_outline(launch)
             return
         if saved is None and ranks.is_main:
-            Run.check_new(begin.path)
+            Run.check_new(launch.path)
         with ranks.local_main_first():
-            data = _load(begin)
+            data = _load(launch)
             loaders = open_loaders(spec, data, ranks)
             if saved is not None:
                 saved.check_content(data)
         # Before anything is written: settings or data that are of no use leave nothing behind.
-        info = begin.info or data.describe()
-        planned = _plan(begin, info, data.counts)
-        state = build_state(spec, info, begin.device, ranks)
+        info = launch.info or data.describe()
+        planned = _plan(launch, info, data.counts)
+        state = build_state(spec, info, launch.device, ranks)
         if saved is not None:
             with naming(saved.file):
                 state.load_state_dict(saved.tensors, saved.metadata)
             check_position(spec, state, loaders, data.counts, saved.file)
         if options.probe:
             with devices.memory_errors():
-                probe = take(state, loaders, spec.config, MemoryMeter(begin.device))
+                probe = take(state, loaders, spec.config, MemoryMeter(launch.device))
             if ranks.is_main:
                 plan.print_json(planned, probe)
             return
-        _run(begin, planned, state, data, loaders)
+        _run(launch, planned, state, data, loaders)
 
 
-def _run(begin: _Start, planned: Plan, state: State, data: Data, loaders: Loaders) -> None:
+def _run(launch: _Launch, planned: Plan, state: State, data: Data, loaders: Loaders) -> None:
     """Train to the last epoch or step in the run's directory, and print where that is.
 
     Raises:
         DartsError: as `fit` does, or if a device has too little memory, or the disk is full.
         Interrupted: if a signal came.
     """
-    spec, saved, ranks, path = begin.spec, begin.saved, begin.ranks, begin.path
+    spec, saved, ranks, path = launch.spec, launch.saved, launch.ranks, launch.path
     with ExitStack() as stack:
         if saved is not None:
             saved.rewind(state, ranks)
         elif ranks.is_main:
             stack.enter_context(Run.create(path).locked())
-        context = _open_context(begin, data, loaders)
+        context = _open_context(launch, data, loaders)
         if saved is not None and spec != saved.spec:
             # First of all, since a run that is killed resumes as its checkpoint says.
             artifacts.save(state, context)
         if ranks.is_main:
-            _write_settings(begin, planned)
+            _write_settings(launch, planned)
         with devices.memory_errors():
             finished = fit(state, context)
         if not finished:
@@ -236,41 +238,41 @@ def _check_options(config: Config, options: RunOptions, ranks: Ranks) -> None:
             )
 
 
-def _plan(begin: _Start, info: DatasetInfo, counts: Mapping[str, int]) -> Plan:
+def _plan(launch: _Launch, info: DatasetInfo, counts: Mapping[str, int]) -> Plan:
     """Return what a run will take.
 
     Raises:
         ConfigError: if the strategy is unknown, or memory cannot be saved.
     """
-    spec, ranks = begin.spec, begin.ranks
+    spec, ranks = launch.spec, launch.ranks
     size = plan.measure(spec.task, spec.config, info, spec.genotype, ranks=ranks)
-    return Plan(spec, info, counts, begin.device, begin.path, size, ranks)
+    return Plan(spec, info, counts, launch.device, launch.path, size, ranks)
 
 
-def _print_outline(begin: _Start) -> None:
+def _print_outline(launch: _Launch) -> None:
     """Print the plan, reading as little of the data as that takes."""
-    spec, ranks = begin.spec, begin.ranks
-    if begin.saved is not None:
+    spec, ranks = launch.spec, launch.ranks
+    if launch.saved is not None:
         with ranks.local_main_first():
-            data = _load(begin)
-            begin.saved.check_content(data)
-        info, counts = begin.saved.metadata["facts"], data.counts
+            data = _load(launch)
+            launch.saved.check_content(data)
+        info, counts = launch.saved.metadata["facts"], data.counts
     elif ranks.is_main:
         info, counts = spec.task.outline(spec.config, search=spec.search)
     else:
         return
-    planned = _plan(begin, info, counts)
+    planned = _plan(launch, info, counts)
     if ranks.is_main:
         plan.print_json(planned)
 
 
-def _load(begin: _Start) -> Data:
-    spec = begin.spec
+def _load(launch: _Launch) -> Data:
+    spec = launch.spec
     data = spec.task.load(
-        spec.config, begin.device, search=spec.search, info=begin.info, ranks=begin.ranks
+        spec.config, launch.device, search=spec.search, info=launch.info, ranks=launch.ranks
     )
-    if begin.saved is not None:
-        begin.saved.check_counts(data)
+    if launch.saved is not None:
+        launch.saved.check_counts(data)
     return data
 
 
@@ -291,36 +293,38 @@ def open_loaders(spec: RunSpec, data: Data, ranks: Ranks) -> Loaders:
     return loaders
 
 
-def _write_settings(begin: _Start, planned: Plan) -> None:
+def _write_settings(launch: _Launch, planned: Plan) -> None:
     """Show the plan, and write the run's settings and the genotype that is trained.
 
     Raises:
         WriteError: if the disk is full or the directory cannot be written.
     """
-    spec, run = begin.spec, Run(begin.path)
-    if not begin.options.quiet:
+    spec, run = launch.spec, Run(launch.path)
+    if not launch.options.quiet:
         plan.show(planned)
     notes = {"command": spec.command, "versions": versions()}
     write_text(run.config, config_file.dump(spec.config, notes))
-    if begin.saved is None and spec.genotype is not None:
+    if launch.saved is None and spec.genotype is not None:
         write_text(run.genotype, dump(spec.genotype))
 
 
-def _open_context(begin: _Start, data: Data, loaders: Loaders) -> RunContext:
+def _open_context(launch: _Launch, data: Data, loaders: Loaders) -> RunContext:
     """Return what `fit` works with."""
-    spec, options, ranks, run = begin.spec, begin.options, begin.ranks, Run(begin.path)
+    spec, options, ranks, run = launch.spec, launch.options, launch.ranks, Run(launch.path)
     info, space = data.describe(), spec.task.space
     unit = spec.task.describe(spec.config, info).unit
     seconds, steps = options.checkpoint_interval()
     # Rank 0 alone speaks.
     console, log = (error_console(), run.log) if ranks.is_main else (Console(quiet=True), None)
     mode = Mode.QUIET if options.quiet else Mode.PLAIN if options.no_live else Mode.LIVE
-    board = options.tensorboard and ranks.is_main
     program, place = "darts", launched_by_torchrun()
     if place is not None and ranks.size > 1:
         # Starts as many processes on this machine.
         program = f"torchrun --nproc-per-node {place.local_size} -m darts_cli"
-    first = len(run.read_metrics()) + 1
+    callbacks = []
+    if options.tensorboard and ranks.is_main:
+        first = len(run.read_metrics()) + 1
+        callbacks = [TensorBoardWriter(run.path, space, spec.genotype, first=first)]
     return RunContext(
         config=spec.config,
         space=space,
@@ -331,7 +335,7 @@ def _open_context(begin: _Start, data: Data, loaders: Loaders) -> RunContext:
         checkpoint_seconds=seconds,
         checkpoint_steps=steps,
         max_steps=options.max_steps,
-        callbacks=[TensorBoardWriter(run.path, space, spec.genotype, first=first)] if board else [],
+        callbacks=callbacks,
         resume_command=f"{program} {spec.words} --resume {shlex.quote(str(run.path))}",
-        device_status=devices.status(begin.device),
+        device_status=devices.status(launch.device),
     )

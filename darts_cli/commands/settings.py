@@ -42,11 +42,11 @@ def given_settings(options: RunOptions, config: Config) -> dict[str, Any]:
         ConfigError: if one is of another space.
     """
     nested: dict[str, Any] = {}
-    for declared, told in flags(options):
+    for declared, declaration in flags(options):
         value = getattr(options, declared.name)
-        if told.setting is None or value is None:
+        if declaration.setting is None or value is None:
             continue
-        section, _, key = told.setting.rpartition(".")
+        section, _, key = declaration.setting.rpartition(".")
         group = getattr(config, section) if section else config
         if group is not None and not hasattr(group, key):
             raise ConfigError(

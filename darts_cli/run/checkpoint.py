@@ -73,9 +73,16 @@ def write(
         previous: New name of the file that is replaced; None: it is removed.
 
     Raises:
-        ConfigError: if names and metadata take more than `HEADER_LIMIT` bytes.
+        ConfigError: if names and metadata take more than `HEADER_LIMIT` bytes, or a tensor has a
+            type that is not among `_DTYPES`.
         WriteError: if the disk is full or the folder cannot be written.
     """
+    for name, tensor in tensors.items():
+        if tensor.dtype not in _DTYPES:
+            raise ConfigError(
+                f"{path}: {name} is of {tensor.dtype}, expected a type that a checkpoint holds, "
+                "such as torch.float32"
+            )
     # In the order of safetensors: wide types first, so that each tensor is aligned.
     names = sorted(tensors, key=lambda name: (-_RANKS[tensors[name].dtype], name))
     # Copied only if it is on another device or not contiguous: [...] -> [bytes]

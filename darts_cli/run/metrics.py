@@ -1,7 +1,8 @@
 """The metrics that runs measure: their titles, formats, direction, and where they are shown.
 
-A new metric is one line of `METRICS`; the line that prints it, the live display and every chart
-take it from there. A metric without a line is printed with four digits, and drawn under its name.
+A new metric is one line of `METRICS`, and its sum in the task of a space. The line that prints it,
+the live display and every chart take it from there. A metric without a line is printed with four
+digits, and drawn under its name.
 """
 
 from collections.abc import Mapping

@@ -43,7 +43,7 @@ class Signals:
     def from_record(cls, record: Mapping[str, Any], space: SearchSpace) -> "Signals | None":
         """Return the signals in a line of `metrics.jsonl`; None if it has none or is damaged.
 
-        A run reads its lines again after every epoch; a damaged one must not stop it.
+        A resumed run reads its lines again; a damaged one must not stop it.
         """
         rules = _rules(space)
         if find_misfit(record, rules) is not None:

@@ -344,3 +344,14 @@ def test_a_full_disk_leaves_the_old_checkpoint_alone(path: Path) -> None:
     assert "\n" not in message
     assert checkpoint.read_metadata(path)["epoch"] == 1
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_tensor_of_a_type_that_no_checkpoint_holds_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "state.safetensors"
+    with pytest.raises(ConfigError) as caught:
+        checkpoint.write(file, {"wide": torch.zeros(1, dtype=torch.complex128)}, {})
+    assert str(caught.value) == (
+        f"{file}: wide is of torch.complex128, expected a type that a checkpoint holds, "
+        "such as torch.float32"
+    )
+    assert not file.exists()

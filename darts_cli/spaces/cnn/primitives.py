@@ -63,7 +63,8 @@ class Custom:
     """Any module from `[B, C, H, W]` to `[B, C, ceil(H/stride), ceil(W/stride)]`.
 
     It needs nothing else, but the supernet runs it edge by edge: computing an operation on all
-    edges at once takes a class of its own here, and code in `supernet.py`.
+    edges at once takes a class of its own here, and code in `supernet.py`. Its input is shared
+    with other edges, so the module must not change it in place.
     """
 
     build: Callable[[int, int, bool], "nn.Module"]

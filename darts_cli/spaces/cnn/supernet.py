@@ -185,7 +185,8 @@ class SearchCell(nn.Module):
         self.channels = channels
         # Column of the first primitive that some group stacks or has modules of.
         self.first_stacked = min(
-            int(column) for ops in self._groups() for column in (*ops.stacked, *ops.custom)
+            (int(column) for ops in self._groups() for column in (*ops.stacked, *ops.custom)),
+            default=len(space.primitives),
         )
 
     def forward(self, s0: Tensor, s1: Tensor, mixture: Tensor) -> Tensor:

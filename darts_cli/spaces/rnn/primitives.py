@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 # In the order of the published alphas' columns, after `none`; a new one goes last. Those with a
-# derivative in `operations.py` are searched by hand-written gradients.
+# derivative in `kernels/mixed_node.py` are searched by hand-written gradients.
 ACTIVATIONS: dict[str, Callable[["Tensor"], "Tensor"]] = {
     "tanh": lambda x: x.tanh(),
     "relu": lambda x: x.relu(),
