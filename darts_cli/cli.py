@@ -31,9 +31,9 @@ def _command(
     def register(function: Callable[[RequestT], None]) -> Callable[[RequestT], None]:
         kind = get_type_hints(function)["request"]
         declared = sorted(options.flags(kind), key=lambda pair: _place_in_help(pair[1]))
-        parameters = [
-            _parameter(field, declaration, get_type_hints(kind)) for field, declaration in declared
-        ]
+        # Once a command: resolving the hints takes longer than all else here.
+        hints = get_type_hints(kind)
+        parameters = [_parameter(field, declaration, hints) for field, declaration in declared]
 
         def command(**values: Any) -> None:
             function(kind(**values))

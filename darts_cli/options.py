@@ -23,6 +23,9 @@ else:
     # The names of the table, which the help shows.
     Space = Literal[tuple(SPACES)]
 
+# The classes of options can be neither compared nor printed: each method takes time to make, at
+# every start.
+
 # Headings of the help, in their order.
 PANELS = DATA, NETWORK, RUN, DEVICE = "Data", "Network and optimizers", "Run", "Device"
 
@@ -80,7 +83,7 @@ def spelling(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _DataName:
     data: str | None = _data(
         "Images: cifar10, cifar100, digits, or DIR with CLASS/* or train/CLASS/*. Text: ptb, "
@@ -90,7 +93,7 @@ class _DataName:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _DataShape:
     image_size: int | None = _data(
         "Resize images to this side in pixels.", setting="data.image_size"
@@ -100,7 +103,7 @@ class _DataShape:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class _Execution:
     quiet: bool = _switch("Show nothing but results and errors.")
     gpu: int | None = _device(
@@ -113,7 +116,7 @@ class _Execution:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class RunOptions(_Execution, _DataShape, _DataName):
     """Options of `darts search` and `darts train`; None where the user said nothing."""
 
@@ -201,7 +204,7 @@ class RunOptions(_Execution, _DataShape, _DataName):
         return (math.inf, int(value)) if steps else (60 * value, None)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class SearchOptions(RunOptions):
     """Options of `darts search`."""
 
@@ -227,7 +230,7 @@ class SearchOptions(RunOptions):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class TrainOptions(RunOptions):
     """Options of `darts train`."""
 
@@ -238,7 +241,7 @@ class TrainOptions(RunOptions):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class DeriveOptions:
     """Options of `darts derive`."""
 
@@ -249,7 +252,7 @@ class DeriveOptions:
     output: Path | None = flag("File to write.", default="beside what is read")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class EvalOptions(_Execution, _DataName):
     """Options of `darts eval`."""
 
@@ -268,7 +271,7 @@ class EvalOptions(_Execution, _DataName):
     )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class VizOptions:
     """Options of `darts viz`."""
 
@@ -294,7 +297,7 @@ class VizOptions:
     title: bool = flag("Write the names of genotype and cells.", initial=True)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ImportOptions(_DataShape, _DataName):
     """Options of `darts import`; None where the user said nothing."""
 
@@ -317,7 +320,7 @@ class ImportOptions(_DataShape, _DataName):
     output: Path | None = flag("File to write.", default="of the same name, in the present folder")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ExportOptions:
     """Options of `darts export`."""
 
@@ -329,7 +332,7 @@ class ExportOptions:
     output: Path | None = flag("File to write.", default="of the same name, in the present folder")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ManualOptions:
     """Options of `darts manual`."""
 
