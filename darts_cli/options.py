@@ -2,7 +2,8 @@
 
 A command's options are a dataclass: a field's type is the flag's, its metadata the rest. The
 command line is made of them (`cli.py`), and so are the settings of a run: to add a flag, add a
-field here, and for a new setting a field in `config.py`.
+field here, and for a new setting a field in `config.py`. Options can be neither compared nor
+printed, since methods for that would be made at every start.
 """
 
 import math
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
 else:
     # The names of the table, which the help shows.
     Space = Literal[tuple(SPACES)]
-
-# The classes of options can be neither compared nor printed: each method takes time to make, at
-# every start.
 
 # Headings of the help, in their order.
 PANELS = DATA, NETWORK, RUN, DEVICE = "Data", "Network and optimizers", "Run", "Device"

@@ -49,7 +49,7 @@ class UnsafeError(CheckpointError):
 
 
 class DamageError(CheckpointError):
-    """What is no pickle, or one of another kind than torch makes of tensors."""
+    """Bytes that are no pickle, or one of another kind than torch makes of tensors."""
 
 
 def scan(content: bytes) -> tuple[set[str], int]:

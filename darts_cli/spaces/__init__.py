@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpaceEntry:
-    """What belongs to a search space."""
+    """A search space with its recipes and its task."""
 
     space: SearchSpace
     recipes: Mapping[str, Mapping[str, Config]]
